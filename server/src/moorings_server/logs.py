@@ -1,0 +1,215 @@
+"""The worker's log: its line format, the batch of request lines, `print()` of user code, and the defaults of `logging`.
+
+Request lines are collected and written within 50 ms; every other line is written at once (after what was collected), so
+that the last words of a script are in the log even when the next instruction kills the process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+import logging.config
+import os
+import sys
+import threading
+import time
+from typing import Any, Callable, List, Optional
+
+LOGGER_NAME = "azmlinfsrv"
+PRINT_LOGGER_NAME = "azmlinfsrv.print"
+BATCH_DELAY_S = 0.05
+BATCH_LIMIT_LINES = 4096
+TARGET_LIMIT_CHARS = 2048
+
+
+class LineFormatter(logging.Formatter):
+    """`2026-11-21 01:33:03,307 I [8742] logger - message`, in UTC."""
+
+    converter = time.gmtime
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(initial)s [%(process)d] %(name)s - %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.initial = record.levelname[:1]
+        return super().format(record)
+
+
+class LineWriter:
+    """Lines on their way to one file descriptor. `collect` is for the hot path, `write` for everything else; both may
+    be called from any thread. A reader that has gone away, or a full disk, loses lines and disturbs nobody."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lines: List[str] = []
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._pending = False
+        self._thread: Optional[threading.Thread] = None
+
+    def start(self) -> None:
+        """Begin to write collected lines in the background."""
+        self._thread = threading.Thread(target=self._run, name="moorings-log", daemon=True)
+        self._thread.start()
+
+    def collect(self, line: str) -> None:
+        """Take a line (with its newline) that may be written up to BATCH_DELAY_S later."""
+        self._lines.append(line)
+        if not self._pending:
+            self._pending = True
+            self._wake.set()
+        elif len(self._lines) > BATCH_LIMIT_LINES:
+            self.flush()
+
+    def write(self, text: str) -> None:
+        """Write what was collected and then `text`, now."""
+        with self._lock:
+            self.flush()
+            self._put(text)
+
+    def flush(self) -> None:
+        """Write what was collected, now."""
+        with self._lock:
+            count = len(self._lines)
+            if count:
+                batch = self._lines[:count]
+                del self._lines[:count]  # others only append, so the first `count` are still these
+                self._put("".join(batch))
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(BATCH_DELAY_S)
+            self._wake.clear()
+            self._pending = False
+            self.flush()
+
+    def _put(self, text: str) -> None:
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # somebody made the pipe non-blocking
+                time.sleep(0.005)
+            except OSError:
+                return
+
+
+class LineHandler(logging.Handler):
+    """A logging handler on a LineWriter; `before` is flushed first, which keeps stdout and stderr in order."""
+
+    def __init__(self, writer: LineWriter, before: Optional[LineWriter] = None, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._writer = writer
+        self._before = before
+        self.setFormatter(LineFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record) + "\n"
+        except Exception:  # a message of user code that cannot be formatted must not end a request
+            self.handleError(record)
+            return
+        if self._before is not None:
+            self._before.flush()
+        self._writer.write(text)
+
+
+class Log:
+    """Everything the worker writes. Made once per process by `install`."""
+
+    def __init__(self, out: LineWriter) -> None:
+        self.out = out
+        self.logger = logging.getLogger(LOGGER_NAME)
+        self._custom = False
+        self._pid = os.getpid()
+        self._second = 0
+        self._stamp = ""
+
+    def info(self, message: str) -> None:
+        self.logger.info("%s", message)
+
+    def warning(self, message: str) -> None:
+        self.logger.warning("%s", message)
+
+    def error(self, message: str) -> None:
+        self.logger.error("%s", message)
+
+    def request(self, method: bytes, target: bytes, status: int, ms: float, length: int, request_id: bytes) -> None:
+        """One line for one answered request: `POST /score 200 0.400ms 28 request_id=<x-request-id>`."""
+        what = "%s %s %d %.3fms %d" % (
+            method.decode("latin-1"),
+            target[:TARGET_LIMIT_CHARS].decode("latin-1"),
+            status,
+            ms,
+            length,
+        )
+        if request_id:
+            what += " request_id=" + request_id.decode("latin-1")
+        if self._custom:
+            self.logger.info("%s", what)
+            return
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+            self._second = second
+        self.out.collect(
+            "%s,%03d I [%d] %s - %s\n" % (self._stamp, int((now - second) * 1000), self._pid, LOGGER_NAME, what)
+        )
+
+    def use_config(self, path: str) -> None:
+        """Let the dictConfig in the JSON file `path` replace the set-up. Raises OSError or ValueError: the file's
+        author's fault (logging.config raises ValueError for what it cannot use)."""
+        with open(path, encoding="utf-8") as handle:
+            config = json.load(handle)
+        if not isinstance(config, dict):
+            raise ValueError("it holds no JSON object")
+        own = [logging.getLogger(LOGGER_NAME), logging.getLogger(PRINT_LOGGER_NAME)]
+        for logger in own:
+            for handler in list(logger.handlers):
+                logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
+            logger.propagate = True
+        logging.config.dictConfig(config)
+        for logger in own:
+            logger.disabled = False  # dictConfig switches off every logger it was not told about
+        self._custom = True
+
+    def flush(self) -> None:
+        self.out.flush()
+
+
+def install() -> Log:
+    """Set up the log of this process: own loggers to stdout, messages of other loggers from WARNING up to stderr.
+
+    The root logger gets no handler: `logging.basicConfig()` in a script then works as it does everywhere else.
+    """
+    out = LineWriter(1)
+    out.start()
+    log = Log(out)
+    for name in (LOGGER_NAME, PRINT_LOGGER_NAME):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(LineHandler(out))
+    logging.lastResort = LineHandler(LineWriter(2), before=out, level=logging.WARNING)  # type: ignore[assignment]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    builtins.print = capturing_print(builtins.print, logging.getLogger(PRINT_LOGGER_NAME))
+    return log
+
+
+def capturing_print(original: Callable[..., None], logger: logging.Logger) -> Callable[..., None]:
+    """A `print` that sends what would go to stdout to `logger`, one record a call."""
+
+    def captured(*values: Any, sep: Optional[str] = " ", end: Optional[str] = "\n", file: Any = None, flush: bool = False) -> None:
+        if file is not None and file is not sys.stdout:
+            original(*values, sep=sep, end=end, file=file, flush=flush)
+            return
+        text = (" " if sep is None else sep).join(map(str, values)) + ("\n" if end is None else end)
+        logger.info("%s", text[:-1] if text.endswith("\n") else text)
+
+    return captured

@@ -1,0 +1,144 @@
+"""The boot report: one small JSON file in which a worker says that it is ready, or how it failed to boot.
+
+Knows how to turn an exception of user code into evidence (kind, frames, file, line); decides nothing about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import traceback
+from typing import Any, Dict, List, Optional, Tuple
+
+from moorings_server import contract
+
+OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+MESSAGE_LIMIT_CHARS = 4_000
+TRACEBACK_LIMIT_CHARS = 32_000
+TREE_LIMIT_LINES = 200
+
+
+class BootFailure(Exception):
+    """The worker cannot serve: `kind` is one of contract.KIND_*, `missing` what was looked for, the cause (if any) the
+    exception of user code. Always the fault of the script, the model or the settings."""
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        cause: Optional[BaseException] = None,
+        missing: Optional[str] = None,
+        file: Optional[str] = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.cause = cause
+        self.missing = missing
+        self.file = file
+
+
+def users_traceback(failure: BaseException) -> str:
+    """The text of a traceback without the frames of this server and of the import machinery."""
+    rendered = traceback.TracebackException.from_exception(failure)
+    seen: List[traceback.TracebackException] = []
+    waiting: List[Optional[traceback.TracebackException]] = [rendered]
+    while waiting:
+        part = waiting.pop()
+        if part is None or part in seen:
+            continue
+        seen.append(part)
+        part.stack = traceback.StackSummary.from_list([frame for frame in part.stack if not _is_ours(frame.filename)])
+        waiting += [part.__cause__, part.__context__]
+    return "".join(rendered.format()).rstrip("\n")
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(OWN_FOLDER) or filename.startswith("<frozen ")
+
+
+def location(failure: BaseException, user_folders: Tuple[str, ...]) -> Tuple[Optional[str], Optional[int], Optional[str]]:
+    """(file, line, source text) where user code failed: the innermost frame below one of `user_folders`, or else the
+    innermost frame that is not this server's."""
+    if isinstance(failure, SyntaxError) and failure.filename:
+        return failure.filename, failure.lineno, (failure.text or "").strip() or None
+    frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if not _is_ours(frame.filename)]
+    mine = [frame for frame in frames if _is_below(frame.filename, user_folders)]
+    chosen = (mine or frames or [None])[-1]  # type: ignore[list-item]
+    if chosen is None:
+        return None, None, None
+    return chosen.filename, chosen.lineno, chosen.line or None
+
+
+def _is_below(filename: str, folders: Tuple[str, ...]) -> bool:
+    path = os.path.abspath(filename)
+    return "site-packages" not in path and any(path.startswith(os.path.join(folder, "")) for folder in folders)
+
+
+def ready(pid: int, seconds: float) -> Dict[str, Any]:
+    """The report of a worker that serves."""
+    empty = {key: None for key in ("kind", "message", "traceback", "file", "line", "text", "missing")}
+    return dict({"outcome": contract.BOOT_READY, "pid": pid, "seconds": round(seconds, 3)}, **empty)
+
+
+def failed(failure: BootFailure, pid: int, seconds: float, user_folders: Tuple[str, ...]) -> Dict[str, Any]:
+    """The report of a worker that could not boot."""
+    file, line, text = failure.file, None, None
+    trace = None
+    if failure.cause is not None:
+        trace = users_traceback(failure.cause)[-TRACEBACK_LIMIT_CHARS:]
+        file, line, text = location(failure.cause, user_folders)
+        file = file or failure.file
+    return {
+        "outcome": contract.BOOT_FAILED,
+        "pid": pid,
+        "seconds": round(seconds, 3),
+        "kind": failure.kind,
+        "message": failure.message[:MESSAGE_LIMIT_CHARS],
+        "traceback": trace,
+        "file": file,
+        "line": line,
+        "text": text,
+        "missing": failure.missing,
+    }
+
+
+def write(path: str, content: Dict[str, Any]) -> None:
+    """Replace `path` by `content` in one step (0600). Raises OSError: the machine's fault."""
+    folder = os.path.dirname(os.path.abspath(path))
+    fd, temporary = tempfile.mkstemp(dir=folder, prefix=".boot-report.")
+    try:
+        with os.fdopen(fd, "wb") as handle:
+            handle.write(json.dumps(content).encode("ascii"))
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def tree(folder: str, limit_lines: int = TREE_LIMIT_LINES) -> List[str]:
+    """The names below `folder`, indented by depth, sorted, at most `limit_lines` and a note when there are more."""
+    lines: List[str] = []
+    waiting = [(folder, 0)]
+    while waiting:
+        path, depth = waiting.pop()
+        name = os.path.basename(path.rstrip(os.sep)) if depth else path
+        is_folder = os.path.isdir(path) and (depth == 0 or not os.path.islink(path))
+        if len(lines) == limit_lines:
+            lines.append("... (only the first %d lines are shown)" % limit_lines)
+            break
+        lines.append("    " * depth + name + ("/" if is_folder else ""))
+        if is_folder:
+            try:
+                names = sorted(os.listdir(path), reverse=True)
+            except OSError as failure:
+                lines[-1] += " (cannot be listed: %s)" % failure.strerror
+                continue
+            waiting += [(os.path.join(path, name), depth + 1) for name in names]
+    return lines

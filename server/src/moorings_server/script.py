@@ -1,0 +1,217 @@
+"""Loading a scoring script: put its folders on the path, import it, check `init` and `run`, call `init`, and choose once
+how `run` is to be called. Every way in which that can fail ends in a BootFailure; nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from moorings_server import contract
+from moorings_server.report import BootFailure
+from moorings_server.settings import Settings
+
+MODULE_NAME = "entry_script"
+HEADERS_PARAMETER = "request_headers"
+
+
+class UserScript:
+    """A checked script: `init()`, `run`, and the shape of the call.
+
+    `wants_headers`: run has a parameter `request_headers`. `is_async`: run must be awaited.
+    """
+
+    def __init__(self, path: str, init: Callable[[], Any], run: Callable[..., Any], data_parameter: inspect.Parameter, wants_headers: bool) -> None:
+        self.path = path
+        self.init = init
+        self.run = run
+        self.wants_headers = wants_headers
+        self.is_async = inspect.iscoroutinefunction(run)
+        self._by_name = data_parameter.name if data_parameter.kind is inspect.Parameter.KEYWORD_ONLY else None
+
+    def caller(self) -> Callable[[str, Optional[Dict[str, str]]], Any]:
+        """`call(text, headers)`: the only thing that happens per request; what can be decided is decided here."""
+        run, name = self.run, self._by_name
+        if name is None and not self.wants_headers:
+            return lambda text, headers: run(text)
+        if name is None:
+            return lambda text, headers: run(text, request_headers=headers)
+        if not self.wants_headers:
+            return lambda text, headers: run(**{name: text})
+        return lambda text, headers: run(**{name: text, HEADERS_PARAMETER: headers})
+
+
+def prepare_path(settings: Settings) -> None:
+    """Put the script's folder, the source directory and the app root at the front of `sys.path`, in this order."""
+    wanted = [settings.script_folder, settings.source_directory, settings.app_root]
+    for folder in reversed(wanted):
+        if folder and folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def load(settings: Settings) -> UserScript:
+    """Import the script and check it. Raises BootFailure."""
+    path = settings.entry_script
+    if not os.path.isfile(path):
+        raise BootFailure(
+            contract.KIND_SCRIPT_MISSING,
+            "The scoring script %s does not exist (No such file or directory). The app root %s holds: %s"
+            % (path, settings.app_root, _names(settings.app_root)),
+            missing=path,
+            file=path,
+        )
+    prepare_path(settings)
+    module = _import(path, settings)
+    return inspect_module(module, path)
+
+
+def _names(folder: str, limit: int = 50) -> str:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as failure:
+        return "(cannot be listed: %s)" % failure.strerror
+    more = ", ... and %d more" % (len(names) - limit) if len(names) > limit else ""
+    return (", ".join(names[:limit]) + more) or "nothing"
+
+
+def _import(path: str, settings: Settings) -> ModuleType:
+    loader = SourceFileLoader(MODULE_NAME, path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(MODULE_NAME, loader))  # type: ignore[arg-type]
+    sys.modules[MODULE_NAME] = module  # dataclasses and pickle look a class's module up by name
+    try:
+        loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except SyntaxError as failure:
+        raise BootFailure(
+            contract.KIND_SYNTAX_ERROR,
+            "%s at %s line %s: %s" % (type(failure).__name__, failure.filename, failure.lineno, failure.msg),
+            cause=failure,
+            file=path,
+        ) from failure
+    except ImportError as failure:
+        raise BootFailure(
+            contract.KIND_IMPORT_ERROR,
+            "The scoring script %s is there, but an import in it failed: %s" % (path, failure),
+            cause=failure,
+            missing=top_level_name(failure),
+            file=path,
+        ) from failure
+    except BaseException as failure:  # even sys.exit() at the top level must end as a report
+        raise _raised(failure, settings, "The top level of the scoring script", contract.KIND_SCRIPT_RAISED) from failure
+    return module
+
+
+def top_level_name(failure: ImportError) -> Optional[str]:
+    return failure.name.split(".")[0] if failure.name else None
+
+
+def inspect_module(module: ModuleType, path: str) -> UserScript:
+    """Check that a loaded module has usable `init` and `run`. Raises BootFailure."""
+    driver = getattr(module, "driver_module", None)
+    inner = getattr(driver, "run", None) if isinstance(driver, ModuleType) else None
+    functions = {"init": getattr(module, "init", None), "run": inner or getattr(module, "run", None)}
+    absent = [name for name, function in functions.items() if not callable(function)]
+    if absent:
+        raise BootFailure(
+            contract.KIND_FUNCTION_MISSING,
+            "The scoring script %s defines no function %s." % (path, " and no function ".join(n + "()" for n in absent)),
+            missing=", ".join(absent),
+            file=path,
+        )
+    run = functions["run"]
+    assert run is not None
+    try:
+        parameters = list(inspect.signature(run).parameters.values())
+    except (TypeError, ValueError) as failure:
+        raise BootFailure(
+            contract.KIND_BAD_SIGNATURE, "The parameters of run() cannot be read: %s" % failure, file=path
+        ) from failure
+    data = check_signature(parameters, path)
+    return UserScript(
+        path, functions["init"], run, data[0], any(p.name == HEADERS_PARAMETER for p in parameters)
+    )
+
+
+def check_signature(parameters: List[inspect.Parameter], path: str) -> List[inspect.Parameter]:
+    """The data parameters of `run`. Raises BootFailure when run() cannot be called with a request."""
+    refused = {
+        inspect.Parameter.POSITIONAL_ONLY: "a positional-only parameter",
+        inspect.Parameter.VAR_POSITIONAL: "*args",
+        inspect.Parameter.VAR_KEYWORD: "**kwargs",
+    }
+    for parameter in parameters:
+        if parameter.kind in refused:
+            raise BootFailure(
+                contract.KIND_BAD_SIGNATURE,
+                "run() in %s has %s (%r); only ordinary and keyword-only parameters are allowed."
+                % (path, refused[parameter.kind], parameter.name),
+                missing=parameter.name,
+                file=path,
+            )
+    data = [parameter for parameter in parameters if parameter.name != HEADERS_PARAMETER]
+    if not data:
+        raise BootFailure(
+            contract.KIND_BAD_SIGNATURE,
+            "run() in %s needs at least one parameter for the request's data, besides %s." % (path, HEADERS_PARAMETER),
+            file=path,
+        )
+    return data
+
+
+def call_init(script: UserScript, settings: Settings, await_: Callable[[Any], Any]) -> None:
+    """Call `init()` (and `await_` its result, if it is a coroutine). Raises BootFailure, also for `sys.exit()`."""
+    try:
+        result = script.init()
+        if inspect.iscoroutine(result):
+            await_(result)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        raise _raised(failure, settings, "init()", contract.KIND_INIT_RAISED) from failure
+
+
+def _raised(failure: BaseException, settings: Settings, where: str, kind: str) -> BootFailure:
+    described = "%s: %s" % (type(failure).__name__, failure) if str(failure) else type(failure).__name__
+    path = missing_model_path(failure, settings.model_dir)
+    if path is not None:
+        return BootFailure(
+            contract.KIND_MODEL_PATH,
+            "%s asked for %s in the model folder, and could not open it: %s" % (where, path, described),
+            cause=failure,
+            missing=path,
+            file=settings.entry_script,
+        )
+    missing = top_level_name(failure) if isinstance(failure, ImportError) else None
+    return BootFailure(kind, "%s raised %s" % (where, described), cause=failure, missing=missing, file=settings.entry_script)
+
+
+def missing_model_path(failure: BaseException, model_dir: Optional[str]) -> Optional[str]:
+    """The path below `model_dir` that user code asked for in vain, if that is what `failure` (or what caused it) says."""
+    if not model_dir:
+        return None
+    roots = {os.path.abspath(model_dir), os.path.realpath(model_dir)}
+    for part in _chain(failure):
+        if isinstance(part, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+            name = part.filename
+            if isinstance(name, bytes):
+                name = os.fsdecode(name)
+            if isinstance(name, str):
+                path = os.path.abspath(name)
+                if any(path == root or path.startswith(os.path.join(root, "")) for root in roots):
+                    return path
+    return None
+
+
+def _chain(failure: BaseException) -> Iterator[BaseException]:
+    seen: Tuple[BaseException, ...] = ()
+    part: Optional[BaseException] = failure
+    while part is not None and part not in seen:
+        yield part
+        seen += (part,)
+        part = part.__cause__ or part.__context__

@@ -1,0 +1,178 @@
+"""What one worker process is told: values read once from the environment (and a config file, if one is named or found).
+
+Pure but for reading that file. Knows the names of `contract.py` and nothing about scripts, sockets or HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from moorings_server import contract
+
+DEFAULT_SCORING_TIMEOUT_MS = 3_600_000
+DEFAULT_DRAIN_S = 30.0
+UNIX_PATH_BYTES = 107  # what the kernel stores of a socket's path, without its closing NUL
+CONFIG_KEYS = frozenset(
+    {
+        "AZUREML_SOURCE_DIRECTORY",
+        "AZUREML_ENTRY_SCRIPT",
+        "SERVICE_NAME",
+        "WORKSPACE_NAME",
+        "SERVICE_PATH_PREFIX",
+        "SERVICE_VERSION",
+        "SCORING_TIMEOUT_MS",
+        "AZUREML_LOG_LEVEL",
+        "APP_INSIGHTS_LOG_RESPONSE_ENABLED",
+        "AZUREML_MODEL_DIR",
+        "HOSTNAME",
+        "AZUREML_DEBUG_PORT",
+    }
+)
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message says which one, what it holds and what it may hold."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one worker. Paths are absolute. `exports` must be put into the process environment, because
+    scripts read them there (values that came from a config file)."""
+
+    app_root: str
+    entry_script: str
+    source_directory: Optional[str]
+    model_dir: Optional[str]
+    socket_path: Optional[str]
+    max_concurrent: int
+    worker_index: int
+    boot_report: Optional[str]
+    drain_s: float
+    scoring_timeout_ms: int
+    version_header: bool
+    service_name: str
+    service_version: str
+    service_path_prefix: str
+    parser: str
+    event_loop: str
+    exports: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def script_folder(self) -> str:
+        return os.path.dirname(self.entry_script)
+
+
+def read(environ: Mapping[str, str], cwd: str) -> Settings:
+    """Settings from `environ`; relative paths start at the app root, which itself starts at `cwd`.
+
+    Raises SettingsError: the deployment's fault.
+    """
+    app_root = os.path.abspath(os.path.join(cwd, environ.get(contract.ENV_APP_ROOT) or "."))
+    named = environ.get(contract.ENV_ENTRY_SCRIPT)
+    script_folder = os.path.dirname(os.path.join(app_root, named)) if named else None
+    from_file = _config_file(environ, cwd, app_root, script_folder)
+    values: Dict[str, str] = dict(from_file)
+    values.update(environ)
+
+    socket_path = values.get(contract.ENV_SOCKET) or None
+    if socket_path is not None:
+        socket_path = os.path.join(cwd, socket_path)
+        if len(os.fsencode(socket_path)) > UNIX_PATH_BYTES:
+            raise SettingsError(
+                "%s is longer than the %d bytes a unix socket path may have: %s"
+                % (contract.ENV_SOCKET, UNIX_PATH_BYTES, socket_path)
+            )
+    source = values.get("AZUREML_SOURCE_DIRECTORY") or None
+    return Settings(
+        app_root=app_root,
+        # Without a name the script is `main.py` of the app root, as it is for `import main`.
+        entry_script=os.path.abspath(os.path.join(app_root, values.get(contract.ENV_ENTRY_SCRIPT) or "main.py")),
+        source_directory=os.path.abspath(os.path.join(app_root, source)) if source else None,
+        model_dir=values.get(contract.ENV_MODEL_DIR) or None,
+        socket_path=socket_path,
+        max_concurrent=_integer(values, contract.ENV_MAX_CONCURRENT, 1, least=1),
+        worker_index=_integer(values, contract.ENV_WORKER_INDEX, 0, least=0),
+        boot_report=values.get(contract.ENV_BOOT_REPORT) or None,
+        drain_s=_seconds(values, contract.ENV_DRAIN_S, DEFAULT_DRAIN_S),
+        scoring_timeout_ms=_integer(values, contract.ENV_SCORING_TIMEOUT_MS, DEFAULT_SCORING_TIMEOUT_MS, least=1),
+        version_header=values.get("SERVER_VERSION_LOG_RESPONSE_ENABLED", "true").strip().lower() != "false",
+        service_name=values.get("SERVICE_NAME") or "ML service",
+        service_version=values.get("SERVICE_VERSION") or "1.0",
+        service_path_prefix=values.get("SERVICE_PATH_PREFIX") or "",
+        parser=_choice(values, "MOORINGS_SERVER_PARSER", ("auto", "httptools", "python")),
+        event_loop=_choice(values, "MOORINGS_SERVER_LOOP", ("auto", "uvloop", "asyncio")),
+        exports=tuple(sorted((key, value) for key, value in from_file.items() if key not in environ)),
+    )
+
+
+def _config_file(
+    environ: Mapping[str, str], cwd: str, app_root: str, script_folder: Optional[str]
+) -> Dict[str, str]:
+    """The honoured keys of the config file. A `config.json` that merely lies there (a model's, say) counts only
+    when it is a JSON object with at least one of our keys; one that was named must be usable."""
+    named = environ.get("AZUREML_CONFIG_FILE")
+    if named:
+        path = os.path.join(cwd, named)
+        try:
+            content = _json_object(path)
+        except (OSError, ValueError) as failure:
+            raise SettingsError("The config file %s cannot be used: %s" % (path, failure)) from failure
+        return _honoured(content)
+    for folder in (app_root, script_folder):
+        path = os.path.join(folder, "config.json") if folder else ""
+        if path and os.path.isfile(path):
+            try:
+                found = _honoured(_json_object(path))
+            except (OSError, ValueError):
+                continue
+            if found:
+                return found
+    return {}
+
+
+def _json_object(path: str) -> Dict[str, Any]:
+    with open(path, encoding="utf-8") as handle:
+        content = json.load(handle)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    return content
+
+
+def _honoured(content: Mapping[str, Any]) -> Dict[str, str]:
+    return {key: str(value) for key, value in content.items() if key in CONFIG_KEYS and value is not None}
+
+
+def _integer(values: Mapping[str, str], name: str, default: int, *, least: int) -> int:
+    text = values.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise SettingsError("%s is %r; it must be a whole number of at least %d" % (name, text, least))
+    return number
+
+
+def _seconds(values: Mapping[str, str], name: str, default: float) -> float:
+    text = values.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise SettingsError("%s is %r; it must be a number of seconds, 0 or more" % (name, text))
+    return number
+
+
+def _choice(values: Mapping[str, str], name: str, allowed: Tuple[str, ...]) -> str:
+    text = values.get(name, "").strip().lower() or allowed[0]
+    if text not in allowed:
+        raise SettingsError("%s is %r; it may be one of %s" % (name, text, ", ".join(allowed)))
+    return text

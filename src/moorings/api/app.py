@@ -1,0 +1,256 @@
+"""The control API as one table of routes, in reading order; handlers only translate. What they mean is in `resources.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import APIRouter, Body, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from moorings import __version__
+from moorings.api import errors, wire
+from moorings.api.assets import Assets
+from moorings.api.resources import Accepted, Resources
+from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
+from moorings.errors.exceptions import error
+from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
+from moorings.state.transaction import Operation, OperationStatus
+
+RETRY_MS = "100"
+"""Hint on every answer that is not final; clients wait 5 to 30 s without it."""
+LOG_TYPES: Mapping[str, str] = {"inferenceserver": CONTAINER_SERVER, "storageinitializer": CONTAINER_INITIALIZER}
+MAX_LOG_LINES = 100_000
+TRY_LATER = (
+    "The {container} container of deployment {deployment} has not been up yet. "
+    "Try again in a moment; what it waits for: moor online-deployment show -e {endpoint} -n {deployment}\n"
+)
+
+
+class BuildLogs(Protocol):
+    def log(self, key: str) -> str | None: ...
+
+    def key_of(self, properties: Mapping[str, Any]) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Api:
+    """Everything the handlers work with."""
+
+    resources: Resources
+    assets: Assets
+    engine: Engine
+    build_logs: BuildLogs
+    workspace_path: str
+    workspace_name: str
+    workspace_id: str
+    gateway_url: str
+    facts: Callable[[], Mapping[str, Any]]
+    """Facts for `workspace status`: home, sockets, gateway."""
+
+
+Json = dict[str, Any]
+
+
+def create_app(api: Api) -> FastAPI:
+    """The ASGI app. Any `api-version` is accepted."""
+    app = FastAPI(title="Moorings control API", version=__version__, docs_url=None, redoc_url=None)
+    errors.install(app)
+    app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
+    app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
+    app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
+    app.include_router(_assets(api), prefix=_prefix(), tags=["assets"])
+    return app
+
+
+def _prefix() -> str:
+    return (
+        "/subscriptions/{subscription}/resourceGroups/{group}"
+        "/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
+    )
+
+
+def _workspace(api: Api) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("")
+    def workspace() -> Json:
+        return {
+            "id": api.workspace_path,
+            "name": api.workspace_name,
+            "type": wire.PROVIDER,
+            "location": wire.LOCATION,
+            "properties": {
+                "friendlyName": api.workspace_name,
+                "workspaceId": api.workspace_id,
+                "provisioningState": "Succeeded",
+                "moorings": {"version": __version__, "gatewayUrl": api.gateway_url, **api.facts()},
+            },
+        }
+
+    @router.get("/operations/{operation}")
+    def operation(operation: str, response: Response) -> Json:
+        found, row = api.resources.operation(operation)
+        if found.status is OperationStatus.IN_PROGRESS:
+            response.headers["x-ms-retry-after-ms"] = RETRY_MS
+        return wire.operation_json(found, row, f"{api.workspace_path}/operations/{operation}")
+
+    @router.get("/environmentBuilds/{key}/log")
+    def build_log(key: str) -> Json:
+        content = api.build_logs.log(key)
+        if content is None:
+            raise error("AssetNotFound", f"no build of key {key}", target=key, fields={"reference": key})
+        return {"key": key, "content": content}
+
+    return router
+
+
+def _endpoints(api: Api) -> APIRouter:
+    router = APIRouter(prefix="/onlineEndpoints")
+    resources = api.resources
+
+    @router.get("")
+    def list_endpoints() -> Json:
+        rows = resources.endpoints()
+        return {"value": [wire.endpoint_json(r, api.workspace_path, api.gateway_url, []) for r in rows]}
+
+    @router.get("/{endpoint}")
+    def get_endpoint(endpoint: str) -> Json:
+        row, events = resources.endpoint(endpoint)
+        return wire.endpoint_json(row, api.workspace_path, api.gateway_url, events)
+
+    @router.put("/{endpoint}")
+    def put_endpoint(endpoint: str, request: Request, body: Json = Body(...)) -> Response:
+        accepted = resources.put_endpoint(endpoint, body)
+        document = wire.endpoint_json(accepted.row, api.workspace_path, api.gateway_url, [])
+        return _accepted(api, request, accepted, document)
+
+    @router.delete("/{endpoint}")
+    def delete_endpoint(endpoint: str, request: Request) -> Response:
+        return _started(api, request, resources.delete_endpoint(endpoint))
+
+    @router.post("/{endpoint}/listKeys")
+    def list_keys(endpoint: str) -> Json:
+        primary, secondary = resources.keys(endpoint)
+        return {"primaryKey": primary, "secondaryKey": secondary}
+
+    @router.post("/{endpoint}/regenerateKeys")
+    def regenerate_keys(endpoint: str, request: Request, body: Json = Body(...)) -> Response:
+        return _started(api, request, resources.regenerate_key(endpoint, str(body.get("keyType", ""))))
+
+    @router.post("/{endpoint}/token")
+    def token(endpoint: str) -> Json:
+        resources.endpoint(endpoint)
+        message = f"this workspace issues no tokens for endpoint {endpoint} yet"
+        raise error("AuthModeNotServed", message, target=endpoint, fields={"endpoint": endpoint})
+
+    return router
+
+
+def _deployments(api: Api) -> APIRouter:
+    router = APIRouter(prefix="/onlineEndpoints/{endpoint}/deployments")
+    resources = api.resources
+
+    @router.get("")
+    def list_deployments(endpoint: str) -> Json:
+        rows = resources.deployments(endpoint)
+        return {"value": [wire.deployment_json(r, api.workspace_path, []) for r in rows]}
+
+    @router.get("/{deployment}")
+    def get_deployment(endpoint: str, deployment: str) -> Json:
+        row, events = resources.deployment(endpoint, deployment)
+        return wire.deployment_json(row, api.workspace_path, events)
+
+    @router.put("/{deployment}")
+    def put_deployment(endpoint: str, deployment: str, request: Request, body: Json = Body(...)) -> Response:
+        accepted = resources.put_deployment(endpoint, deployment, body)
+        return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
+
+    @router.patch("/{deployment}")
+    def patch_deployment(endpoint: str, deployment: str, request: Request, body: Json = Body(...)) -> Response:
+        accepted = resources.patch_deployment(endpoint, deployment, body)
+        return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
+
+    @router.delete("/{deployment}")
+    def delete_deployment(endpoint: str, deployment: str, request: Request) -> Response:
+        return _started(api, request, resources.delete_deployment(endpoint, deployment))
+
+    @router.post("/{deployment}/getLogs")
+    async def get_logs(endpoint: str, deployment: str, body: Json = Body(default={})) -> Json:
+        return {"content": await _logs(api, endpoint, deployment, body)}
+
+    return router
+
+
+async def _logs(api: Api, endpoint: str, deployment: str, body: Json) -> str:
+    asked = str(body.get("containerType") or CONTAINER_SERVER)
+    container = LOG_TYPES.get(asked.lower(), asked)
+    if container not in CONTAINERS:
+        message = f"containerType {asked!r}: expected InferenceServer or StorageInitializer"
+        raise error("RequestInvalid", message, target="containerType")
+    tail = body.get("tail")
+    lines = tail if isinstance(tail, int) and not isinstance(tail, bool) and tail >= 0 else 5000
+    owner = f"{endpoint}/{deployment}"
+    api.resources.deployment(endpoint, deployment)
+    content = await api.engine.logs(owner, container=container, tail=min(lines, MAX_LOG_LINES))
+    if content is None:
+        return TRY_LATER.format(container=container, endpoint=endpoint, deployment=deployment)
+    return content
+
+
+def _assets(api: Api) -> APIRouter:
+    router = APIRouter()
+
+    def routes_of(kind: str) -> None:
+        @router.get(f"/{kind}/{{name}}/versions", name=f"list {kind}")
+        def versions(name: str) -> Json:
+            return {"value": [wire.asset_json(a, api.workspace_path) for a in api.assets.versions(kind, name)]}
+
+        @router.get(f"/{kind}/{{name}}/versions/{{version}}", name=f"get {kind}")
+        def get(name: str, version: str) -> Json:
+            return wire.asset_json(api.assets.get(kind, name, version), api.workspace_path)
+
+        @router.put(f"/{kind}/{{name}}/versions/{{version}}", name=f"put {kind}")
+        def put(name: str, version: str, body: Json = Body(...)) -> Response:
+            properties = body.get("properties")
+            if not isinstance(properties, dict):
+                raise error("RequestInvalid", "properties is missing", target="properties")
+            asset, created = api.assets.put(kind, name, version, properties)
+            return JSONResponse(wire.asset_json(asset, api.workspace_path), status_code=201 if created else 200)
+
+    for kind in (CODES, MODELS, ENVIRONMENTS):
+        routes_of(kind)
+
+    @router.get("/environments/{name}/versions/{version}/buildLog")
+    def build_log(name: str, version: str) -> Json:
+        asset = api.assets.get(ENVIRONMENTS, name, version)
+        key = api.build_logs.key_of(asset.body)
+        content = api.build_logs.log(key) if key else None
+        if content is None:
+            message = f"environment {name}, version {version}, has not been built"
+            raise error("AssetNotFound", message, target=name, fields={"reference": f"azureml:{name}:{version}"})
+        return {"key": key, "content": content}
+
+    return router
+
+
+def _accepted(api: Api, request: Request, accepted: Accepted, document: Json) -> Response:
+    headers = _operation_headers(api, request, accepted.operation)
+    del headers["Location"]  # the answer to a PUT is the resource itself
+    return JSONResponse(document, status_code=201 if accepted.created else 200, headers=headers)
+
+
+def _started(api: Api, request: Request, operation: Operation | None) -> Response:
+    if operation is None:
+        return Response(status_code=204)
+    return Response(status_code=202, headers=_operation_headers(api, request, operation))
+
+
+def _operation_headers(api: Api, request: Request, operation: Operation) -> dict[str, str]:
+    base = str(request.base_url).rstrip("/")
+    url = f"{base}{api.workspace_path}/operations/{operation.id}"
+    version = request.query_params.get("api-version")
+    if version:
+        url += f"?api-version={version}"
+    return {"Azure-AsyncOperation": url, "Location": url, "x-ms-retry-after-ms": RETRY_MS}

@@ -1,0 +1,262 @@
+"""What every operation of the control API means: checks, one transaction, a hint. No HTTP here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moorings.errors.exceptions import error
+from moorings.security.vault import Vault, new_key
+from moorings.spec.arm import deployment_from_arm, endpoint_from_arm
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.status import READY, Condition, Truth
+from moorings.state.database import Database
+from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, find_asset
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
+
+PRIMARY, SECONDARY = "primary", "secondary"
+MAX_ENDPOINTS = 100
+MAX_DEPLOYMENTS_PER_ENDPOINT = 20
+"""Behaviour reference, section 10.2."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted request: the row as it is now, whether it is new, and the operation to poll."""
+
+    row: Resource
+    created: bool
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Resources:
+    database: Database
+    vault: Vault
+    workspace: str
+    """ARM path of the workspace."""
+    hint: Callable[[str, str], None]
+    """`hint(kind, name)` wakes a loop; losing it costs latency only. May be called from any thread."""
+
+    # --- endpoints ---
+
+    def endpoint(self, name: str) -> tuple[Resource, list[Event]]:
+        with self.database.read() as tx:
+            return _endpoint(tx, name), list(tx.events(ENDPOINT, name))
+
+    def endpoints(self) -> list[Resource]:
+        with self.database.read() as tx:
+            return list(tx.resources(ENDPOINT))
+
+    def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
+        """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, LimitReached (the user's fault)."""
+        spec = endpoint_from_arm(name, body)
+        with self.database.write() as tx:
+            old = tx.resource(ENDPOINT, name)
+            if old is None and len(tx.resources(ENDPOINT)) >= MAX_ENDPOINTS:
+                raise error("LimitReached", f"the workspace has {MAX_ENDPOINTS} endpoints", target=name)
+            _check_identity(old, spec)
+            _check_traffic(tx, spec)
+            row = tx.put(ENDPOINT, name, _plain(spec), touch=_failed(old))
+            if old is None or not tx.secret_values(ENDPOINT, name):
+                for key in (PRIMARY, SECONDARY):
+                    tx.set_secret(ENDPOINT, name, key, self.vault.encrypt(new_key()))
+            operation = tx.start_operation("create" if old is None else "update", row)
+        self.hint(ENDPOINT, name)
+        return Accepted(row, old is None, operation)
+
+    def delete_endpoint(self, name: str) -> Operation | None:
+        """Delete it with all its deployments; None when it is not there (which is success)."""
+        with self.database.write() as tx:
+            row = tx.mark_deleting(ENDPOINT, name)
+            if row is None:
+                return None
+            below = [d.name for d in tx.resources(DEPLOYMENT, below=name)]
+            for deployment in below:
+                gone = tx.mark_deleting(DEPLOYMENT, deployment)
+                if gone is not None:
+                    tx.start_operation("delete", gone)
+            operation = tx.start_operation("delete", row)
+        for deployment in below:
+            self.hint(DEPLOYMENT, deployment)
+        self.hint(ENDPOINT, name)
+        return operation
+
+    def keys(self, name: str) -> tuple[str, str]:
+        """Primary and secondary key. Raises `AuthModeNotServed` for endpoints that have no keys in use."""
+        with self.database.read() as tx:
+            row = _endpoint(tx, name)
+            _only_keys(row)
+            stored = tx.secret_values(ENDPOINT, name)
+        return self.vault.decrypt(stored[PRIMARY]), self.vault.decrypt(stored[SECONDARY])
+
+    def regenerate_key(self, name: str, which: str) -> Operation:
+        """Replace one key; the old value stops working when the gateway has accepted the new one.
+
+        Clients send the current value back as `keyValue`: it is not a wish and not read.
+        """
+        if which.lower() not in (PRIMARY, SECONDARY):
+            raise error("RequestInvalid", f"keyType is {which!r}: expected Primary or Secondary", target="keyType")
+        with self.database.write() as tx:
+            row = _endpoint(tx, name)
+            _only_keys(row)
+            tx.set_secret(ENDPOINT, name, which.lower(), self.vault.encrypt(new_key()))
+            row = tx.put(ENDPOINT, name, row.spec, touch=True)
+            operation = tx.start_operation("regenerateKeys", row)
+        self.hint(ENDPOINT, name)
+        return operation
+
+    # --- deployments ---
+
+    def deployment(self, endpoint: str, name: str) -> tuple[Resource, list[Event]]:
+        with self.database.read() as tx:
+            _endpoint(tx, endpoint)
+            row = _deployment(tx, endpoint, name)
+            return row, list(tx.events(DEPLOYMENT, row.name))
+
+    def deployments(self, endpoint: str) -> list[Resource]:
+        with self.database.read() as tx:
+            _endpoint(tx, endpoint)
+            return list(tx.resources(DEPLOYMENT, below=endpoint))
+
+    def put_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
+        """Create or replace. Raises EndpointNotFound, AssetNotFound, SpecInvalid, LimitReached (the user's fault)."""
+        return self._accept(deployment_from_arm(endpoint, name, body))
+
+    def patch_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
+        """Scale or re-tag: only `sku.capacity` and `tags` count (section 4.10)."""
+        with self.database.read() as tx:
+            row = _deployment(tx, endpoint, name)
+        changes: dict[str, Any] = {}
+        capacity = (body.get("sku") or {}).get("capacity")
+        if capacity is not None:
+            changes["instance_count"] = capacity
+        if body.get("tags") is not None:
+            changes["tags"] = body["tags"]
+        try:
+            spec = DeploymentSpec.model_validate({**row.spec, **changes})
+        except ValueError as problem:
+            raise error("RequestInvalid", str(problem), target="sku.capacity") from None
+        return self._accept(spec)
+
+    def _accept(self, spec: DeploymentSpec) -> Accepted:
+        key = f"{spec.endpoint_name}/{spec.name}"
+        with self.database.write() as tx:
+            endpoint = _endpoint(tx, spec.endpoint_name)
+            if endpoint.deleting:
+                raise error("EndpointNotFound", f"endpoint {endpoint.name} is being deleted", target=endpoint.name)
+            old = tx.resource(DEPLOYMENT, key)
+            if old is None and len(tx.resources(DEPLOYMENT, below=endpoint.name)) >= MAX_DEPLOYMENTS_PER_ENDPOINT:
+                message = f"endpoint {endpoint.name} has {MAX_DEPLOYMENTS_PER_ENDPOINT} deployments"
+                raise error("LimitReached", message, target=key)
+            spec = self._pinned(tx, spec)
+            row = tx.put(DEPLOYMENT, key, _plain(spec), touch=_failed(old))
+            operation = tx.start_operation("create" if old is None else "update", row)
+        self.hint(DEPLOYMENT, key)
+        return Accepted(row, old is None, operation)
+
+    def _pinned(self, tx: Transaction, spec: DeploymentSpec) -> DeploymentSpec:
+        """References by label become the version they mean now: a deployment never changes by itself."""
+        changes: dict[str, Any] = {}
+        if isinstance(spec.model, str):
+            changes["model"] = self._id(tx, MODELS, spec.model)
+        if isinstance(spec.environment, str):
+            changes["environment"] = self._id(tx, ENVIRONMENTS, spec.environment)
+        if spec.code_configuration is not None:
+            code = self._id(tx, CODES, spec.code_configuration.code)
+            changes["code_configuration"] = spec.code_configuration.model_copy(update={"code": code})
+        return spec.model_copy(update=changes)
+
+    def _id(self, tx: Transaction, kind: str, reference: str) -> str:
+        asset = find_asset(tx, kind, reference)
+        return f"{self.workspace}/{kind}/{asset.name}/versions/{asset.version}"
+
+    def delete_deployment(self, endpoint: str, name: str) -> Operation | None:
+        """None when it is not there (which is success). Raises DeploymentInUse while it has live traffic."""
+        with self.database.write() as tx:
+            parent = _endpoint(tx, endpoint)
+            spec = EndpointSpec.model_validate(parent.spec)
+            share = spec.traffic.get(name, 0) or spec.mirror_traffic.get(name, 0)
+            if share and tx.resource(DEPLOYMENT, f"{endpoint}/{name}") is not None and not parent.deleting:
+                raise error(
+                    "DeploymentInUse",
+                    f"deployment {name} takes {share} % of the traffic of {endpoint}",
+                    target=f"{endpoint}/{name}",
+                    fields={"endpoint": endpoint, "deployment": name},
+                )
+            row = tx.mark_deleting(DEPLOYMENT, f"{endpoint}/{name}")
+            if row is None:
+                return None
+            operation = tx.start_operation("delete", row)
+        self.hint(DEPLOYMENT, row.name)
+        return operation
+
+    def operation(self, id_: str) -> tuple[Operation, Resource | None]:
+        with self.database.read() as tx:
+            found = tx.operation(id_)
+            if found is None:
+                raise error("OperationNotFound", f"no operation {id_}", target=id_)
+            return found, tx.resource(found.kind, found.name)
+
+
+def _endpoint(tx: Transaction, name: str) -> Resource:
+    row = tx.resource(ENDPOINT, name)
+    if row is None:
+        raise error("EndpointNotFound", f"endpoint {name} does not exist", target=name, fields={"endpoint": name})
+    return row
+
+
+def _deployment(tx: Transaction, endpoint: str, name: str) -> Resource:
+    row = tx.resource(DEPLOYMENT, f"{endpoint}/{name}")
+    if row is None:
+        message = f"endpoint {endpoint} has no deployment {name}"
+        fields = {"endpoint": endpoint, "deployment": name}
+        raise error("DeploymentNotFound", message, target=f"{endpoint}/{name}", fields=fields)
+    return row
+
+
+def _plain(spec: EndpointSpec | DeploymentSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude={"schema_"})
+
+
+def _failed(row: Resource | None) -> bool:
+    """Whether the same desired state is a wish to try again."""
+    if row is None:
+        return False
+    stored = row.status.get("conditions", {}).get(READY)
+    if stored is None:
+        return False
+    ready = Condition.from_json(stored)
+    return ready.truth is Truth.FALSE and ready.generation == row.generation
+
+
+def _only_keys(row: Resource) -> None:
+    mode = EndpointSpec.model_validate(row.spec).auth_mode
+    if mode is not AuthMode.KEY:
+        message = f"endpoint {row.name} does not use keys for authentication (auth_mode: {mode})"
+        raise error("AuthModeNotServed", message, target=row.name, fields={"endpoint": row.name})
+
+
+def _check_identity(old: Resource | None, spec: EndpointSpec) -> None:
+    if old is None:
+        return
+    before = EndpointSpec.model_validate(old.spec).identity
+    if before is not None and spec.identity is not None and before.type != spec.identity.type:
+        message = f"the identity of endpoint {spec.name} is {before.type} and cannot change"
+        raise error("ImmutableProperty", message, target="identity.type")
+
+
+def _check_traffic(tx: Transaction, spec: EndpointSpec) -> None:
+    there = {d.name.partition("/")[2] for d in tx.resources(DEPLOYMENT, below=spec.name) if not d.deleting}
+    unknown = sorted((set(spec.traffic) | set(spec.mirror_traffic)) - there)
+    if unknown:
+        example = " ".join(f"{d}=100" for d in sorted(there)[:1]) or "<deployment>=100"
+        raise error(
+            "TrafficInvalid",
+            f"traffic names {', '.join(unknown)}: no such deployment of {spec.name}",
+            target="traffic",
+            evidence=(f"deployments of {spec.name}: {', '.join(sorted(there)) or 'none'}",),
+            fields={"endpoint": spec.name, "example": example},
+        )

@@ -1,0 +1,129 @@
+"""Rows of the state <-> JSON of the control API. No behaviour: what a request means is in `resources.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moorings.api.errors import body_of
+from moorings.errors.exceptions import Failure
+from moorings.lib.timing import rfc3339
+from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
+from moorings.spec.deployment import DeploymentSpec, no_effect_yet
+from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.status import Condition, provisioning_state
+from moorings.state.transaction import DEPLOYMENT, Asset, Event, Operation, OperationStatus, Resource
+
+PROVIDER = "Microsoft.MachineLearningServices/workspaces"
+LOCATION = "local"
+
+
+def state_of(row: Resource) -> str:
+    """The provisioning state, derived from the stored conditions."""
+    stored = row.status.get("conditions", {})
+    conditions = {k: Condition.from_json(v) for k, v in stored.items()}
+    return provisioning_state(conditions, generation=row.generation, deleting=row.deleting)
+
+
+def endpoint_json(row: Resource, workspace: str, gateway_url: str, events: list[Event]) -> dict[str, Any]:
+    spec = EndpointSpec.model_validate(row.spec)
+    body = endpoint_to_arm(spec)
+    base = f"{gateway_url}/api/v1/endpoint/{row.name}"
+    body["properties"] |= {
+        "provisioningState": state_of(row),
+        "scoringUri": f"{base}/score",
+        "swaggerUri": f"{base}/swagger.json",
+        "compute": spec.compute,
+        "moorings": _extra(row, _endpoint_no_effect(spec), events),
+    }
+    body.setdefault("identity", {"type": "SystemAssigned"})
+    return _envelope(row, body, f"{workspace}/onlineEndpoints/{row.name}", f"{PROVIDER}/onlineEndpoints", "Managed")
+
+
+def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[str, Any]:
+    spec = DeploymentSpec.model_validate(row.spec)
+    body = deployment_to_arm(spec)
+    endpoint, _, name = row.name.partition("/")
+    extra = _extra(row, no_effect_yet(spec), events)
+    extra |= {k: row.status[k] for k in ("environment", "instances", "waitingFor") if k in row.status}
+    body["properties"] |= {"provisioningState": state_of(row), "moorings": extra}
+    body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
+    id_ = f"{workspace}/onlineEndpoints/{endpoint}/deployments/{name}"
+    return _envelope(row, body, id_, f"{PROVIDER}/onlineEndpoints/deployments", "Managed")
+
+
+def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:
+    return {
+        "id": f"{workspace}/{asset.kind}/{asset.name}/versions/{asset.version}",
+        "name": asset.version,
+        "type": f"{PROVIDER}/{asset.kind}/versions",
+        "properties": {"flavors": {}, **asset.body} if asset.kind == "models" else dict(asset.body),
+        "systemData": {"createdAt": rfc3339(asset.created_at), "lastModifiedAt": rfc3339(asset.created_at)},
+    }
+
+
+def operation_json(operation: Operation, row: Resource | None, path: str) -> dict[str, Any]:
+    """The polled document; phases come from the resource, if it is still at the operation's generation."""
+    body: dict[str, Any] = {
+        "id": path,
+        "name": operation.id,
+        "status": str(operation.status),
+        "startTime": rfc3339(operation.started_at),
+        "properties": {"verb": operation.verb, "target": f"{operation.kind} {operation.name}"},
+    }
+    if operation.ended_at is not None:
+        body["endTime"] = rfc3339(operation.ended_at)
+    if operation.error is not None:
+        body["error"] = body_of(Failure.from_json({"message": "", **operation.error}))
+    if row is not None and row.status.get("generation") == operation.generation:
+        phases = row.status.get("phases", [])
+        running = next((p["name"] for p in phases if p["status"] in ("running", "waiting", "failed")), None)
+        body["properties"] |= {
+            "phase": running,
+            "phases": phases,
+            "waitingFor": row.status.get("waitingFor", ""),
+        }
+    elif operation.status is OperationStatus.IN_PROGRESS and operation.verb == "delete":
+        body["properties"]["waitingFor"] = "running requests to end and instances to stop"
+    return body
+
+
+def _endpoint_no_effect(spec: EndpointSpec) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if spec.compute:
+        found["compute"] = "attached clusters come with the Kubernetes engine"
+    if spec.identity is not None:
+        found["identity"] = "identities are kept, but grant nothing yet"
+    if spec.public_network_access == "disabled":
+        found["public_network_access"] = "the gateway listens on its own address whatever this says"
+    if spec.properties.enforce_access_to_default_secret_stores == "enabled":
+        found["properties.enforce_access_to_default_secret_stores"] = "secret stores are not there yet"
+    if spec.auth_mode is not AuthMode.KEY:
+        found["auth_mode"] = "tokens are not issued yet: every scoring request is refused with 401"
+    return found
+
+
+def _extra(row: Resource, no_effect: Mapping[str, str], events: list[Event]) -> dict[str, Any]:
+    found = row.status.get("gave_up")
+    current = found and found["generation"] == row.generation
+    return {
+        "generation": row.generation,
+        "conditions": [c | {"since": rfc3339(c["since"])} for c in row.status.get("conditions", {}).values()],
+        "noEffectYet": dict(no_effect),
+        "error": body_of(Failure.from_json(found["failure"])) if current else None,
+        "events": [{"at": rfc3339(e.at), "reason": e.reason, "message": e.message} for e in events[-20:]],
+    }
+
+
+def _envelope(row: Resource, body: dict[str, Any], id_: str, type_: str, kind: str) -> dict[str, Any]:
+    created, modified = rfc3339(row.created_at), rfc3339(row.updated_at)
+    who = {"createdBy": "local", "createdByType": "User", "lastModifiedBy": "local", "lastModifiedByType": "User"}
+    return {
+        **body,
+        "id": id_,
+        "name": row.name.rpartition("/")[2] if row.kind == DEPLOYMENT else row.name,
+        "type": type_,
+        "location": LOCATION,
+        "kind": kind,
+        "systemData": {"createdAt": created, "lastModifiedAt": modified, **who},
+    }

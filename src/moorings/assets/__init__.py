@@ -1,0 +1,4 @@
+"""Models and code: taken in once into a content-addressed store, laid out for instances.
+
+Knows no deployment.
+"""

@@ -1,0 +1,181 @@
+"""The control API as small methods, one for each call. It sends and decodes; what to call in which order is not known here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from moorings.client.faults import from_answer
+from moorings.client.operations import Operation, Report, poll_delay_s, report_from
+from moorings.client.transport import Answer, Transport
+from moorings.errors.exceptions import MooringsError, error
+
+API_VERSION = "2023-04-01"
+ASSET_TIMEOUT_S = 6 * 3600.0
+"""Taking in a model reads all of it: a big one on a slow disk takes its time."""
+_MAX_PAGES = 1000
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A request that was taken: the resource as it is now ({} for a delete) and the operation, if it goes on."""
+
+    body: dict[str, Any]
+    operation: Operation | None
+
+
+class Client:
+    """The control API of one workspace.
+
+    Every method raises `ApiError` (with the server's code) for an answer that is an error, and
+    `WorkspaceUnreachable` when there is no answer. Bodies are the JSON of the API, ARM-shaped.
+    """
+
+    def __init__(self, transport: Transport, workspace_path: str) -> None:
+        self._transport = transport
+        self.workspace_path = workspace_path.rstrip("/")
+
+    def workspace(self, *, timeout_s: float = 60.0) -> dict[str, Any]:
+        return _object(self._send("GET", "", timeout_s=timeout_s))
+
+    # --- endpoints ---
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        return list(self._pages("/onlineEndpoints"))
+
+    def endpoint(self, name: str) -> dict[str, Any]:
+        return _object(self._send("GET", _endpoint(name)))
+
+    def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
+        return _accepted(self._send("PUT", _endpoint(name), body))
+
+    def delete_endpoint(self, name: str) -> Accepted:
+        return _accepted(self._send("DELETE", _endpoint(name)))
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """`primaryKey` and `secondaryKey`."""
+        return _object(self._send("POST", f"{_endpoint(name)}/listKeys"))
+
+    def token(self, name: str) -> dict[str, Any]:
+        """`accessToken`, `expiryTimeUtc`, `refreshAfterTimeUtc`, `tokenType`."""
+        return _object(self._send("POST", f"{_endpoint(name)}/token"))
+
+    def regenerate_key(self, name: str, which: str) -> Accepted:
+        """`which` is `primary` or `secondary`."""
+        body = {"keyType": which.capitalize()}
+        return _accepted(self._send("POST", f"{_endpoint(name)}/regenerateKeys", body))
+
+    # --- deployments ---
+
+    def deployments(self, endpoint: str) -> list[dict[str, Any]]:
+        return list(self._pages(f"{_endpoint(endpoint)}/deployments"))
+
+    def deployment(self, endpoint: str, name: str) -> dict[str, Any]:
+        return _object(self._send("GET", _deployment(endpoint, name)))
+
+    def put_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
+        return _accepted(self._send("PUT", _deployment(endpoint, name), body))
+
+    def patch_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
+        """Only `sku.capacity` and `tags` are read."""
+        return _accepted(self._send("PATCH", _deployment(endpoint, name), body))
+
+    def delete_deployment(self, endpoint: str, name: str) -> Accepted:
+        return _accepted(self._send("DELETE", _deployment(endpoint, name)))
+
+    def logs(self, endpoint: str, name: str, *, container: str, tail: int) -> str:
+        """The last `tail` lines; `container` is `InferenceServer` or `StorageInitializer`."""
+        body = {"containerType": container, "tail": tail}
+        answer = _object(self._send("POST", f"{_deployment(endpoint, name)}/getLogs", body))
+        return str(answer.get("content") or "")
+
+    # --- assets ---
+
+    def put_asset(self, kind: str, name: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Register a version of `codes`, `models` or `environments`; the answer has the `id` to refer to it by."""
+        return _object(self._send("PUT", _version(kind, name, version), body, timeout_s=ASSET_TIMEOUT_S))
+
+    def asset(self, kind: str, name: str, version: str) -> dict[str, Any]:
+        return _object(self._send("GET", _version(kind, name, version)))
+
+    def environment_build_log(self, name: str, version: str) -> dict[str, Any]:
+        """`content` and `key` of the build."""
+        return _object(self._send("GET", f"{_version('environments', name, version)}/buildLog"))
+
+    def build_log(self, key: str) -> dict[str, Any]:
+        return _object(self._send("GET", f"/environmentBuilds/{quote(key, safe='')}/log"))
+
+    # --- operations ---
+
+    def report(self, operation: Operation) -> Report:
+        """Ask after an operation once."""
+        answer = self._checked("GET", operation.url, None, 60.0)
+        return report_from(_object(answer), answer.header("x-ms-retry-after-ms"))
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
+    ) -> Answer:
+        return self._checked(method, f"{self.workspace_path}{path}?api-version={API_VERSION}", body, timeout_s)
+
+    def _checked(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+    ) -> Answer:
+        answer = self._transport.send(method, path, body=body, timeout_s=timeout_s)
+        if answer.status >= 400:
+            raise from_answer(answer, f"{method} {path.partition('?')[0]}")
+        return answer
+
+    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
+        answer = self._send("GET", path)
+        for _ in range(_MAX_PAGES):
+            page = _object(answer)
+            yield from (item for item in page.get("value") or () if isinstance(item, dict))
+            following = page.get("nextLink")
+            if not following:
+                return
+            answer = self._checked("GET", _local(str(following)), None, 60.0)
+
+
+def is_missing(problem: MooringsError) -> bool:
+    """Whether a failure says that the resource asked for is not there."""
+    return getattr(problem, "status", None) == 404
+
+
+def _accepted(answer: Answer) -> Accepted:
+    url = answer.header("azure-asyncoperation")
+    body = _object(answer) if answer.body.strip() else {}
+    if url is None:
+        return Accepted(body, None)
+    return Accepted(body, Operation(_local(url), poll_delay_s(answer.header("x-ms-retry-after-ms"))))
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        text = answer.body[:500].decode(errors="replace")
+        raise error("WorkspaceAnswerInvalid", f"HTTP {answer.status}, and no JSON object", evidence=(text,))
+    return body
+
+
+def _local(url: str) -> str:
+    """Path and query of an address: whatever host it names, it is asked for over the same transport."""
+    parts = urlsplit(url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _endpoint(name: str) -> str:
+    return f"/onlineEndpoints/{quote(name, safe='')}"
+
+
+def _deployment(endpoint: str, name: str) -> str:
+    return f"{_endpoint(endpoint)}/deployments/{quote(name, safe='')}"
+
+
+def _version(kind: str, name: str, version: str) -> str:
+    return f"/{kind}/{quote(name, safe='')}/versions/{quote(version, safe='')}"

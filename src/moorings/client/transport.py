@@ -1,0 +1,160 @@
+"""Carry one request to the control API and its answer back, over the workspace's unix socket. Knows no resources."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from moorings.errors.exceptions import error
+from moorings.lib.timing import Backoff
+
+if TYPE_CHECKING:
+    import httpx
+
+Trace = Callable[[str], None]
+"""Takes one line of an HTTP trace; secrets are redacted before."""
+
+REQUEST_ID_HEADER = "x-ms-client-request-id"
+_SECRET_KEYS = frozenset({"primaryKey", "secondaryKey", "accessToken", "keyValue"})
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+_TRACED_BODY_CHARS = 20_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    reason: str = ""
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name.lower())
+
+
+class Transport(Protocol):
+    """What the client needs of a connection."""
+
+    def send(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
+    ) -> Answer:
+        """One request; any status is an answer. Raises `WorkspaceUnreachable` when there was none."""
+
+
+@dataclass
+class SocketTransport:
+    """HTTP over a unix socket.
+
+    A connection that is refused is tried again for `patience_s` seconds (the other side may be starting); with `revive`
+    given that is called first, once a request. A connection lost in mid-request is tried again for methods that may
+    be repeated without harm.
+    """
+
+    socket: Path
+    patience_s: float = 3.0
+    revive: Callable[[], None] | None = None
+    trace: Trace | None = None
+    _client: httpx.Client | None = field(default=None, init=False, repr=False)
+
+    def send(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
+    ) -> Answer:
+        import httpx
+
+        request_id = str(uuid.uuid4())
+        headers = {REQUEST_ID_HEADER: request_id, "accept": "application/json"}
+        content = None
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers["content-type"] = "application/json"
+        deadline = time.monotonic() + self.patience_s
+        backoff = Backoff(first_s=0.03, cap_s=0.3)
+        failures, revived = 0, False
+        while True:
+            try:
+                return self._once(method, path, content, headers, timeout_s)
+            except httpx.TimeoutException as problem:
+                raise self._unreachable(f"no answer to {method} {path} within {timeout_s} s", problem) from None
+            except httpx.TransportError as problem:
+                refused = isinstance(problem, httpx.ConnectError)
+                if not refused and method not in _REPEATABLE:
+                    raise self._unreachable(f"the connection broke during {method} {path}", problem) from None
+                if self.revive is not None and not revived:
+                    self.revive()
+                    revived = True
+                    deadline = time.monotonic() + self.patience_s
+                elif time.monotonic() >= deadline:
+                    raise self._unreachable(f"nothing answers on {self.socket}", problem) from None
+                failures += 1
+                time.sleep(backoff.delay_s(failures))
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def __enter__(self) -> SocketTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _once(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], timeout_s: float | None
+    ) -> Answer:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.Client(
+                transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://moorings", trust_env=False
+            )
+        self._note(f"> {method} {path}", content, headers)
+        response = self._client.request(method, path, content=content, headers=dict(headers), timeout=timeout_s)
+        answer = Answer(
+            status=response.status_code,
+            headers={k.lower(): v for k, v in response.headers.items()},
+            body=response.content,
+            reason=response.reason_phrase,
+        )
+        self._note(f"< {answer.status} {answer.reason}", answer.body, answer.headers)
+        return answer
+
+    def _note(self, first: str, body: bytes | None, headers: Mapping[str, str]) -> None:
+        if self.trace is None:
+            return
+        self.trace(first)
+        for line in traced(headers, body):
+            self.trace(line)
+
+    def _unreachable(self, message: str, problem: Exception) -> Exception:
+        evidence = (f"{type(problem).__name__}: {problem}",)
+        return error("WorkspaceUnreachable", message, target=str(self.socket), evidence=evidence)
+
+
+def traced(headers: Mapping[str, str], body: bytes | None) -> list[str]:
+    """Headers and body as lines of a trace, with credentials replaced by `***`."""
+    lines = [f"    {k}: {'***' if k.lower() == 'authorization' else v}" for k, v in headers.items()]
+    if body:
+        try:
+            text = json.dumps(_redacted(json.loads(body)))
+        except ValueError:
+            text = body.decode(errors="replace")
+        lines.append(f"    {text[:_TRACED_BODY_CHARS]}")
+    return lines
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: "***" if k in _SECRET_KEYS else _redacted(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_redacted(v) for v in value]
+    return value

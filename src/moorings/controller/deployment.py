@@ -1,0 +1,447 @@
+"""The phases of a deployment: assets, environment, instances, gateway. Each look does the next step and writes down why.
+
+Load -> observe -> plan -> persist -> act. Slow work (building an environment) runs beside the loop, so that what
+serves is looked after meanwhile. What it decides is in `plan.py`; it never talks HTTP and knows no engine by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from moorings.controller.health import Prober
+from moorings.controller.plan import Desired, Plan, Seen, plan
+from moorings.controller.publisher import GatewayView, Publisher
+from moorings.controller.resolve import Content, resolve
+from moorings.controller.status import DEPLOYMENT_PHASES, Status
+from moorings.controller.templates import probe_times, revision_of, template_from_json, template_of
+from moorings.controller.verdict import Verdicts
+from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
+from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.lib.timing import Clock
+from moorings.spec.assets import EnvironmentSpec
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.status import ASSETS_AVAILABLE, ENVIRONMENT_READY, GATEWAY_ACCEPTED, INSTANCES_HEALTHY, READY, Truth
+from moorings.state.database import Database
+from moorings.state.transaction import DEPLOYMENT, OperationStatus, Resource
+
+GRACE_EXTRA_S = 5.0
+"""Added to the request time-out for an instance that goes away."""
+PROGRESS_PERIOD_S = 0.3
+"""Progress texts alone are written at most this often."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An environment that is there."""
+
+    key: str
+    python: Path
+    python_version: str
+    packages: int
+    reused: bool
+    seconds: float
+
+
+class Environments(Protocol):
+    """Builds what a deployment needs to run. Raises MooringsError."""
+
+    async def ensure(
+        self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
+    ) -> tuple[Content, Built]: ...
+
+
+class ContentStore(Protocol):
+    def exists(self, digest: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Everything the reconciler works with; made once, by the daemon."""
+
+    database: Database
+    clock: Clock
+    engine: Engine
+    environments: Environments
+    store: ContentStore
+    publisher: Publisher
+    prober: Prober
+    verdicts: Verdicts
+    resync_s: float
+    busy_s: float
+    progress_deadline_s: float
+
+
+@dataclass
+class _Build:
+    generation: int
+    task: asyncio.Task[tuple[Content, Built]]
+    message: str = "starting"
+
+
+@dataclass
+class _Memory:
+    """What may be forgotten at a restart: a running build, deadlines, when progress was last written."""
+
+    build: _Build | None = None
+    generation: int = 0
+    serving: int = -1
+    progress_at: float = 0.0
+    written_at: float = 0.0
+
+
+@dataclass
+class DeploymentReconciler:
+    tools: Tools
+    _memories: dict[str, _Memory] = field(default_factory=dict)
+
+    async def reconcile(self, key: str) -> float | None:
+        """Look at `<endpoint>/<deployment>` and do the next step."""
+        row, waiting = await asyncio.to_thread(self._load, key)
+        memory = self._memories.setdefault(key, _Memory())
+        if row is None:
+            return await self._vanished(key)
+        if row.deleting:
+            return await self._delete(row)
+        spec = DeploymentSpec.model_validate(row.spec)
+        status = Status(row, self.tools.clock.now())
+        fresh = status.begin(DEPLOYMENT_PHASES)
+        if fresh:
+            self.tools.publisher.changed()
+        template = await self._template(row, spec, status, memory)
+        delay = await self._instances(row, spec, status, memory, template)
+        await self._store(row, status, memory, waiting)
+        return delay
+
+    async def close(self) -> None:
+        """Stop running builds; they are begun again at the next start."""
+        for memory in self._memories.values():
+            await _cancel(memory.build)
+
+    # --- assets and environment ---
+
+    async def _template(
+        self, row: Resource, spec: DeploymentSpec, status: Status, memory: _Memory
+    ) -> InstanceTemplate | None:
+        """The template of this generation; None while it is not there yet or cannot be had."""
+        resolved = status.data.get("resolved")
+        if resolved and resolved["generation"] == row.generation:
+            return template_from_json(status.data["templates"][resolved["revision"]])
+        if status.gave_up:
+            return None
+        content = await self._content(spec, status)
+        if content is None:
+            return None
+        found = await self._environment(row, content, status, memory)
+        if found is None:
+            return None
+        content, built = found
+        template = template_of(spec, content, python=str(built.python), environment_key=built.key)
+        revision = revision_of(template)
+        status.data["resolved"] = {"generation": row.generation, "revision": revision}
+        status.data.setdefault("templates", {})[revision] = asdict(template)
+        status.data["environment"] = {
+            "key": built.key,
+            "pythonVersion": built.python_version,
+            "packages": built.packages,
+            "reused": built.reused,
+            "seconds": round(built.seconds, 3),
+        }
+        return template
+
+    async def _content(self, spec: DeploymentSpec, status: Status) -> Content | None:
+        def load() -> Content:
+            with self.tools.database.read() as tx:
+                content = resolve(tx, spec)
+            for digest in filter(None, (content.code_digest, content.model and content.model.digest)):
+                if not self.tools.store.exists(digest):
+                    raise MooringsError(
+                        failure("ArtifactsUnavailable", f"content {digest[:12]} is not in the store", target=digest)
+                    )
+            return content
+
+        try:
+            content = await asyncio.to_thread(load)
+        except MooringsError as problem:
+            status.mark(ASSETS_AVAILABLE, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
+            status.fail("assets", problem.failure)
+            return None
+        status.mark(ASSETS_AVAILABLE, Truth.TRUE, "Stored")
+        status.phase("assets", "done")
+        return content
+
+    async def _environment(
+        self, row: Resource, content: Content, status: Status, memory: _Memory
+    ) -> tuple[Content, Built] | None:
+        build = memory.build
+        if build is None or build.generation != row.generation:
+            await _cancel(build)
+            build = self._start_build(row, content, memory)
+        if not build.task.done():
+            await asyncio.wait({build.task}, timeout=self.tools.busy_s)
+        if not build.task.done():
+            status.phase("environment", "running", build.message)
+            status.mark(ENVIRONMENT_READY, Truth.UNKNOWN, "Building", build.message)
+            status.mark(READY, Truth.UNKNOWN, "Progressing", f"environment: {build.message}")
+            return None
+        memory.build = None
+        try:
+            content, built = build.task.result()
+        except MooringsError as problem:
+            status.mark(ENVIRONMENT_READY, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
+            status.fail("environment", problem.failure)
+            return None
+        how = "reused" if built.reused else f"built in {built.seconds:.1f} s"
+        status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}")
+        status.phase("environment", "done", f"{built.packages} packages, Python {built.python_version}, {how}")
+        return content, built
+
+    def _start_build(self, row: Resource, content: Content, memory: _Memory) -> _Build:
+        def note(message: str) -> None:
+            if memory.build is not None:
+                memory.build.message = message
+
+        work = self.tools.environments.ensure(content.environment, content, note)
+        memory.build = _Build(row.generation, asyncio.create_task(work, name=f"environment:{row.name}"))
+        return memory.build
+
+    # --- instances and gateway ---
+
+    async def _instances(
+        self,
+        row: Resource,
+        spec: DeploymentSpec,
+        status: Status,
+        memory: _Memory,
+        template: InstanceTemplate | None,
+    ) -> float:
+        instances = await self.tools.engine.observe(row.name)
+        times = probe_times(spec.readiness_probe)
+        ready = await self.tools.prober.probe(instances, times)
+        view = await self.tools.publisher.publish()
+        seen = self._seen(row.name, spec, instances, ready, view)
+        revision = revision_of(template) if template else ""
+        started = status.data.get("started") == row.generation
+        gave_up = template is None or status.gave_up is not None
+        overdue = self._overdue(row, spec, seen, revision, memory) if not gave_up else False
+        settled = view.settled(spec.endpoint_name)
+        step = plan(Desired(revision, spec.instance_count, started, gave_up, overdue, settled), seen)
+        if template is not None and not started and revision not in step.remove:
+            status.data["started"] = row.generation
+        self._route(row.name, instances, step)
+        view = await self.tools.publisher.publish()
+        await self._judge(row, spec, status, instances, step, overdue, view)
+        self._describe(status, instances, ready, {row.name: step}, template is not None)
+        await self._act(row, spec, status, step)
+        if template is None or not (step.complete or status.gave_up):
+            return self.tools.busy_s
+        busy = any(i.revision != revision for i in instances) or step.apply or step.remove
+        return self.tools.busy_s if busy else self.tools.resync_s
+
+    def _seen(
+        self,
+        key: str,
+        spec: DeploymentSpec,
+        instances: Sequence[Instance],
+        ready: frozenset[str],
+        view: GatewayView,
+    ) -> list[Seen]:
+        routed = self.tools.publisher.routed(key)
+        healthy = view.healthy(spec.endpoint_name, spec.name)
+        settled = view.settled(spec.endpoint_name)
+        seen = []
+        for i in instances:
+            addresses = set(i.addresses)
+            seen.append(
+                Seen(
+                    id=i.id,
+                    revision=i.revision,
+                    ordinal=i.ordinal,
+                    phase=i.phase,
+                    ready=i.id in ready,
+                    in_gateway=bool(addresses) and addresses <= healthy,
+                    gone_from_gateway=settled and not addresses & routed,
+                    restarts=i.restarts,
+                )
+            )
+        return seen
+
+    def _route(self, key: str, instances: Sequence[Instance], step: Plan) -> None:
+        addresses = [a for i in instances if i.id in step.routed for a in i.addresses]
+        self.tools.publisher.route(key, addresses)
+
+    def _overdue(
+        self, row: Resource, spec: DeploymentSpec, seen: Sequence[Seen], revision: str, memory: _Memory
+    ) -> bool:
+        now = self.tools.clock.monotonic()
+        serving = sum(s.ready and s.revision == revision for s in seen)
+        if memory.generation != row.generation or memory.serving != serving:
+            memory.generation, memory.serving, memory.progress_at = row.generation, serving, now
+        probe = spec.readiness_probe
+        allowed = self.tools.progress_deadline_s or probe.initial_delay + probe.period * probe.failure_threshold
+        return serving < spec.instance_count and now - memory.progress_at > allowed
+
+    async def _judge(
+        self,
+        row: Resource,
+        spec: DeploymentSpec,
+        status: Status,
+        instances: Sequence[Instance],
+        step: Plan,
+        overdue: bool,
+        view: GatewayView,
+    ) -> None:
+        """Turn what the plan saw into conditions; a rollout that failed gets its verdict here, once."""
+        if status.gave_up or not status.data.get("resolved"):
+            return
+        refused = view.rejected(spec.endpoint_name)
+        if refused and not status.is_true(READY):
+            failed = failure("GatewayRefused", refused, target=f"endpoint {spec.endpoint_name}")
+            status.mark(GATEWAY_ACCEPTED, Truth.FALSE, failed.code, refused, failed)
+        if status.is_true(READY):
+            degraded = step.serving < spec.instance_count
+            truth = Truth.FALSE if degraded else Truth.TRUE
+            status.mark(INSTANCES_HEALTHY, truth, "Degraded" if degraded else "Serving", step.waiting_for)
+        elif step.complete:
+            self._complete(status, step)
+        elif step.failed is not None:
+            instance = next(i for i in instances if i.id == step.failed)
+            failed = await self.tools.verdicts.of(instance, spec, overdue=overdue)
+            status.mark(INSTANCES_HEALTHY, Truth.FALSE, failed.code, failed.message, failed)
+            status.fail("instances", failed)
+        else:
+            status.mark(INSTANCES_HEALTHY, Truth.UNKNOWN, "Starting", step.waiting_for)
+            status.mark(READY, Truth.UNKNOWN, "Progressing", step.waiting_for)
+            status.phase("instances", "running", step.waiting_for)
+
+    def _complete(self, status: Status, step: Plan) -> None:
+        status.phase("instances", "done", f"{step.serving} serving")
+        status.phase("gateway", "done", "accepted")
+        status.mark(INSTANCES_HEALTHY, Truth.TRUE, "Serving")
+        status.mark(GATEWAY_ACCEPTED, Truth.TRUE, "Accepted")
+        status.mark(READY, Truth.TRUE, "Serving")
+
+    def _describe(
+        self,
+        status: Status,
+        instances: Sequence[Instance],
+        ready: frozenset[str],
+        steps: Mapping[str, Plan],
+        resolved: bool,
+    ) -> None:
+        status.data["instances"] = [
+            {
+                "id": i.id,
+                "revision": i.revision,
+                "phase": str(i.phase),
+                "ready": i.id in ready,
+                "restarts": i.restarts,
+                "limits": dict(i.limits),
+            }
+            for i in instances
+        ]
+        if resolved:
+            wanted = {i.revision for i in instances} | {status.data["resolved"]["revision"]}
+            templates = status.data.get("templates", {})
+            status.data["templates"] = {k: v for k, v in templates.items() if k in wanted}
+        status.data["waitingFor"] = next(iter(steps.values())).waiting_for
+
+    async def _act(self, row: Resource, spec: DeploymentSpec, status: Status, step: Plan) -> None:
+        grace_s = spec.request_settings.request_timeout_ms / 1000 + GRACE_EXTRA_S
+        if step.apply:
+            # The decision is on disk before the side effect: a crash repeats the act instead of forgetting it.
+            await asyncio.to_thread(self._write, row, status, None)
+        for revision, count in step.apply.items():
+            known = status.data.get("templates", {}).get(revision)
+            if known is not None:
+                group = GroupSpec(row.name, revision, count, template_from_json(known), grace_s)
+                await self.tools.engine.apply(group)
+        for revision in step.remove:
+            await self.tools.engine.remove(row.name, revision, grace_s=grace_s)
+
+    # --- going away ---
+
+    async def _delete(self, row: Resource) -> float | None:
+        memory = self._memories[row.name]
+        await _cancel(memory.build)
+        memory.build = None
+        self.tools.publisher.route(row.name, None)
+        self.tools.publisher.changed()
+        view = await self.tools.publisher.publish()
+        endpoint = row.name.partition("/")[0]
+        instances = await self.tools.engine.observe(row.name)
+        if instances:
+            if view.settled(endpoint) or view.status is None:
+                spec = DeploymentSpec.model_validate(row.spec)
+                grace_s = spec.request_settings.request_timeout_ms / 1000 + GRACE_EXTRA_S
+                for revision in {i.revision for i in instances}:
+                    await self.tools.engine.remove(row.name, revision, grace_s=grace_s)
+            return self.tools.busy_s
+        await self.tools.engine.forget(row.name)
+
+        def drop() -> bool:
+            with self.tools.database.write() as tx:
+                if not tx.drop(row):
+                    return False
+                tx.finish_operations(row, OperationStatus.SUCCEEDED)
+                return True
+
+        if not await asyncio.to_thread(drop):
+            return self.tools.busy_s
+        self._memories.pop(row.name, None)
+        return None
+
+    async def _vanished(self, key: str) -> float | None:
+        """Nothing desires it: end what the engine still has of it."""
+        self._memories.pop(key, None)
+        self.tools.publisher.route(key, None)
+        instances = await self.tools.engine.observe(key)
+        for revision in {i.revision for i in instances}:
+            await self.tools.engine.remove(key, revision, grace_s=GRACE_EXTRA_S)
+        if instances:
+            return self.tools.busy_s
+        await self.tools.engine.forget(key)
+        return None
+
+    # --- state ---
+
+    def _load(self, key: str) -> tuple[Resource | None, bool]:
+        with self.tools.database.read() as tx:
+            return tx.resource(DEPLOYMENT, key), bool(tx.running_operations(DEPLOYMENT, key))
+
+    async def _store(self, row: Resource, status: Status, memory: _Memory, waiting: bool) -> None:
+        outcome: OperationStatus | None = None
+        failed: Failure | None = status.gave_up
+        if failed is not None:
+            outcome = OperationStatus.FAILED
+        elif status.is_true(READY):
+            outcome = OperationStatus.SUCCEEDED
+        now = self.tools.clock.monotonic()
+        quiet = outcome is None and now - memory.written_at < PROGRESS_PERIOD_S
+        if (not status.changed and not (waiting and outcome)) or quiet:
+            return
+        memory.written_at = now
+        await asyncio.to_thread(self._write, row, status, outcome)
+
+    def _write(self, row: Resource, status: Status, outcome: OperationStatus | None) -> None:
+        before: Mapping[str, Any] = row.status.get("conditions", {}).get(READY, {})
+        after: Mapping[str, Any] = status.data.get("conditions", {}).get(READY, {})
+        with self.tools.database.write() as tx:
+            if not tx.set_status(row, status.data):
+                return
+            if after.get("reason") != before.get("reason"):
+                tx.add_event(DEPLOYMENT, row.name, after.get("reason", ""), after.get("message", ""))
+            if outcome is not None:
+                failed = status.gave_up
+                tx.finish_operations(row, outcome, failed.to_json() if failed else None)
+        status.stored()
+
+
+async def _cancel(build: _Build | None) -> None:
+    if build is None or build.task.done():
+        return
+    build.task.cancel()
+    await asyncio.gather(build.task, return_exceptions=True)

@@ -1,0 +1,130 @@
+"""Puts the desired data plane together and hands it to the gateway; says what Envoy has accepted. One per workspace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from moorings.errors.exceptions import MooringsError
+from moorings.gateway.build import DeploymentInput, EndpointInput, build
+from moorings.gateway.state import GatewayState, GatewayStatus
+from moorings.security.vault import Vault
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.state.database import Database
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+
+
+class Gateway(Protocol):
+    """What is needed of the gateway's control: hand over a state, read what became of it. Both block briefly."""
+
+    def publish(self, state: GatewayState) -> dict[str, str]: ...
+
+    def status(self) -> GatewayStatus | None: ...
+
+
+@dataclass(frozen=True)
+class GatewayView:
+    """What was published and what the gateway made of it."""
+
+    published: Mapping[str, str]
+    """Endpoint -> version of its resources as last published."""
+    status: GatewayStatus | None
+
+    def settled(self, endpoint: str) -> bool:
+        """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
+        if self.status is None:
+            return False
+        return self.status.accepted.get(endpoint) == self.published.get(endpoint)
+
+    def rejected(self, endpoint: str) -> str | None:
+        return None if self.status is None else self.status.rejected.get(endpoint)
+
+    def healthy(self, endpoint: str, deployment: str) -> frozenset[str]:
+        """Addresses that Envoy itself holds healthy."""
+        if self.status is None:
+            return frozenset()
+        return frozenset(self.status.healthy.get(f"{endpoint}~{deployment}", ()))
+
+
+class Publisher:
+    """Holds the addresses that may take traffic, per deployment; publishes when anything has changed.
+
+    Nothing is published before every deployment has been looked at once after a start of the daemon: an empty
+    table must never replace the one that serves.
+    """
+
+    def __init__(self, database: Database, gateway: Gateway, vault: Vault) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._vault = vault
+        self._routed: dict[str, tuple[str, ...]] = {}
+        self._unseen: set[str] = set()
+        self._published: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+        self._dirty = True
+
+    def expect(self, deployments: Iterable[str]) -> None:
+        """Deployments that must have been looked at before anything is published."""
+        self._unseen = set(deployments)
+
+    def route(self, deployment: str, addresses: Iterable[str] | None) -> None:
+        """The addresses of a deployment (`<endpoint>/<deployment>`) that may take traffic; None: it is gone."""
+        self._unseen.discard(deployment)
+        new = None if addresses is None else tuple(sorted(addresses))
+        if new == self._routed.get(deployment):
+            return
+        if new is None:
+            self._routed.pop(deployment, None)
+        else:
+            self._routed[deployment] = new
+        self._dirty = True
+
+    def routed(self, deployment: str) -> frozenset[str]:
+        """The addresses of a deployment that may take traffic, as last said."""
+        return frozenset(self._routed.get(deployment, ()))
+
+    def changed(self) -> None:
+        """A spec, a key or a deployment list has changed in the state."""
+        self._dirty = True
+
+    async def publish(self) -> GatewayView:
+        """Publish if anything has changed since; returns how things stand."""
+        async with self._lock:
+            if self._dirty and not self._unseen:
+                self._dirty = False
+                try:
+                    state = await asyncio.to_thread(self._state)
+                    self._published = await asyncio.to_thread(self._gateway.publish, state)
+                except BaseException:
+                    self._dirty = True
+                    raise
+            status = await asyncio.to_thread(self._gateway.status)
+            return GatewayView(dict(self._published), status)
+
+    def _state(self) -> GatewayState:
+        inputs = []
+        with self._database.read() as tx:
+            for row in tx.resources(ENDPOINT):
+                if row.deleting:
+                    continue
+                spec = EndpointSpec.model_validate(row.spec)
+                deployments = tuple(
+                    DeploymentInput(DeploymentSpec.model_validate(d.spec), self._routed.get(d.name, ()))
+                    for d in tx.resources(DEPLOYMENT, below=row.name)
+                    if not d.deleting
+                )
+                keys = self._keys(tx.secret_values(ENDPOINT, row.name)) if spec.auth_mode is AuthMode.KEY else ()
+                inputs.append(EndpointInput(spec, keys, deployments))
+        return build(inputs)
+
+    def _keys(self, stored: Mapping[str, str]) -> tuple[str, ...]:
+        keys = []
+        for name in sorted(stored):
+            try:
+                keys.append(self._vault.decrypt(stored[name]))
+            except MooringsError:
+                continue  # an unreadable key opens nothing; listing keys says why
+        return tuple(keys)

@@ -1,0 +1,63 @@
+"""From a resolved deployment to the template of its instances and the revision that names it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from moorings.controller.resolve import Content
+from moorings.engines.base import InstanceTemplate, ModelMount, ProbeTimes
+from moorings.spec.deployment import DeploymentSpec, Probe
+from moorings.spec.instance_types import lookup
+
+
+def probe_times(probe: Probe) -> ProbeTimes:
+    return ProbeTimes(
+        initial_delay_s=probe.initial_delay,
+        period_s=probe.period,
+        timeout_s=probe.timeout,
+        success_threshold=probe.success_threshold,
+        failure_threshold=probe.failure_threshold,
+    )
+
+
+def template_of(spec: DeploymentSpec, content: Content, *, python: str, environment_key: str) -> InstanceTemplate:
+    """All that an instance of this deployment needs; what is not in here needs no new process when it changes."""
+    size = lookup(spec.instance_type) if spec.instance_type else None
+    return InstanceTemplate(
+        endpoint=spec.endpoint_name,
+        deployment=spec.name,
+        python=python,
+        environment_key=environment_key,
+        code_digest=content.code_digest,
+        code_folder=content.code_folder,
+        scoring_script=content.scoring_script,
+        model=content.model,
+        environment_variables=dict(spec.environment_variables),
+        max_concurrent_requests=spec.request_settings.max_concurrent_requests_per_instance,
+        request_timeout_ms=spec.request_settings.request_timeout_ms,
+        liveness=probe_times(spec.liveness_probe),
+        cpus=None if size is None else float(size.vcpus),
+        memory_bytes=None if size is None else size.memory_bytes,
+    )
+
+
+def revision_of(template: InstanceTemplate) -> str:
+    """12 hex digits of the content: equal templates are the same revision."""
+    text = json.dumps(asdict(template), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def template_from_json(data: Mapping[str, Any]) -> InstanceTemplate:
+    """The inverse of `dataclasses.asdict`."""
+    model = data["model"]
+    return InstanceTemplate(
+        **{
+            **data,
+            "model": None if model is None else ModelMount(**model),
+            "liveness": ProbeTimes(**data["liveness"]),
+        }
+    )

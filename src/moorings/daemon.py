@@ -1,0 +1,286 @@
+"""Composition root of the control plane: settings in, running tasks out. The only place that constructs collaborators."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from moorings import __version__
+from moorings.api.app import Api, create_app
+from moorings.api.assets import Assets
+from moorings.api.resources import Resources
+from moorings.assets.store import AssetStore
+from moorings.controller.deployment import DeploymentReconciler, Tools
+from moorings.controller.endpoint import EndpointReconciler
+from moorings.controller.health import Prober
+from moorings.controller.loop import Loop
+from moorings.controller.provision import Provisioner
+from moorings.controller.publisher import Publisher
+from moorings.controller.verdict import Verdicts
+from moorings.engines.base import Engine
+from moorings.engines.process import ProcessEngine, ProcessEngineSettings
+from moorings.environments.venv import EnvironmentBuilder
+from moorings.errors.exceptions import MooringsError
+from moorings.gateway.control import GatewayControl, GatewaySettings
+from moorings.lib import procs
+from moorings.lib.timing import Backoff, SystemClock
+from moorings.security.folders import private
+from moorings.security.vault import Vault
+from moorings.settings import Settings
+from moorings.state.database import Database
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+
+logger = logging.getLogger("moorings.daemon")
+
+EXIT_ALREADY_RUNNING = 4
+EXIT_CANNOT_START = 5
+SCAN_PERIOD_S = 1.0
+"""How often all resources are listed; hints make it faster, this makes it certain."""
+KEEP_LOG_BYTES = 8 * 1024 * 1024
+
+
+class Daemon:
+    """One workspace's control plane. Constructing acts on nothing; `run` does."""
+
+    def __init__(self, settings: Settings) -> None:
+        home = settings.home
+        clock = SystemClock()
+        self._settings = settings
+        self._database = Database.at(settings.database, clock)
+        self._store = AssetStore(home / "assets")
+        vault = Vault(home / "secret.key")
+        self._environments = EnvironmentBuilder(
+            home / "environments",
+            uv=None,
+            allow_python_download=settings.environments.allow_python_download,
+            home=home,
+        )
+        self._gateway = GatewayControl(
+            GatewaySettings(
+                home=home,
+                dir=home / "gateway",
+                run_dir=settings.run_dir,
+                port=settings.gateway.port,
+                bind=settings.gateway.bind,
+            )
+        )
+        self._publisher = Publisher(self._database, self._gateway, vault)
+        self._vault = vault
+        self._clock = clock
+        self._loops: dict[str, Loop] = {}
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. The data plane goes on without us."""
+        settings = self._settings
+        for folder in (settings.home, settings.run_dir, settings.logs_dir):
+            private(folder)
+        workspace_id = await asyncio.to_thread(self._database.open)
+        await asyncio.to_thread(self._store.sweep)
+        engine = self._engine(workspace_id)
+        deployments = self._controller(engine)
+        await self._expect(engine)
+        server = self._server(engine, workspace_id)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        listener = _bind(settings.api_socket)
+        logger.info("moorings %s serves %s, workspace %s", __version__, settings.api_socket, workspace_id)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(self._scan(), name="scan"),
+                    tasks.create_task(self._keep_gateway(), name="gateway"),
+                ]
+                api = tasks.create_task(server.serve(sockets=[listener]), name="api")
+                await asyncio.wait({api, tasks.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+                stop.set()
+                server.should_exit = True
+                await api
+                for task in background:
+                    task.cancel()
+        finally:
+            for each in self._loops.values():
+                await each.close()
+            await deployments.close()
+            self._database.close()
+            with contextlib.suppress(FileNotFoundError):
+                settings.api_socket.unlink()
+        logger.info("stopped")
+
+    def _engine(self, workspace_id: str) -> Engine:
+        home = self._settings.home
+        return ProcessEngine(
+            ProcessEngineSettings(
+                home=home,
+                root=home / "instances",
+                run_dir=self._settings.run_dir,
+                store_root=home / "assets",
+                initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
+                workspace_id=workspace_id,
+            )
+        )
+
+    def _controller(self, engine: Engine) -> DeploymentReconciler:
+        options = self._settings.controller
+        deployments = DeploymentReconciler(
+            Tools(
+                database=self._database,
+                clock=self._clock,
+                engine=engine,
+                environments=Provisioner(self._environments, self._store),
+                store=self._store,
+                publisher=self._publisher,
+                prober=Prober(self._clock),
+                verdicts=Verdicts(engine),
+                resync_s=options.resync_s,
+                busy_s=options.busy_s,
+                progress_deadline_s=options.progress_deadline_s,
+            )
+        )
+        endpoints = EndpointReconciler(
+            self._database, self._clock, self._publisher, options.resync_s, options.busy_s
+        )
+        backoff = Backoff(first_s=0.2, cap_s=30.0, jitter=0.1)
+        self._loops = {
+            DEPLOYMENT: Loop(DEPLOYMENT, deployments.reconcile, backoff),
+            ENDPOINT: Loop(ENDPOINT, endpoints.reconcile, backoff),
+        }
+        return deployments
+
+    async def _expect(self, engine: Engine) -> None:
+        """Whatever is desired or still there must be looked at once before anything is published."""
+        instances = await engine.observe()
+        with self._database.read() as tx:
+            rows = [r.name for r in tx.resources(DEPLOYMENT)]
+        keys = sorted({*rows, *(i.owner for i in instances)})
+        self._publisher.expect(rows)
+        self._loops[DEPLOYMENT].watch(keys)
+
+    def _hint(self, loop: asyncio.AbstractEventLoop) -> Callable[[str, str], None]:
+        def hint(kind: str, name: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closing: the next start looks anyway
+                loop.call_soon_threadsafe(self._loops[kind].hint, name)
+
+        return hint
+
+    def _server(self, engine: Engine, workspace_id: str) -> uvicorn.Server:
+        workspace = self._settings.workspace
+        resources = Resources(
+            self._database, self._vault, workspace.path, self._hint(asyncio.get_running_loop())
+        )
+        api = Api(
+            resources=resources,
+            assets=Assets(self._database, self._store),
+            engine=engine,
+            build_logs=Provisioner(self._environments, self._store),
+            workspace_path=workspace.path,
+            workspace_name=workspace.name,
+            workspace_id=workspace_id,
+            gateway_url=self._settings.gateway_url,
+            facts=self._facts,
+        )
+        config = uvicorn.Config(
+            create_app(api), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
+        )
+        return uvicorn.Server(config)
+
+    def _facts(self) -> Mapping[str, Any]:
+        status = self._gateway.status()
+        return {
+            "home": str(self._settings.home),
+            "gateway": {
+                "ready": bool(status and status.ready),
+                "failure": status.failure if status else "the gateway agent has not reported yet",
+                "rejected": dict(status.rejected) if status else {},
+            },
+        }
+
+    async def _scan(self) -> None:
+        while True:
+            try:
+                names = await asyncio.to_thread(self._names)
+                for kind, found in names.items():
+                    self._loops[kind].watch(found)
+            except MooringsError as problem:
+                logger.error("cannot list resources: %s", problem)
+            await asyncio.sleep(SCAN_PERIOD_S)
+
+    def _names(self) -> dict[str, list[str]]:
+        with self._database.read() as tx:
+            return {kind: [r.name for r in tx.resources(kind)] for kind in (ENDPOINT, DEPLOYMENT)}
+
+    async def _keep_gateway(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await asyncio.to_thread(self._gateway.ensure_agent)
+                failures = 0
+            except (MooringsError, OSError) as problem:
+                failures += 1
+                logger.error("the gateway agent cannot be started: %s", problem)
+            await asyncio.sleep(min(30.0, SCAN_PERIOD_S * 2**failures))
+
+
+def _bind(path: Path) -> socket.socket:
+    """A listening unix socket (0600) that appears at `path` in one step, in place of a stale one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    listener.bind(str(temporary))
+    temporary.chmod(0o600)
+    listener.listen(128)
+    temporary.replace(path)
+    return listener
+
+
+def _trim_log(path: Path) -> None:
+    """Our output is appended to `path` by whoever started us; start it anew when it has grown large."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > KEEP_LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(fd, 1)
+            os.dup2(fd, 2)
+            os.close(fd)
+
+
+def main() -> int:
+    """`python -m moorings.daemon`: run in the foreground, log to stdout. Exit 4: one is running already."""
+    os.umask(0o077)
+    try:
+        settings = Settings.load()
+        private(settings.home)
+        held = procs.try_lock(settings.daemon_lock)
+        if held is None:
+            print(f"a daemon of {settings.home} is running already", file=sys.stderr)
+            return EXIT_ALREADY_RUNNING
+        _trim_log(settings.logs_dir / "daemon.log")
+        os.write(held.fd, f"{os.getpid()}\n".encode())
+        logging.Formatter.converter = time.gmtime
+        logging.basicConfig(
+            level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        asyncio.run(Daemon(settings).run())
+    except MooringsError as problem:
+        failed = problem.failure
+        lines = [str(problem), *failed.evidence, failed.fix]
+        print("\n".join(filter(None, lines)), file=sys.stderr)
+        return EXIT_CANNOT_START
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The seam between deciding and running: what an engine is asked and what it answers. Knows no particular engine.
+
+An engine works in *instance groups*: one deployment (the owner) at one revision, with a count. Ordinals 0..count-1
+name the instances of a group for ever, so "begin to make it so" can be repeated after any crash without a memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+CONTAINER_SERVER = "inference-server"
+CONTAINER_INITIALIZER = "storage-initializer"
+CONTAINERS = (CONTAINER_SERVER, CONTAINER_INITIALIZER)
+
+
+class Phase(StrEnum):
+    """Where an instance is. RUNNING means its worker processes serve; whether traffic may come is the prober's word."""
+
+    STARTING = "starting"
+    """Initialising storage, or booting (`init()` is running)."""
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    """Crashed after it had been running; the supervisor waits before the next start."""
+    FAILED = "failed"
+    """Gave up before it was ever running; `Exit` says how. It stays visible and keeps its logs until removed."""
+    STOPPING = "stopping"
+    GONE = "gone"
+    """Known from what it left behind (logs), but nothing runs: for instance its supervisor was killed."""
+
+
+@dataclass(frozen=True)
+class ProbeTimes:
+    """A probe in seconds and counts (behaviour reference, section 3.6)."""
+
+    initial_delay_s: float
+    period_s: float
+    timeout_s: float
+    success_threshold: int
+    failure_threshold: int
+
+
+@dataclass(frozen=True)
+class ModelMount:
+    """Model content to lay out at `azureml-models/<name>/<version>/` of the instance (section 6.4)."""
+
+    digest: str
+    """Tree digest in the content store."""
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class InstanceTemplate:
+    """All that one instance needs. JSON-safe through `dataclasses.asdict`. Equal templates are the same revision."""
+
+    endpoint: str
+    deployment: str
+    python: str
+    """Interpreter of the built environment (process engine): absolute path."""
+    environment_key: str
+    code_digest: str
+    """Tree digest of the code folder in the content store."""
+    code_folder: str
+    """Name the code folder gets inside the instance."""
+    scoring_script: str
+    """Relative to the code folder."""
+    model: ModelMount | None
+    environment_variables: Mapping[str, str]
+    """The user's; they win over product values of the same name (section 3.7)."""
+    max_concurrent_requests: int
+    request_timeout_ms: int
+    liveness: ProbeTimes
+    cpus: float | None
+    """Cores an instance may use; None for no limit."""
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """One deployment at one revision, `count` times."""
+
+    owner: str
+    """`<endpoint>/<deployment>`."""
+    revision: str
+    """12 lower-case hex digits; hash of the template."""
+    count: int
+    template: InstanceTemplate
+    grace_s: float = 30.0
+    """How long an instance that goes away may finish its requests."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How the last worker process that ended did end."""
+
+    code: int | None
+    """Exit status; None when a signal ended it."""
+    signal: int | None
+    at: float
+    """Unix seconds."""
+    report: Mapping[str, Any] | None = None
+    """The boot report (`contract.py`) when the worker wrote one."""
+    step: str = CONTAINER_SERVER
+    """Which container-equivalent ended."""
+    oom: bool = False
+    """The kernel ended it for want of memory (where the engine can tell)."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What is, as far as the engine can see now."""
+
+    id: str
+    """`<endpoint>-<deployment>-<revision>-<ordinal>`; unique for ever within a workspace, safe in a path."""
+    owner: str
+    revision: str
+    ordinal: int
+    phase: Phase
+    addresses: tuple[str, ...]
+    """One per worker: absolute path of a unix socket (begins with `/`) or `host:port`."""
+    started_at: float
+    restarts: int
+    """Worker restarts after the first boot, all workers together."""
+    exit: Exit | None = None
+    pids: Mapping[str, int] = field(default_factory=dict)
+    """Role (`supervisor`, `worker-0`, ...) -> pid."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """How limits are held: `{"memory": "cgroup", "cpu": "cgroup"}`; `none` where the OS does not allow it."""
+
+
+class Engine(Protocol):
+    """Runs instances. Holds no state of its own: `observe` is the truth after any restart.
+
+    Every method is prompt and idempotent: nothing here waits for an instance to become anything.
+    Raises MooringsError with a catalogue code, which says whose fault it is and whether to retry.
+    """
+
+    name: str
+
+    async def apply(self, group: GroupSpec) -> None:
+        """Begin to make it so: start ordinals below `count` that do not live, begin to stop those at or above it.
+
+        A FAILED instance is left as it is (another revision, or `remove`, ends it); a GONE one is started again.
+        """
+
+    async def observe(self, owner: str | None = None) -> Sequence[Instance]:
+        """All instances of this workspace (or of one owner), including ones nobody asked for."""
+
+    async def remove(self, owner: str, revision: str, *, grace_s: float) -> None:
+        """Begin to stop a whole group: SIGTERM, wait at most `grace_s`, kill. Unknown is success.
+
+        Once stopped the instances leave `observe`; their logs stay readable until `forget`.
+        """
+
+    async def forget(self, owner: str) -> None:
+        """Drop logs and leftovers of an owner with no living instance. Unknown is success."""
+
+    async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
+        """The last `tail` lines, oldest first, of the named or the most telling instance (running, else newest);
+        works after the instance has died. None when that container has not been up yet."""
+
+    def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
+        """Lines as they are written, until the caller stops."""

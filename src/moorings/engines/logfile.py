@@ -1,0 +1,190 @@
+"""Log files of bounded size: a writer that rotates them, readers that find the last lines and follow new ones.
+
+Raw bytes in, text out; knows nothing of who writes. `name.log` is the newest, `name.log.1` the one before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+LONGEST_LINE_BYTES = 64 * 1024
+"""A longer line is handed out in pieces: a reader's memory is bounded whatever a script prints."""
+BLOCK_BYTES = 64 * 1024
+
+
+class RotatingWriter:
+    """Appends bytes to `path`; keeps at most `files` files of `file_bytes` each."""
+
+    def __init__(self, path: Path, *, file_bytes: int, files: int) -> None:
+        self._path = path
+        self._file_bytes = file_bytes
+        self._files = max(1, files)
+        self._fd = -1
+        self._size = 0
+        self.lost_bytes = 0
+        """What could not be written (disk full): a log never stops the process it is about."""
+        self._open()
+
+    def write(self, data: bytes) -> None:
+        while data:
+            room = self._file_bytes - self._size
+            if len(data) <= room:
+                self._append(data)
+                return
+            # Cut after a line where one ends within the room, so that files begin with whole lines.
+            cut = data.rfind(b"\n", 0, max(room, 0)) + 1
+            if cut == 0 and self._size == 0:
+                cut = max(room, 1)
+            self._append(data[:cut])
+            data = data[cut:]
+            self._rotate()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                written = os.write(self._fd, view)
+            except OSError:
+                self.lost_bytes += len(view)
+                return
+            self._size += written
+            view = view[written:]
+
+    def _rotate(self) -> None:
+        self.close()
+        with contextlib.suppress(OSError):
+            if self._files == 1:
+                self._path.unlink()
+            for index in range(self._files - 1, 0, -1):
+                source = numbered(self._path, index - 1)
+                if source.exists():
+                    source.replace(numbered(self._path, index))
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, 0o600)
+            self._size = os.fstat(self._fd).st_size
+        except OSError:
+            self._fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            self._size = 0
+
+
+def numbered(path: Path, index: int) -> Path:
+    """File number `index` of a rotated log, 0 the newest."""
+    return path if index == 0 else path.with_name(f"{path.name}.{index}")
+
+
+def tail(path: Path, lines: int) -> str | None:
+    """The last `lines` lines over all rotated files, oldest first, each ended by a newline; None without a file."""
+    if not path.exists():
+        return None
+    if lines <= 0:
+        return ""
+    chunks: list[bytes] = []
+    seen = 0
+    for block in _blocks_backwards(path):
+        chunks.append(block)
+        seen += block.count(b"\n")
+        if seen > lines:
+            break
+    content = b"".join(reversed(chunks))
+    kept = _split(content)[-lines:]
+    return "".join(line.decode(errors="replace") + "\n" for line in kept)
+
+
+class Follower:
+    """Reads what is appended to a rotated log, from its end at the time of construction on."""
+
+    def __init__(self, path: Path, *, from_start: bool = False) -> None:
+        self._path = path
+        self._fd = -1
+        self._rest = b""
+        self._open(path, at_end=not from_start)
+
+    def poll(self) -> list[str]:
+        """Whole lines that came since the last call; never blocks."""
+        lines: list[str] = []
+        for data in self._new_data():
+            self._rest += data
+            *whole, self._rest = self._rest.split(b"\n")
+            lines += [line.decode(errors="replace") for line in whole]
+            if len(self._rest) > LONGEST_LINE_BYTES:
+                lines.append(self._rest.decode(errors="replace"))
+                self._rest = b""
+        return lines
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _new_data(self) -> Iterator[bytes]:
+        if self._fd < 0 and not self._open(self._path, at_end=False):
+            return
+        while True:
+            newer = self._newer()  # looked up before reading: what is read after is all there will be in this file
+            while data := os.read(self._fd, BLOCK_BYTES):
+                yield data
+            if newer is None or not self._open(newer, at_end=False):
+                return
+
+    def _newer(self) -> Path | None:
+        """The file after the one that is open, once the log was rotated."""
+        mine = os.fstat(self._fd).st_ino
+        names = _existing(self._path)
+        for index, name in enumerate(names):
+            with contextlib.suppress(OSError):
+                if name.stat().st_ino == mine:
+                    return names[index - 1] if index else None
+        return names[-1] if names else None
+
+    def _open(self, path: Path, *, at_end: bool) -> bool:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        self.close()
+        self._fd = fd
+        if at_end:
+            os.lseek(fd, 0, os.SEEK_END)
+        return True
+
+
+def _existing(path: Path) -> list[Path]:
+    """All files of a log, newest first."""
+    names = [path]
+    index = 1
+    while (name := numbered(path, index)).exists():
+        names.append(name)
+        index += 1
+    return names
+
+
+def _blocks_backwards(path: Path) -> Iterator[bytes]:
+    for name in _existing(path):
+        try:
+            handle = name.open("rb")
+        except OSError:
+            continue  # rotated away between listing and opening
+        with handle:
+            position = handle.seek(0, os.SEEK_END)
+            while position > 0:
+                size = min(BLOCK_BYTES, position)
+                position -= size
+                handle.seek(position)
+                yield handle.read(size)
+
+
+def _split(content: bytes) -> list[bytes]:
+    lines = content.split(b"\n")
+    return lines[:-1] if lines[-1] == b"" else lines

@@ -1,0 +1,68 @@
+"""What is desired -> the gateway's state: which endpoints, keys, deployments and shares of traffic. Pure; knows no Envoy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import EndpointSpec
+
+
+@dataclass(frozen=True)
+class DeploymentInput:
+    """A deployment and the worker addresses that should take its traffic now (any order)."""
+
+    spec: DeploymentSpec
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EndpointInput:
+    """An endpoint, the keys that are valid now and the deployments it has."""
+
+    spec: EndpointSpec
+    keys: tuple[str, ...]
+    deployments: tuple[DeploymentInput, ...] = ()
+
+
+def build(endpoints: Sequence[EndpointInput]) -> GatewayState:
+    """The state that serves exactly `endpoints`. Equal inputs in any order give equal states."""
+    return GatewayState(tuple(_endpoint(item) for item in sorted(endpoints, key=lambda item: item.spec.name)))
+
+
+def _endpoint(item: EndpointInput) -> EndpointRoute:
+    deployments = tuple(_deployment(d) for d in sorted(item.deployments, key=lambda d: d.spec.name))
+    names = {deployment.name.lower(): deployment.name for deployment in deployments}
+    return EndpointRoute(
+        name=item.spec.name,
+        keys=tuple(sorted(set(item.keys))),
+        deployments=deployments,
+        traffic=_shares(item.spec.traffic, names),
+        mirror=_shares(item.spec.mirror_traffic, names),
+    )
+
+
+def _shares(wanted: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
+    """Shares above zero of deployments that exist, under the deployment's own spelling.
+
+    The share of one that doesn't exist goes to nobody (those requests are 404): handing it to the others would
+    load them beyond what was asked for.
+    """
+    found = {names[name.lower()]: share for name, share in wanted.items() if share > 0 and name.lower() in names}
+    return dict(sorted(found.items()))
+
+
+def _deployment(item: DeploymentInput) -> DeploymentRoute:
+    settings, probe = item.spec.request_settings, item.spec.readiness_probe
+    return DeploymentRoute(
+        name=item.spec.name,
+        addresses=tuple(sorted(set(item.addresses))),
+        instance_count=item.spec.instance_count,
+        max_concurrent_requests=settings.max_concurrent_requests_per_instance,
+        request_timeout_ms=settings.request_timeout_ms,
+        health_period_s=float(probe.period),
+        health_timeout_s=float(probe.timeout),
+        health_failures=probe.failure_threshold,
+    )

@@ -1,0 +1,117 @@
+"""Gateway state -> Envoy resources: one bundle per endpoint, each resource versioned by the hash of its content. Pure.
+
+It must not know files, sockets or how a resource reaches Envoy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moorings.gateway import envoy_clusters, envoy_routes
+from moorings.gateway.state import RATE_CLASSES_PER_S, EndpointRoute, GatewayState
+
+CLUSTER = "envoy.config.cluster.v3.Cluster"
+ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+ROUTES = "envoy.config.route.v3.RouteConfiguration"
+SCOPE = "envoy.config.route.v3.ScopedRouteConfiguration"
+RUNTIME = "envoy.service.runtime.v3.Runtime"
+
+RUNTIME_LAYER = "caps"
+"""Name of the one runtime resource: the caps of admitted requests of all clusters."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One Envoy resource in proto-JSON form. Its version is the hash of its content."""
+
+    type: str
+    name: str
+    body: Mapping[str, Any]
+    version: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            object.__setattr__(self, "version", content_hash(self.body))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """All that makes one endpoint: its resources and the caps of its clusters (cluster -> admitted requests)."""
+
+    endpoint: str
+    resources: tuple[Resource, ...]
+    caps: Mapping[str, int]
+    version: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            parts = [[r.type, r.name, r.version] for r in self.resources]
+            object.__setattr__(self, "version", content_hash([parts, self.caps]))
+
+    def of_type(self, type_name: str) -> tuple[Resource, ...]:
+        return tuple(resource for resource in self.resources if resource.type == type_name)
+
+
+Resources = Mapping[str, Bundle]
+"""Endpoint name -> bundle."""
+
+
+def resources(state: GatewayState) -> dict[str, Bundle]:
+    """The resources of every endpoint of `state`.
+
+    Raises ValueError for a rate limit that is no class of the listener: Envoy would not limit it at all.
+    """
+    hosts = _hosts([endpoint.name for endpoint in state.endpoints])
+    return {endpoint.name: _bundle(endpoint, hosts[endpoint.name]) for endpoint in state.endpoints}
+
+
+def runtime(bundles: Sequence[Bundle]) -> Resource:
+    """The caps of all clusters as one runtime layer.
+
+    A cap is changed here and not in its cluster, because Envoy rebuilds a changed cluster and the new one starts
+    to count requests in flight at zero.
+    """
+    caps = {cluster: cap for bundle in bundles for cluster, cap in bundle.caps.items()}
+    layer = {f"circuit_breakers.{name}.default.max_requests": cap for name, cap in sorted(caps.items())}
+    return Resource(RUNTIME, RUNTIME_LAYER, {"name": RUNTIME_LAYER, "layer": layer})
+
+
+def content_hash(value: Any) -> str:
+    """16 hex digits that are equal for equal JSON content."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _hosts(names: Sequence[str]) -> dict[str, list[str]]:
+    """Host names per endpoint: as spelled and in lower case, as browsers send it; the first of two alike gets that."""
+    owner: dict[str, str] = {}
+    for name in names:
+        owner[name] = name
+    for name in names:
+        owner.setdefault(name.lower(), name)
+    hosts: dict[str, list[str]] = {name: [] for name in names}
+    for host, name in sorted(owner.items()):
+        hosts[name].append(f"{host}.localhost")
+    return hosts
+
+
+def _bundle(endpoint: EndpointRoute, hosts: Sequence[str]) -> Bundle:
+    if endpoint.rate_limit_per_s not in RATE_CLASSES_PER_S:
+        raise ValueError(f"{endpoint.rate_limit_per_s} requests/s is none of the classes {RATE_CLASSES_PER_S}")
+    found: list[Resource] = []
+    for deployment in endpoint.deployments:
+        name = envoy_clusters.cluster_name(endpoint.name, deployment.name)
+        found.append(Resource(CLUSTER, name, envoy_clusters.cluster(endpoint.name, deployment)))
+        found.append(Resource(ASSIGNMENT, name, envoy_clusters.assignment(endpoint.name, deployment)))
+    found.append(Resource(ROUTES, envoy_routes.routes_name(endpoint.name), envoy_routes.route_configuration(endpoint)))
+    for key in (endpoint.name, *hosts):
+        found.append(Resource(SCOPE, key, envoy_routes.scope(endpoint.name, key)))
+    caps = {
+        envoy_clusters.cluster_name(endpoint.name, d.name): 2 * d.max_concurrent_requests * d.instance_count
+        for d in endpoint.deployments
+    }
+    return Bundle(endpoint.name, tuple(found), caps)

@@ -1,0 +1,142 @@
+"""A deployment as an Envoy cluster: who its workers are, how they are checked, how many requests are let in. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from moorings.gateway.state import DeploymentRoute
+
+MAX_CHECK_INTERVAL_S = 2.0
+UNHEALTHY_CHECK_INTERVAL = "0.25s"
+"""A worker's socket appears when it is ready: the wait for the next check is time lost to every start."""
+UPSTREAM_IDLE = "55s"
+"""Below the keep-alive of the inference server: a POST on a connection that the other side is closing would be a 502
+that may not be retried."""
+UNLIMITED = 100_000
+
+
+def cluster_name(endpoint: str, deployment: str) -> str:
+    """`<endpoint>~<deployment>`: a colon would become an underscore in Envoy's statistics."""
+    return f"{endpoint}~{deployment}"
+
+
+def typed(type_name: str, **body: Any) -> dict[str, Any]:
+    """A typed extension configuration in proto-JSON form."""
+    return {"@type": f"type.googleapis.com/{type_name}", **body}
+
+
+def seconds(value_s: float) -> str:
+    """A duration in proto-JSON form, to the millisecond."""
+    return f"{value_s:.3f}s"
+
+
+def cluster(endpoint: str, deployment: DeploymentRoute) -> dict[str, Any]:
+    """The cluster. It depends on neither addresses nor the number of instances: Envoy rebuilds a cluster that changes."""
+    return {
+        "name": cluster_name(endpoint, deployment.name),
+        "type": "EDS",
+        "connect_timeout": "2s",
+        "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}},
+        "common_lb_config": {
+            # No panic mode: with nobody healthy the answer is 503, not a request to a worker that is booting.
+            "healthy_panic_threshold": {"value": 0},
+            # The default merges health changes for a second: every swap of the only instance would be a second of 503.
+            "update_merge_window": "0s",
+        },
+        # Otherwise a healthy worker that was taken away stays in use until a health check fails.
+        "ignore_health_on_host_removal": True,
+        "circuit_breakers": {"thresholds": [_thresholds(deployment)]},
+        "load_balancing_policy": {
+            "policies": [
+                {
+                    "typed_extension_config": {
+                        "name": "least_request",
+                        "typed_config": typed(
+                            "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+                            selection_method="FULL_SCAN",
+                        ),
+                    }
+                }
+            ]
+        },
+        "health_checks": [_health_check(deployment)],
+        "outlier_detection": _outlier_detection(),
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {}},
+                common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE},
+            )
+        },
+    }
+
+
+def assignment(endpoint: str, deployment: DeploymentRoute) -> dict[str, Any]:
+    """The workers of the cluster, each a host of its own."""
+    hosts = [{"endpoint": {"address": address(worker)}} for worker in deployment.addresses]
+    name = cluster_name(endpoint, deployment.name)
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}] if hosts else []}
+
+
+def address(worker: str) -> dict[str, Any]:
+    """`/path/of.sock` or `host:port` as an Envoy address."""
+    if worker.startswith("/"):
+        return {"pipe": {"path": worker}}
+    host, _, port = worker.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def _thresholds(deployment: DeploymentRoute) -> dict[str, Any]:
+    # The cap for one instance; the real one comes with the runtime layer, which a change of count does not rebuild.
+    # Envoy itself never queues: the instance's own server gates its concurrency and queues the rest.
+    # Retries and mirrored requests count in the target's cap too: a mirrored one over it is dropped in silence.
+    return {
+        "max_requests": 2 * deployment.max_concurrent_requests,
+        "max_pending_requests": UNLIMITED,
+        "max_connections": UNLIMITED,
+        "max_retries": 100,
+        "track_remaining": True,
+    }
+
+
+def _health_check(deployment: DeploymentRoute) -> dict[str, Any]:
+    interval_s = min(deployment.health_period_s, MAX_CHECK_INTERVAL_S)
+    failures = math.ceil(deployment.health_period_s * deployment.health_failures / interval_s)
+    return {
+        "timeout": seconds(deployment.health_timeout_s),
+        "interval": seconds(interval_s),
+        "no_traffic_healthy_interval": seconds(interval_s),
+        "no_traffic_interval": UNHEALTHY_CHECK_INTERVAL,
+        "unhealthy_interval": UNHEALTHY_CHECK_INTERVAL,
+        "unhealthy_edge_interval": UNHEALTHY_CHECK_INTERVAL,
+        "unhealthy_threshold": max(failures, 1),
+        "healthy_threshold": 1,
+        # A busy single-threaded worker answers only new connections.
+        "reuse_connection": False,
+        "http_health_check": {
+            "path": "/",
+            "host": "health",
+            # Without this one answer that isn't 200 is enough, whatever the threshold says.
+            "retriable_statuses": [{"start": 201, "end": 600}],
+        },
+    }
+
+
+def _outlier_detection() -> dict[str, Any]:
+    # Least-request by full scan loves a dead worker (nothing in flight), so it is ejected after three failed connects
+    # and comes back by the health check, not by time. A model's own errors never eject.
+    return {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 3,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "enforcing_local_origin_success_rate": 0,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "interval": "1s",
+        "base_ejection_time": "60s",
+        "max_ejection_time": "300s",
+        "max_ejection_percent": 100,
+        "successful_active_health_check_uneject_host": True,
+    }

@@ -1,0 +1,347 @@
+"""The listener of the gateway and the bootstrap around it: filters, error bodies, ids, access log. Pure.
+
+The listener is in the bootstrap and not discovered, so that a port that can't be bound ends Envoy with a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moorings.gateway.envoy_clusters import typed
+from moorings.gateway.envoy_replies import local_replies
+from moorings.gateway.envoy_routes import BUFFER, METADATA, RBAC, SCOPE_HEADER, header
+from moorings.gateway.state import MAX_BODY_BYTES, RATE_CLASSES_PER_S
+
+LISTENER = "scoring"
+DISCOVERY_CLUSTER = "discovery"
+SERVER_NAME = "moorings"
+CLIENT_REQUEST_ID = "x-ms-client-request-id"
+MAX_CONNECTIONS = 20_000
+_FILTER = "envoy.extensions.filters.http"
+_DISCOVERED: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
+
+MODEL_REPLIES_LUA = f"""
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local status = headers:get(":status")
+  if status ~= "200" and status ~= "101" then
+    headers:replace("ms-azureml-model-error-statuscode", status)
+    headers:replace("ms-azureml-model-error-reason", "model_error")
+    headers:replace(":status", "424")
+  end
+  local length = headers:get("content-length")
+  if length then
+    if tonumber(length) > {MAX_BODY_BYTES} then handle:body() end
+  else
+    local kind = headers:get("content-type")
+    if kind and kind:find("application/json", 1, true) == 1 then handle:body() end
+  end
+end
+"""
+"""What the model itself answered: anything but 200 becomes 424 around the model's own body. Asking for the body of one
+that is too long makes Envoy end it with a reply of its own, which is mapped; other streams pass without limit."""
+
+
+@dataclass(frozen=True)
+class ListenerSettings:
+    """Where the gateway listens and which files it uses (absolute paths; sockets at most 107 bytes)."""
+
+    bind: str
+    port: int
+    discovery_socket: str
+    admin_socket: str
+    access_log: str
+
+
+def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
+    """The whole static configuration of Envoy; `node` names it in its discovery requests and command line."""
+    manager = connection_manager(_discovered_scopes(), access_log=settings.access_log)
+    return {
+        "node": {"id": node, "cluster": "moorings"},
+        # Envoy's admin shows keys in its configuration dump: a socket of our user's only, never proxied.
+        "admin": {"address": {"pipe": {"path": settings.admin_socket, "mode": 0o600}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": DISCOVERY_CLUSTER}}],
+            },
+            "cds_config": _DISCOVERED,
+        },
+        "layered_runtime": {
+            "layers": [{"name": "caps", "rtds_layer": {"name": "caps", "rtds_config": _DISCOVERED}}],
+        },
+        "static_resources": {
+            "listeners": [listener(settings.bind, settings.port, manager)],
+            "clusters": [_discovery_cluster(settings.discovery_socket)],
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": typed(
+                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        max_active_downstream_connections=MAX_CONNECTIONS,
+                    ),
+                }
+            ]
+        },
+        "stats_config": _statistics(),
+    }
+
+
+def listener(bind: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
+    """A listener with `manager` on `bind:port`."""
+    return {
+        "name": LISTENER,
+        "address": {"socket_address": {"address": bind, "port_value": port}},
+        # With the default a second gateway would bind the same port without a word and get half of the requests.
+        "enable_reuse_port": False,
+        "per_connection_buffer_limit_bytes": 1_048_576,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def connection_manager(scopes: dict[str, Any], *, access_log: str | None) -> dict[str, Any]:
+    """The HTTP side of the listener; `scopes` says where the route tables come from."""
+    manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="scoring",
+        codec_type="AUTO",
+        server_name=SERVER_NAME,
+        strip_any_host_port=True,
+        # The path is made plain before the endpoint is chosen from it, so `a/../b` needs the key of b.
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        use_remote_address=True,
+        generate_request_id=True,
+        preserve_external_request_id=False,
+        always_set_request_id_in_response=True,
+        request_id_extension={
+            "typed_config": typed("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)
+        },
+        common_http_protocol_options={"idle_timeout": "300s"},
+        request_headers_timeout="10s",
+        request_timeout="60s",
+        stream_idle_timeout="300s",
+        delayed_close_timeout="1s",
+        drain_timeout="10s",
+        early_header_mutation_extensions=[_scope_header()],
+        scoped_routes=scopes,
+        http_filters=_filters(),
+        local_reply_config=local_replies(),
+    )
+    if access_log is not None:
+        manager["access_log"] = [_access_log(access_log)]
+    return manager
+
+
+def scope_key_builder() -> dict[str, Any]:
+    """The scope of a request: the fifth part of the header that `_scope_header` makes."""
+    extractor = {"name": SCOPE_HEADER, "element_separator": "/", "index": 4}
+    return {"fragments": [{"header_value_extractor": extractor}]}
+
+
+def _discovered_scopes() -> dict[str, Any]:
+    return {
+        "name": "endpoints",
+        "scope_key_builder": scope_key_builder(),
+        "rds_config_source": _DISCOVERED,
+        "scoped_rds": {"scoped_rds_config_source": _DISCOVERED},
+    }
+
+
+def _scope_header() -> dict[str, Any]:
+    # `/api/v1/endpoint/<name>/...` has the name at index 4; in the host form index 4 is the host. The header is made
+    # before the filters are chosen: changing the route later could skip the check of keys.
+    prefix = "/api/v1/endpoint"
+    path = f"request.url_path.startsWith('{prefix}/') ? request.url_path : '{prefix}'"
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            mutations=[{"append": header(SCOPE_HEADER, f"%CEL({path})%/%REQ(:authority)%")}],
+        ),
+    }
+
+
+def _filters() -> list[dict[str, Any]]:
+    """In order: ids, key, body size, rate, the model's reply, upstream.
+
+    The body is buffered before the rate is counted: a 401 or 404 closes an HTTP/1.1 connection (its body was not
+    read), a 408, 424 or 429 does not.
+    """
+    return [
+        _filter("header_to_metadata", "header_to_metadata.v3.Config", request_rules=[_client_request_id_rule()]),
+        _filter("header_mutation", "header_mutation.v3.HeaderMutation", mutations=_id_mutations()),
+        {"name": RBAC, "disabled": True, "typed_config": typed(f"{_FILTER}.rbac.v3.RBAC")},
+        {
+            "name": BUFFER,
+            "disabled": True,
+            "typed_config": typed(f"{_FILTER}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        },
+        _rate_limit(),
+        _model_replies(),
+        _filter("router", "router.v3.Router", suppress_envoy_headers=True),
+    ]
+
+
+def _filter(name: str, type_name: str, **body: Any) -> dict[str, Any]:
+    return {"name": f"envoy.filters.http.{name}", "typed_config": typed(f"{_FILTER}.{type_name}", **body)}
+
+
+def _client_request_id_rule() -> dict[str, Any]:
+    return {
+        "header": CLIENT_REQUEST_ID,
+        "on_header_present": {
+            "metadata_namespace": METADATA,
+            "key": "client_request_id",
+            "regex_value_rewrite": {"pattern": {"regex": "[^A-Za-z0-9_-]+"}, "substitution": ""},
+        },
+        "remove": True,
+    }
+
+
+def _id_mutations() -> dict[str, Any]:
+    echoed = header(CLIENT_REQUEST_ID, f"%DYNAMIC_METADATA({METADATA}:client_request_id):40%")
+    return {"request_mutations": [{"append": echoed}], "response_mutations": [{"append": echoed}]}
+
+
+def _rate_limit() -> dict[str, Any]:
+    """One bucket per endpoint, shared by the path and the host form, that an update of its routes does not refill."""
+
+    def entry(descriptor: str, key: str) -> dict[str, Any]:
+        source = {"key": METADATA, "path": [{"key": key}]}
+        return {"metadata": {"descriptor_key": descriptor, "source": "ROUTE_ENTRY", "metadata_key": source}}
+
+    return _filter(
+        "local_ratelimit",
+        "local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="rate",
+        filter_enabled={"default_value": {"numerator": 100}},
+        filter_enforced={"default_value": {"numerator": 100}},
+        max_dynamic_descriptors=5000,
+        always_consume_default_token_bucket=False,
+        token_bucket=_bucket(1_000_000),
+        rate_limits=[{"actions": [entry("rate", "rate"), entry("endpoint", "endpoint")]}],
+        descriptors=[
+            {"entries": [{"key": "rate", "value": str(rate)}, {"key": "endpoint"}], "token_bucket": _bucket(rate)}
+            for rate in RATE_CLASSES_PER_S
+        ],
+    )
+
+
+def _bucket(per_s: int) -> dict[str, Any]:
+    return {"max_tokens": per_s, "tokens_per_fill": per_s, "fill_interval": "1s"}
+
+
+def _model_replies() -> dict[str, Any]:
+    """The Lua above, kept away from Envoy's own replies and from a plain 200 of a known, short length."""
+
+    def matcher_input(name: str, type_name: str, **body: Any) -> dict[str, Any]:
+        return {"input": {"name": name, "typed_config": typed(f"envoy.type.matcher.v3.{type_name}", **body)}}
+
+    skip = {
+        "action": {
+            "name": "skip",
+            "typed_config": typed("envoy.extensions.filters.common.matcher.action.v3.SkipFilter"),
+        }
+    }
+    local = {**matcher_input("local", "HttpResponseLocalReplyMatchInput"), "value_match": {"exact": "true"}}
+    plain = [
+        {
+            **matcher_input("status", "HttpResponseHeaderMatchInput", header_name=":status"),
+            "value_match": {"exact": "200"},
+        },
+        {
+            **matcher_input("length", "HttpResponseHeaderMatchInput", header_name="content-length"),
+            "value_match": {"safe_regex": {"google_re2": {}, "regex": "[0-9]{1,6}"}},
+        },
+    ]
+    short = {"and_matcher": {"predicate": [{"single_predicate": part} for part in plain]}}
+    return {
+        "name": "model-replies",
+        "typed_config": typed(
+            "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            xds_matcher={
+                "matcher_list": {
+                    "matchers": [
+                        {"predicate": {"single_predicate": local}, "on_match": skip},
+                        {"predicate": short, "on_match": skip},
+                    ]
+                }
+            },
+            extension_config={
+                "name": "model-replies",
+                "typed_config": typed(
+                    f"{_FILTER}.lua.v3.Lua", default_source_code={"inline_string": MODEL_REPLIES_LUA}
+                ),
+            },
+        ),
+    }
+
+
+def _access_log(path: str) -> dict[str, Any]:
+    """One JSON object a line; durations in microseconds where the name says so. It never holds a key or a query."""
+    fields = {
+        "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
+        "endpoint": f"%METADATA(ROUTE:{METADATA}:endpoint)%",
+        "deployment": f"%METADATA(ROUTE:{METADATA}:deployment)%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%PATH(NQ:ORIG_OR_PATH)%",
+        "code": "%RESPONSE_CODE%",
+        "model_code": "%RESP(ms-azureml-model-error-statuscode)%",
+        "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "request_id": "%REQ(x-request-id)%",
+        "client_request_id": f"%REQ({CLIENT_REQUEST_ID})%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+        "total_ms": "%DURATION%",
+        "wait_us": "%COMMON_DURATION(DS_RX_END:US_TX_BEG:us)%",
+        "model_us": "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "worker": "%UPSTREAM_HOST%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "protocol": "%PROTOCOL%",
+    }
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": typed(
+            "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=path, log_format={"json_format": fields}
+        ),
+    }
+
+
+def _discovery_cluster(socket: str) -> dict[str, Any]:
+    http2 = {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}}
+    host = {"endpoint": {"address": {"pipe": {"path": socket}}}}
+    return {
+        "name": DISCOVERY_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": DISCOVERY_CLUSTER, "endpoints": [{"lb_endpoints": [host]}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config=http2
+            )
+        },
+    }
+
+
+def _statistics() -> dict[str, Any]:
+    """Only the figures somebody reads: thousands of endpoints have tens of thousands of others."""
+    cluster = (
+        r"cluster\.[^.]*\.(upstream_rq_(active|pending_active|pending_overflow|time|timeout|total|retry|completed|"
+        r"[0-9]xx|[0-9]{3})|upstream_cx_(active|connect_fail|overflow|total)|membership_(healthy|total)|"
+        r"circuit_breakers\.default\..*|update_(success|rejected|failure)|outlier_detection\..*|health_check\..*)"
+    )
+    prefixes = ("cluster_manager.", "listener_manager.", "server.", "http.scoring.", "rate.", "runtime.", "listener.")
+    patterns: list[dict[str, Any]] = [{"safe_regex": {"regex": cluster}}]
+    patterns += [{"prefix": prefix} for prefix in prefixes]
+    return {"stats_matcher": {"inclusion_list": {"patterns": patterns}}}

@@ -1,0 +1,157 @@
+"""An endpoint as Envoy routes: who may call, which deployment answers, and what the caller is told when none does. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from moorings.gateway.envoy_clusters import cluster_name, seconds, typed
+from moorings.gateway.state import DeploymentRoute, EndpointRoute
+
+DEPLOYMENT_HEADER = "azureml-model-deployment"
+SCOPE_HEADER = "x-moorings-scope"
+METADATA = "moorings"
+"""Namespace of route metadata: the access log, the rate limiter and the bodies of 404s read it."""
+RBAC = "envoy.filters.http.rbac"
+BUFFER = "envoy.filters.http.buffer"
+_REMOVED_RESPONSE_HEADERS = (
+    "x-envoy-upstream-service-time",
+    "x-envoy-overloaded",
+    "x-envoy-attempt-count",
+    "x-envoy-ratelimited",
+)
+
+
+def routes_name(endpoint: str) -> str:
+    """Name of the endpoint's route table."""
+    return f"endpoint-{endpoint}"
+
+
+def header(key: str, value: str) -> dict[str, Any]:
+    """A header that replaces what the other side sent."""
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def scope(endpoint: str, key: str) -> dict[str, Any]:
+    """Requests whose scope is `key` (an endpoint name of the path, or a host) use the endpoint's route table."""
+    return {
+        "name": key,
+        "key": {"fragments": [{"string_key": key}]},
+        "route_configuration_name": routes_name(endpoint),
+    }
+
+
+def route_configuration(endpoint: EndpointRoute) -> dict[str, Any]:
+    """The endpoint's route table; it serves the path form and the host form alike."""
+    return {
+        "name": routes_name(endpoint.name),
+        "virtual_hosts": [
+            {
+                "name": endpoint.name,
+                "domains": ["*"],
+                "routes": list(_routes(endpoint)),
+                "typed_per_filter_config": {
+                    RBAC: _keys(endpoint.keys),
+                    BUFFER: typed(
+                        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+                        buffer={"max_request_bytes": endpoint.max_body_bytes},
+                    ),
+                },
+            }
+        ],
+        "request_headers_to_remove": [SCOPE_HEADER],
+        "response_headers_to_remove": list(_REMOVED_RESPONSE_HEADERS),
+    }
+
+
+def _keys(keys: tuple[str, ...]) -> dict[str, Any]:
+    """Who may call: the exact header, because what compares keys loosely is not for production in this Envoy."""
+    principals = [
+        {"header": {"name": "authorization", "string_match": {"exact": f"Bearer {key}"}}} for key in keys if key
+    ]
+    policies = {"key": {"permissions": [{"any": True}], "principals": principals}} if principals else {}
+    return typed(
+        "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+        rbac={"rules": {"action": "ALLOW", "policies": policies}},
+    )
+
+
+def _routes(endpoint: EndpointRoute) -> Iterator[dict[str, Any]]:
+    """Named by header first, then by share. All routes of a request see one random number, so shares accumulate."""
+    for deployment in endpoint.deployments:
+        wanted = {"name": DEPLOYMENT_HEADER, "string_match": {"exact": deployment.name}}
+        yield _forward(endpoint, deployment, {"prefix": "/", "headers": [wanted]}, mirrored=False)
+    yield _not_found(
+        endpoint,
+        "DeploymentNotFound",
+        f"endpoint {endpoint.name} has no deployment of the name given in the header {DEPLOYMENT_HEADER}",
+        {"prefix": "/", "headers": [{"name": DEPLOYMENT_HEADER, "present_match": True}]},
+    )
+    total = 0
+    for deployment in endpoint.deployments:
+        share = endpoint.traffic.get(deployment.name, 0)
+        if share <= 0:
+            continue
+        total += share
+        match: dict[str, Any] = {"prefix": "/"}
+        if total < 100:
+            match["runtime_fraction"] = {"default_value": {"numerator": total, "denominator": "HUNDRED"}}
+        yield _forward(endpoint, deployment, match, mirrored=True)
+    if total < 100:
+        message = f"no deployment of endpoint {endpoint.name} takes traffic"
+        yield _not_found(endpoint, "NoTraffic", message, {"prefix": "/"})
+
+
+def _forward(
+    endpoint: EndpointRoute, deployment: DeploymentRoute, match: dict[str, Any], *, mirrored: bool
+) -> dict[str, Any]:
+    action: dict[str, Any] = {
+        "cluster": cluster_name(endpoint.name, deployment.name),
+        "timeout": seconds(deployment.request_timeout_ms / 1000),
+        "regex_rewrite": {"pattern": {"regex": "^/api/v1/endpoint/[^/]+/?"}, "substitution": "/"},
+        # Only what no worker has begun to answer is tried again: a model need not be idempotent.
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset-before-request",
+            "num_retries": 2,
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                }
+            ],
+            "host_selection_retry_max_attempts": 3,
+            "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+        },
+    }
+    mirror = [(name, share) for name, share in sorted(endpoint.mirror.items()) if share and name != deployment.name]
+    if mirrored and mirror:
+        action["request_mirror_policies"] = [
+            {
+                "cluster": cluster_name(endpoint.name, name),
+                "runtime_fraction": {"default_value": {"numerator": share, "denominator": "HUNDRED"}},
+                "disable_shadow_host_suffix_append": True,
+            }
+            for name, share in mirror
+        ]
+    return {
+        "name": f"{endpoint.name}/{deployment.name}",
+        "match": match,
+        "route": action,
+        "metadata": _metadata(endpoint, deployment=deployment.name),
+        "request_headers_to_remove": ["authorization"],
+        "response_headers_to_add": [header(DEPLOYMENT_HEADER, deployment.name)],
+    }
+
+
+def _not_found(endpoint: EndpointRoute, code: str, message: str, match: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": f"{endpoint.name}/{code}",
+        "match": match,
+        "direct_response": {"status": 404},
+        "metadata": _metadata(endpoint, code=code, message=message),
+    }
+
+
+def _metadata(endpoint: EndpointRoute, **more: str) -> dict[str, Any]:
+    values = {"endpoint": endpoint.name, "rate": str(endpoint.rate_limit_per_s), **more}
+    return {"filter_metadata": {METADATA: values}}

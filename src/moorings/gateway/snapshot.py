@@ -1,0 +1,115 @@
+"""The file between who decides and who serves: all resources of the data plane, replaced in one step. Knows no Envoy.
+
+The controller writes `snapshot.json`; the agent reads it and keeps `serving.json`, the last good resources per endpoint,
+in the same form. Both hold keys: 0600.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moorings.gateway.envoy import Bundle, Resource, content_hash
+from moorings.gateway.state import GatewayStatus
+from moorings.errors.exceptions import Failure
+from moorings.lib import atomic
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Bundles sorted by endpoint; `version` is the hash of their versions."""
+
+    version: str
+    bundles: tuple[Bundle, ...]
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Endpoint name -> version of its bundle."""
+        return {bundle.endpoint: bundle.version for bundle in self.bundles}
+
+
+def of(bundles: Iterable[Bundle]) -> Snapshot:
+    """The snapshot of exactly these bundles."""
+    ordered = tuple(sorted(bundles, key=lambda bundle: bundle.endpoint))
+    return Snapshot(content_hash([[bundle.endpoint, bundle.version] for bundle in ordered]), ordered)
+
+
+def write(path: Path, snapshot: Snapshot) -> bool:
+    """Make `path` hold the snapshot (0600). True when it was written, False when it held it already."""
+    return atomic.write_if_changed(path, _encode(snapshot))
+
+
+def read(path: Path) -> Snapshot | None:
+    """The snapshot of `path`, or None when the file is absent or is no snapshot."""
+    try:
+        return _decode(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_status(path: Path, status: GatewayStatus) -> None:
+    """Replace the status file. It is not synced to disk: after a power cut the agent writes a new one anyway."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(_status_json(status), sort_keys=True))
+    temporary.chmod(0o600)
+    temporary.replace(path)
+
+
+def read_status(path: Path) -> GatewayStatus | None:
+    """The status of `path`, or None when the file is absent or is no status."""
+    try:
+        data = json.loads(path.read_bytes())
+        return GatewayStatus(
+            snapshot_version=data["snapshot_version"],
+            accepted=data["accepted"],
+            rejected=data["rejected"],
+            healthy={cluster: tuple(workers) for cluster, workers in data["healthy"].items()},
+            envoy_pid=data["envoy_pid"],
+            ready=data["ready"],
+            failure=data["failure"],
+            problem=Failure.from_json(data["problem"]) if data["problem"] else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _status_json(status: GatewayStatus) -> dict[str, Any]:
+    return {
+        "snapshot_version": status.snapshot_version,
+        "accepted": dict(status.accepted),
+        "rejected": dict(status.rejected),
+        "healthy": {cluster: list(workers) for cluster, workers in status.healthy.items()},
+        "envoy_pid": status.envoy_pid,
+        "ready": status.ready,
+        "failure": status.failure,
+        "problem": status.problem.to_json() if status.problem else None,
+    }
+
+
+def _encode(snapshot: Snapshot) -> bytes:
+    bundles = [
+        {
+            "endpoint": bundle.endpoint,
+            "version": bundle.version,
+            "caps": dict(bundle.caps),
+            "resources": [[r.type, r.name, r.version, r.body] for r in bundle.resources],
+        }
+        for bundle in snapshot.bundles
+    ]
+    return json.dumps({"version": snapshot.version, "bundles": bundles}, sort_keys=True).encode()
+
+
+def _decode(data: Mapping[str, Any]) -> Snapshot:
+    bundles = tuple(
+        Bundle(
+            endpoint=item["endpoint"],
+            resources=tuple(Resource(kind, name, body, version) for kind, name, version, body in item["resources"]),
+            caps=item["caps"],
+            version=item["version"],
+        )
+        for item in data["bundles"]
+    )
+    return Snapshot(data["version"], bundles)

@@ -1,0 +1,74 @@
+"""Everything the gateway does, as one immutable value. If it is not in here, Envoy does not do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moorings.errors.exceptions import Failure
+
+MAX_BODY_BYTES = 1_572_864
+"""1.5 MB: request and response bodies (behaviour reference, sections 5.5 and 5.8)."""
+RATE_LIMIT_PER_S = 100
+"""Requests per second and endpoint (section 5.8)."""
+RATE_CLASSES_PER_S = (100, 200, 500, 1_000, 10_000, 1_000_000)
+"""The rate limits an endpoint may have: the listener lists them, and Envoy does not limit a value it doesn't list."""
+
+
+@dataclass(frozen=True)
+class DeploymentRoute:
+    """One deployment behind an endpoint: where it is and how a request to it is bounded."""
+
+    name: str
+    addresses: tuple[str, ...]
+    """Sockets (or `host:port`) of workers that may take traffic; sorted. Empty: 503."""
+    instance_count: int
+    """Desired instances; the cap of admitted requests is `2 x max_concurrent_requests x instance_count`."""
+    max_concurrent_requests: int
+    request_timeout_ms: int
+    health_period_s: float = 10.0
+    health_timeout_s: float = 2.0
+    health_failures: int = 30
+
+
+@dataclass(frozen=True)
+class EndpointRoute:
+    """One endpoint: who may call it and how its requests spread over deployments."""
+
+    name: str
+    keys: tuple[str, ...]
+    """Valid bearer keys. Empty: every request is 401."""
+    deployments: tuple[DeploymentRoute, ...] = ()
+    traffic: Mapping[str, int] = field(default_factory=dict)
+    """Deployment -> per cent; sums to 0 or 100."""
+    mirror: Mapping[str, int] = field(default_factory=dict)
+    rate_limit_per_s: int = RATE_LIMIT_PER_S
+    max_body_bytes: int = MAX_BODY_BYTES
+
+
+@dataclass(frozen=True)
+class GatewayState:
+    """The whole data plane: endpoints sorted by name."""
+
+    endpoints: tuple[EndpointRoute, ...] = ()
+
+
+@dataclass(frozen=True)
+class GatewayStatus:
+    """What the agent reports (`status.json`): written by the agent, read by the controller."""
+
+    snapshot_version: str
+    """Content hash of the last snapshot the agent has taken in."""
+    accepted: Mapping[str, str]
+    """Endpoint name -> version (content hash of the endpoint's resources) that Envoy has acknowledged."""
+    rejected: Mapping[str, str]
+    """Endpoint name -> Envoy's message for the version it refused; the last good one keeps serving."""
+    healthy: Mapping[str, tuple[str, ...]]
+    """Cluster `<endpoint>~<deployment>` -> addresses Envoy itself holds healthy (active check and not ejected)."""
+    envoy_pid: int | None
+    ready: bool
+    """Envoy is LIVE, its listener is there and a probe request was answered."""
+    failure: str | None = None
+    """Why Envoy is not running (port taken, binary refused), for people."""
+    problem: Failure | None = None
+    """The same as a coded failure with its evidence and fix."""

@@ -1,0 +1,61 @@
+"""Replace a file in one step, so that a reader sees the old or the new content and a crash leaves no third thing.
+
+The audit events raised here (and by the interpreter at every rename, open and spawn) are where tests kill the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on a clean exit it is synced to disk and renamed over `path`.
+
+    An exception inside the block removes the temporary file and leaves `path` as it was.
+    Raises OSError (disk full, no permission): the machine's fault, nothing was changed.
+    """
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as handle:
+            os.fchmod(handle.fileno(), mode)
+            yield handle
+            handle.flush()
+            sys.audit("moorings.fsync", str(path))
+            os.fsync(handle.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Make `path` hold exactly `data`."""
+    with replacing(path, mode=mode) as handle:
+        handle.write(data)
+
+
+def write_if_changed(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
+    """Like `write`, but touches nothing when the content is equal already. True when it wrote."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return False
+    write(path, data, mode=mode)
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames and new names in `path` survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,170 @@
+"""Settings: file and environment read once into frozen values that are passed down. Must not act on anything it reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from moorings.errors.exceptions import error
+
+T = TypeVar("T")
+
+LONGEST_SOCKET_NAME = 40
+"""Bytes kept free for the name of a socket below `run_dir` (a unix socket path has at most 107 bytes)."""
+
+
+@dataclass(frozen=True)
+class GatewayPort:
+    port: int = 8650
+    """TCP port of the gateway."""
+    bind: str = "127.0.0.1"
+    """Address the gateway listens on; loopback unless asked otherwise."""
+
+
+@dataclass(frozen=True)
+class WorkspaceName:
+    """The scope in every resource id."""
+
+    subscription: str = "00000000-0000-0000-0000-000000000000"
+    resource_group: str = "local"
+    name: str = "local"
+
+    @property
+    def path(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.name}"
+        )
+
+
+@dataclass(frozen=True)
+class Controller:
+    resync_s: float = 1.0
+    """How often a settled deployment is looked at again (a crashed worker is seen within this)."""
+    busy_s: float = 0.05
+    """The same while something is under way."""
+    progress_deadline_s: float = 0.0
+    """Most seconds from start to ready; 0 = what the deployment's own probes allow."""
+
+
+@dataclass(frozen=True)
+class Environments:
+    allow_python_download: bool = True
+    """Whether a missing Python may be fetched through uv."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything one workspace on this machine needs to know."""
+
+    home: Path
+    """State folder, 0700; `MOORINGS_HOME`, else `~/.moorings`."""
+    run_dir: Path
+    """Folder of the sockets, 0700; short, because socket paths are limited to 107 bytes."""
+    workspace: WorkspaceName = field(default_factory=WorkspaceName)
+    gateway: GatewayPort = field(default_factory=GatewayPort)
+    controller: Controller = field(default_factory=Controller)
+    environments: Environments = field(default_factory=Environments)
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run_dir / "api.sock"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "state.db"
+
+    @property
+    def daemon_lock(self) -> Path:
+        return self.home / "daemon.lock"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def defaults_file(self) -> Path:
+        """What `moor configure --defaults` keeps."""
+        return self.home / "defaults.json"
+
+    @property
+    def settings_file(self) -> Path:
+        return self.home / "settings.json"
+
+    @property
+    def gateway_url(self) -> str:
+        host = "127.0.0.1" if self.gateway.bind == "0.0.0.0" else self.gateway.bind  # noqa: S104 - a compare
+        return f"http://{host}:{self.gateway.port}"
+
+    @staticmethod
+    def load(environ: Mapping[str, str] | None = None) -> Settings:
+        """Read `settings.json` of the home and the `MOORINGS_*` variables (which win).
+
+        Raises `SettingsInvalid` (the user's fault) naming the file and key.
+        """
+        env = os.environ if environ is None else environ
+        home = Path(env.get("MOORINGS_HOME") or Path(env.get("HOME", "/")) / ".moorings").absolute()
+        data = _read(home / "settings.json")
+        settings = Settings(
+            home=home,
+            run_dir=_run_dir(home),
+            gateway=_section(GatewayPort, data, "gateway"),
+            controller=_section(Controller, data, "controller"),
+            environments=_section(Environments, data, "environments"),
+        )
+        port = env.get("MOORINGS_GATEWAY_PORT")
+        if port is None:
+            return settings
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            raise error("SettingsInvalid", f"MOORINGS_GATEWAY_PORT is {port!r}: expected a port, 1 to 65535")
+        gateway = GatewayPort(port=int(port), bind=settings.gateway.bind)
+        return Settings(
+            home, settings.run_dir, settings.workspace, gateway, settings.controller, settings.environments
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as problem:
+        raise error("SettingsInvalid", f"{path}: {problem}", target=str(path)) from None
+    if not isinstance(data, dict):
+        raise error("SettingsInvalid", f"{path}: expected an object", target=str(path))
+    unknown = set(data) - {"gateway", "controller", "environments"}
+    if unknown:
+        raise error("SettingsInvalid", f"{path}: unknown keys {sorted(unknown)}", target=str(path))
+    return data
+
+
+def _section(kind: type[T], data: Mapping[str, Any], key: str) -> T:
+    given = data.get(key, {})
+    known = {f.name: type(f.default) for f in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(given, dict):
+        raise error("SettingsInvalid", f"settings.json: {key} must be an object", target=key)
+    for name, value in given.items():
+        expected = known.get(name)
+        if expected is None:
+            raise error("SettingsInvalid", f"settings.json: unknown key {key}.{name}", target=f"{key}.{name}")
+        right = isinstance(value, bool) == (expected is bool) and (
+            isinstance(value, expected) or (expected is float and isinstance(value, int))
+        )
+        if not right:
+            message = f"settings.json: {key}.{name} must be {expected.__name__}, not {value!r}"
+            raise error("SettingsInvalid", message, target=f"{key}.{name}")
+    return kind(**given)
+
+
+def _run_dir(home: Path) -> Path:
+    """`<home>/run` where sockets fit below it, else a folder of ours in `/tmp` named by the home."""
+    near = home / "run"
+    if len(os.fsencode(near)) + LONGEST_SOCKET_NAME <= 107:
+        return near
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    return Path(f"/tmp/moorings-{os.getuid()}-{digest}")  # noqa: S108 - made 0700 and checked for its owner

@@ -1,0 +1,1 @@
+"""What users write, as frozen values: endpoints, deployments, models, environments; loading, checking, status. No side effects."""

@@ -1,0 +1,130 @@
+"""The managed online deployment as users write it (behaviour reference, sections 3.4, 3.6, 3.8)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from moorings.spec.assets import CodeConfiguration, EnvironmentSpec, ModelSpec
+from moorings.spec.base import (
+    OBJECT_TAG,
+    REFERENCE_TAG,
+    ResourceName,
+    Spec,
+    Whole,
+    object_or_reference,
+)
+
+MAX_REQUEST_TIMEOUT_MS = 180_000
+"""Upper bound of `request_timeout_ms` for managed deployments (section 3.6)."""
+MAX_INSTANCES = 50
+"""Instances per deployment (section 10.2)."""
+
+PositiveInt = Annotated[Whole, Field(ge=1)]
+ModelOrReference = Annotated[
+    Annotated[ModelSpec, Tag(OBJECT_TAG)] | Annotated[str, Tag(REFERENCE_TAG)],
+    Discriminator(object_or_reference),
+]
+EnvironmentOrReference = Annotated[
+    Annotated[EnvironmentSpec, Tag(OBJECT_TAG)] | Annotated[str, Tag(REFERENCE_TAG)],
+    Discriminator(object_or_reference),
+]
+
+
+class RequestSettings(Spec):
+    request_timeout_ms: Annotated[Whole, Field(ge=1, le=MAX_REQUEST_TIMEOUT_MS)] = 5000
+    max_concurrent_requests_per_instance: PositiveInt = 1
+    max_queue_wait_ms: Annotated[Whole, Field(ge=0)] = 500
+
+
+class Probe(Spec):
+    """Times in whole seconds, as the YAML keys have it."""
+
+    initial_delay: PositiveInt = 10
+    period: PositiveInt = 10
+    timeout: PositiveInt = 2
+    success_threshold: PositiveInt = 1
+    failure_threshold: PositiveInt = 30
+
+
+class ScaleSettings(Spec):
+    type: Literal["default", "target_utilization"] = "default"
+    min_instances: PositiveInt = 1
+    max_instances: PositiveInt = 1
+    target_utilization_percentage: Annotated[Whole, Field(ge=1, le=100)] = 70
+    polling_interval: PositiveInt = 1
+
+
+class CollectionData(Spec):
+    name: str | None = None
+    path: str | None = None
+    version: str | None = None
+
+
+class Collection(Spec):
+    enabled: bool = False
+    sampling_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    data: CollectionData | None = None
+
+
+class RequestLogging(Spec):
+    capture_headers: tuple[str, ...] = ()
+
+
+class DataCollector(Spec):
+    collections: dict[str, Collection] = Field(default_factory=dict)
+    sampling_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    rolling_rate: Literal["minute", "hour", "day", "month", "year"] = "hour"
+    request_logging: RequestLogging | None = None
+
+
+class DeploymentSpec(Spec):
+    """One version of a model behind an endpoint.
+
+    `model` and `environment` are inline objects or references (`azureml:name:version`, `azureml:name@latest`, an ARM id);
+    in the state they are always references to registered versions.
+    """
+
+    schema_: str | None = Field(default=None, alias="$schema")
+    name: ResourceName
+    endpoint_name: ResourceName
+    description: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+    type: Literal["managed"] = "managed"
+    model: ModelOrReference | None = None
+    model_mount_path: str | None = None
+    code_configuration: CodeConfiguration | None = None
+    environment: EnvironmentOrReference | None = None
+    environment_variables: dict[str, str] = Field(default_factory=dict)
+    instance_type: str | None = None
+    instance_count: Annotated[Whole, Field(ge=1, le=MAX_INSTANCES)] = 1
+    app_insights_enabled: bool = False
+    scale_settings: ScaleSettings = Field(default_factory=ScaleSettings)
+    request_settings: RequestSettings = Field(default_factory=RequestSettings)
+    liveness_probe: Probe = Field(default_factory=Probe)
+    readiness_probe: Probe = Field(default_factory=Probe)
+    egress_public_network_access: Literal["enabled", "disabled"] = "enabled"
+    private_network_connection: bool | None = None
+    data_collector: DataCollector | None = None
+
+
+def no_effect_yet(spec: DeploymentSpec) -> dict[str, str]:
+    """Keys given in `spec` that are kept and shown but change nothing in this version: key -> why, for the status."""
+    found: dict[str, str] = {}
+
+    def note(key: str, value: Any, why: str) -> None:
+        if value:
+            found[key] = why
+
+    note("model_mount_path", spec.model_mount_path, "custom containers come with the Docker engine")
+    note("app_insights_enabled", spec.app_insights_enabled, "no telemetry is exported yet")
+    note("data_collector", spec.data_collector, "payload collection is not there yet")
+    note(
+        "egress_public_network_access",
+        spec.egress_public_network_access == "disabled",
+        "the process engine does not isolate the network of an instance",
+    )
+    note("private_network_connection", spec.private_network_connection, "networks are not isolated yet")
+    return found

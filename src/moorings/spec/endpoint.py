@@ -1,0 +1,69 @@
+"""The endpoint as users write it (behaviour reference, section 3.1)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from moorings.spec.base import ResourceName, Spec, Whole
+
+
+class AuthMode(StrEnum):
+    """How callers prove who they are (section 5.3)."""
+
+    KEY = "key"
+    AML_TOKEN = "aml_token"  # noqa: S105 - the name of a mode
+    AAD_TOKEN = "aad_token"  # noqa: S105
+
+
+class UserAssignedIdentity(Spec):
+    resource_id: str
+    client_id: str | None = None
+    object_id: str | None = None
+
+
+class Identity(Spec):
+    type: Literal["system_assigned", "user_assigned"]
+    user_assigned_identities: tuple[UserAssignedIdentity, ...] = ()
+
+
+class EndpointProperties(Spec):
+    enforce_access_to_default_secret_stores: Literal["enabled", "disabled"] = "disabled"
+
+
+Percent = Annotated[Whole, Field(ge=0, le=100)]
+
+
+def _shares(table: dict[str, int]) -> dict[str, int]:
+    """Deployment names lower case, zero entries left out: what the ecosystem's client does before it sends them."""
+    shares: dict[str, int] = {}
+    for name, per_cent in table.items():
+        if name.lower() in shares:
+            raise ValueError(f"deployment {name.lower()!r} is named twice (case does not count)")
+        shares[name.lower()] = per_cent
+    return {name: per_cent for name, per_cent in shares.items() if per_cent}
+
+
+Traffic = Annotated[dict[str, Percent], AfterValidator(_shares)]
+MirrorTraffic = Annotated[dict[str, Annotated[Whole, Field(ge=0, le=50)]], AfterValidator(_shares)]
+
+
+class EndpointSpec(Spec):
+    """A stable URL with authentication and a traffic table. Read-only keys of `show` output are accepted and dropped by the loader."""
+
+    schema_: str | None = Field(default=None, alias="$schema")
+    name: ResourceName
+    description: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    auth_mode: AuthMode = AuthMode.KEY
+    compute: str | None = None
+    """`azureml:<name>` of an attached cluster; kept, has no effect yet."""
+    identity: Identity | None = None
+    traffic: Traffic = Field(default_factory=dict)
+    """Deployment name -> per cent, 1-100; the sum is 0 or 100. Names are lower case."""
+    mirror_traffic: MirrorTraffic = Field(default_factory=dict)
+    """One deployment name (lower case) -> per cent of live requests that are copied to it, 1-50."""
+    public_network_access: Literal["enabled", "disabled"] = "enabled"
+    properties: EndpointProperties = Field(default_factory=EndpointProperties)

@@ -1,0 +1,322 @@
+"""Rules across fields of a spec: a value in, its problems out, all of them. Pure; sees neither files nor the workspace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
+from moorings.spec.deployment import DeploymentSpec, Probe
+from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.problems import Path, Problem
+from moorings.spec.references import AssetRef, is_local_path, is_reference, parse_reference
+
+MIRROR_MAX_PER_CENT = 50
+SMALL_INSTANCE_TYPES = ("standard_ds1_v2", "standard_ds2_v2")
+"""Sizes that are often too small for a model server (section 10.4)."""
+
+_SECRET = re.compile(r"\$\{\{(?P<inner>.*)\}\}", re.DOTALL)
+_SECRET_FORMS = re.compile(
+    r"azureml://connections/[^/\s{}]+(?:/(?:credentials|metadata)/[^/\s{}]+|/target)?"
+    r"|keyvault:https://[^/\s{}]+/secrets/[^/\s{}]+(?:/[^/\s{}]+)?"
+)
+_ENV_NAME = re.compile(r"[^=\x00]+")
+_OWN_PREFIX = "moorings."
+
+
+def endpoint_problems(spec: EndpointSpec) -> list[Problem]:
+    """What is wrong with an endpoint whose fields are each well formed."""
+    return [*_traffic_problems(spec), *_identity_problems(spec), *_mode_problems(spec)]
+
+
+def deployment_problems(spec: DeploymentSpec, *, complete: bool = False) -> list[Problem]:
+    """What is wrong with a deployment whose fields are each well formed.
+
+    With `complete` it must also say everything a deployment needs to start, as far as the spec itself tells: a model
+    given as a reference may be of a type that needs no environment, so nothing is asked for then.
+    """
+    found = [
+        *_reference_problems(spec),
+        *_probe_problems(("liveness_probe",), spec.liveness_probe, liveness=True),
+        *_probe_problems(("readiness_probe",), spec.readiness_probe, liveness=False),
+        *_scale_problems(spec),
+        *_variable_problems(spec),
+    ]
+    if isinstance(spec.model, ModelSpec):
+        found += [_below("model", p) for p in model_problems(spec.model)]
+    if isinstance(spec.environment, EnvironmentSpec):
+        found += [_below("environment", p) for p in environment_problems(spec.environment)]
+    if spec.model_mount_path is not None and not PurePosixPath(spec.model_mount_path).is_absolute():
+        found.append(
+            Problem(
+                ("model_mount_path",),
+                f"`model_mount_path`: found {spec.model_mount_path!r}; expected an absolute path",
+            )
+        )
+    found += [
+        Problem(
+            ("properties", key),
+            f"`properties.{key}`: names that begin with `{_OWN_PREFIX}` are reserved",
+            on_key=True,
+        )
+        for key in spec.properties
+        if key.startswith(_OWN_PREFIX)
+    ]
+    if complete:
+        found += _need_problems(spec)
+    return found
+
+
+def environment_problems(spec: EnvironmentSpec) -> list[Problem]:
+    """What is wrong with an environment whose fields are each well formed. A conda file alone is accepted: environments
+    of the process engine have no base image."""
+    found: list[Problem] = []
+    if spec.build is not None and spec.image is not None:
+        found.append(
+            Problem(
+                ("build",), "`image` and `build` exclude each other: give the one that is meant", on_key=True
+            )
+        )
+    if spec.build is not None and spec.conda_file is not None:
+        found.append(
+            Problem(
+                ("conda_file",),
+                "`conda_file` goes with `image`; a `build` context installs its own packages",
+                on_key=True,
+            )
+        )
+    if spec.build is None and spec.image is None and spec.conda_file is None:
+        found.append(
+            Problem((), "the environment names none of `image`, `conda_file` and `build`", "SpecKeyMissing")
+        )
+    if spec.image is not None and (not spec.image.strip() or any(c.isspace() for c in spec.image)):
+        found.append(
+            Problem(("image",), f"`image`: found {spec.image!r}; expected an image such as registry/name:tag")
+        )
+    return found + _version_problems(spec.version)
+
+
+def model_problems(spec: ModelSpec) -> list[Problem]:
+    """What is wrong with a model whose fields are each well formed."""
+    found = _version_problems(spec.version)
+    if spec.path is None:
+        found.append(
+            Problem(("path",), "`path` is required: the file or folder of the model", "SpecKeyMissing")
+        )
+    return found
+
+
+def deployment_warnings(spec: DeploymentSpec) -> list[str]:
+    """Sentences for the user about what is allowed but seldom meant."""
+    found: list[str] = []
+    if spec.instance_type is not None and spec.instance_type.lower() in SMALL_INSTANCE_TYPES:
+        found.append(
+            f"instance_type {spec.instance_type} is small: Standard_DS3_v2 or larger is recommended for a model server"
+        )
+    settings = spec.request_settings
+    if settings.max_queue_wait_ms > settings.request_timeout_ms:
+        found.append(
+            f"max_queue_wait_ms ({settings.max_queue_wait_ms}) is longer than request_timeout_ms "
+            f"({settings.request_timeout_ms}): a request times out before its wait is over"
+        )
+    return found
+
+
+def needs_environment(spec: DeploymentSpec) -> bool:
+    """Whether the deployment cannot start without an `environment`, as far as the spec itself tells."""
+    if spec.environment is not None:
+        return False
+    if isinstance(spec.model, str):
+        return spec.code_configuration is not None
+    no_code = spec.model is not None and spec.model.type in (ModelType.MLFLOW, ModelType.TRITON)
+    return not (no_code and spec.code_configuration is None)
+
+
+# --- endpoint ---------------------------------------------------------------------------------------------------------
+def _traffic_problems(spec: EndpointSpec) -> Iterator[Problem]:
+    total = sum(spec.traffic.values())
+    if total not in (0, 100):
+        table = ", ".join(f"{name}={share}" for name, share in spec.traffic.items())
+        first = next(iter(spec.traffic))
+        yield Problem(
+            ("traffic",),
+            f"`traffic` adds up to {total} ({table}); expected 0 or 100",
+            "TrafficInvalid",
+            fields={"endpoint": spec.name, "example": f"{first}=100"},
+        )
+    if len(spec.mirror_traffic) > 1:
+        names = ", ".join(spec.mirror_traffic)
+        yield Problem(("mirror_traffic",), f"`mirror_traffic` names {names}; expected exactly one deployment")
+    for name, share in spec.mirror_traffic.items():
+        if share > MIRROR_MAX_PER_CENT:
+            yield Problem(
+                ("mirror_traffic", name), f"`mirror_traffic.{name}`: found {share}; expected 0 to 50"
+            )
+        if spec.traffic.get(name):
+            yield Problem(
+                ("mirror_traffic", name),
+                f"deployment {name!r} takes live traffic; it cannot take mirrored traffic as well",
+                on_key=True,
+            )
+
+
+def _identity_problems(spec: EndpointSpec) -> Iterator[Problem]:
+    identity = spec.identity
+    if identity is None:
+        return
+    given = identity.user_assigned_identities
+    path: Path = ("identity", "user_assigned_identities")
+    if identity.type == "user_assigned" and len(given) != 1:
+        code = "SpecValueInvalid" if given else "SpecKeyMissing"
+        yield Problem(path, f"a user-assigned identity is exactly one; found {len(given)}", code)
+    if identity.type == "system_assigned" and given:
+        yield Problem(path, "`user_assigned_identities` goes with `type: user_assigned`", on_key=True)
+    if (
+        identity.type == "user_assigned"
+        and spec.properties.enforce_access_to_default_secret_stores == "enabled"
+    ):
+        yield Problem(
+            ("properties", "enforce_access_to_default_secret_stores"),
+            "`enforce_access_to_default_secret_stores` works with a system-assigned identity only",
+        )
+
+
+def _mode_problems(spec: EndpointSpec) -> Iterator[Problem]:
+    if spec.compute is None:
+        return
+    if spec.auth_mode is AuthMode.AAD_TOKEN:
+        yield Problem(("auth_mode",), "`auth_mode: aad_token` is not for endpoints with a `compute`")
+    if spec.mirror_traffic:
+        yield Problem(
+            ("mirror_traffic",), "`mirror_traffic` is not for endpoints with a `compute`", on_key=True
+        )
+
+
+# --- deployment -------------------------------------------------------------------------------------------------------
+def _reference_problems(spec: DeploymentSpec) -> Iterator[Problem]:
+    code = spec.code_configuration.code if spec.code_configuration else None
+    for path, value in (
+        (("model",), spec.model),
+        (("environment",), spec.environment),
+        (("code_configuration", "code"), code if code is not None and is_reference(code) else None),
+    ):
+        if isinstance(value, str):
+            problem = reference_problem(path, value)
+            if problem is not None:
+                yield problem
+
+
+def reference_problem(path: Path, value: str) -> Problem | None:
+    """Why `value` cannot be used as the reference at `path`, or None."""
+    name = ".".join(str(part) for part in path)
+    if not is_reference(value):
+        if is_local_path(value):
+            hint = (
+                f"a path is given as `{name}: {{path: {value}}}`"
+                if path == ("model",)
+                else "a file belongs inline"
+            )
+            return Problem(
+                path,
+                f"`{name}`: found {value!r}; expected azureml:<name>:<version> ({hint})",
+                "ReferenceInvalid",
+            )
+        return Problem(
+            path, f"`{name}`: found {value!r}; expected azureml:<name>:<version>", "ReferenceInvalid"
+        )
+    try:
+        ref: AssetRef = parse_reference(value)
+    except ValueError as wrong:
+        return Problem(path, f"`{name}`: {wrong}", "ReferenceInvalid")
+    if ref.version is None and ref.label is None:
+        return Problem(
+            path,
+            f"`{name}`: {value!r} names no version; expected azureml:{ref.name}:<version> or azureml:{ref.name}@latest",
+            "ReferenceInvalid",
+        )
+    return None
+
+
+def _probe_problems(path: Path, probe: Probe, *, liveness: bool) -> Iterator[Problem]:
+    name = path[0]
+    if liveness and probe.success_threshold != 1:
+        yield Problem(
+            (*path, "success_threshold"),
+            f"`{name}.success_threshold`: found {probe.success_threshold}; a liveness probe takes 1 only",
+        )
+
+
+def _scale_problems(spec: DeploymentSpec) -> Iterator[Problem]:
+    scale = spec.scale_settings
+    if scale.type == "target_utilization":
+        yield Problem(
+            ("scale_settings", "type"),
+            "`scale_settings.type`: found 'target_utilization'; managed deployments take 'default' only "
+            "(set `instance_count`)",
+        )
+    if scale.min_instances > scale.max_instances:
+        yield Problem(
+            ("scale_settings", "min_instances"),
+            f"`scale_settings.min_instances` ({scale.min_instances}) is above `max_instances` ({scale.max_instances})",
+        )
+
+
+def _variable_problems(spec: DeploymentSpec) -> Iterator[Problem]:
+    for name, value in spec.environment_variables.items():
+        path: Path = ("environment_variables", name)
+        if _ENV_NAME.fullmatch(name) is None:
+            yield Problem(path, f"{name!r} cannot be the name of an environment variable", on_key=True)
+        if "\x00" in value:
+            yield Problem(path, f"the value of environment variable {name!r} contains a NUL character")
+        secret = _SECRET.fullmatch(value.strip())
+        if secret is not None and _SECRET_FORMS.fullmatch(secret["inner"].strip()) is None:
+            yield Problem(
+                path,
+                f"the secret reference of environment variable {name!r} has none of the known forms; expected "
+                "${{azureml://connections/<name>/credentials/<key>}} or ${{keyvault:https://<vault>/secrets/<name>}}",
+                "ReferenceInvalid",
+            )
+
+
+def _need_problems(spec: DeploymentSpec) -> Iterator[Problem]:
+    if spec.instance_type is None:
+        yield Problem(
+            ("instance_type",), "`instance_type` is required (such as Standard_DS3_v2)", "SpecKeyMissing"
+        )
+    if needs_environment(spec):
+        yield Problem(
+            ("environment",),
+            "`environment` is required; only MLflow and Triton models without `code_configuration` do without",
+            "SpecKeyMissing",
+        )
+    custom = isinstance(spec.environment, EnvironmentSpec) and spec.environment.inference_config is not None
+    known_model = spec.model is None or (
+        isinstance(spec.model, ModelSpec) and spec.model.type is ModelType.CUSTOM
+    )
+    if (
+        spec.code_configuration is None
+        and known_model
+        and not custom
+        and not isinstance(spec.environment, str)
+    ):
+        yield Problem(
+            ("code_configuration",),
+            "`code_configuration` is required: a custom model is served by a scoring script",
+            "SpecKeyMissing",
+        )
+
+
+def _version_problems(version: str | None) -> list[Problem]:
+    if version is None or re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9\-_.]{0,254}", version):
+        return []
+    return [
+        Problem(("version",), f"`version`: found {version!r}; expected letters, digits, `-`, `_` and `.`")
+    ]
+
+
+def _below(key: str, problem: Problem) -> Problem:
+    message = (
+        problem.message.replace("`", f"`{key}.", 1) if problem.message.startswith("`") else problem.message
+    )
+    return Problem((key, *problem.path), message, problem.code, problem.on_key, problem.fields, problem.fix)

@@ -1,0 +1,76 @@
+"""The tables of the state database, as SQLAlchemy Core values. Changes to them come with a migration beside."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+workspace = Table(
+    "workspace",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("created_at", Float, nullable=False),
+)
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("uid", String(36), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("accepted_at", Float, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("status", JSON, nullable=False),
+    Column("deleting", Boolean, nullable=False, default=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("owner", String(160), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+assets = Table(
+    "assets",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("version", String(255), primary_key=True),
+    Column("digest", String(64), nullable=True),
+    Column("body", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("verb", String(32), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("uid", String(36), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=True),
+    Column("error", JSON, nullable=True),
+)
+Index("operations_by_target", operations.c.kind, operations.c.name, operations.c.status)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("message", Text, nullable=False),
+)
+Index("events_by_target", events.c.kind, events.c.name)

@@ -1,0 +1,299 @@
+"""What can be done to the state in one transaction: resources, secrets, assets, operations, events. Rows in, values out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from moorings.state import tables
+
+ENDPOINT = "endpoint"
+DEPLOYMENT = "deployment"
+
+KEEP_OPERATIONS_S = 7 * 24 * 3600.0
+KEEP_EVENTS = 200
+"""Events kept per resource."""
+
+
+class OperationStatus(StrEnum):
+    IN_PROGRESS = "InProgress"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """An endpoint (`name` = its name) or a deployment (`name` = `<endpoint>/<deployment>`): desired and observed."""
+
+    kind: str
+    name: str
+    uid: str
+    """Changes when a resource is deleted and made again under the same name."""
+    generation: int
+    """Counts accepted changes, from 1."""
+    accepted_at: float
+    """When this generation was accepted; Unix seconds."""
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    deleting: bool
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One version of a model, code folder or environment. `body` is its ARM `properties`."""
+
+    kind: str
+    name: str
+    version: str
+    digest: str | None
+    body: Mapping[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A long-running request a client can poll."""
+
+    id: str
+    verb: str
+    kind: str
+    name: str
+    uid: str
+    generation: int
+    status: OperationStatus
+    started_at: float
+    ended_at: float | None
+    error: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a resource, and why."""
+
+    at: float
+    reason: str
+    message: str
+
+
+class Transaction:
+    """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self._connection = connection
+        self.now = now
+
+    # --- resources ---
+
+    def resource(self, kind: str, name: str) -> Resource | None:
+        t = tables.resources
+        row = self._connection.execute(select(t).where(t.c.kind == kind, t.c.name == name)).first()
+        return None if row is None else _resource(row)
+
+    def resources(self, kind: str, *, below: str | None = None) -> Sequence[Resource]:
+        """All of a kind, sorted by name; `below` an endpoint: only its deployments."""
+        t = tables.resources
+        query = select(t).where(t.c.kind == kind).order_by(t.c.name)
+        if below is not None:
+            query = query.where(t.c.name.startswith(f"{below}/", autoescape=True))
+        return [_resource(row) for row in self._connection.execute(query)]
+
+    def put(self, kind: str, name: str, spec: Mapping[str, Any], *, touch: bool = False) -> Resource:
+        """Accept `spec` as the desired state: a new generation when it differs (or `touch`), else nothing changes.
+
+        A resource that is being deleted is desired again, under the same uid.
+        """
+        t = tables.resources
+        old = self.resource(kind, name)
+        if old is None:
+            row = {"kind": kind, "name": name, "uid": str(uuid.uuid4()), "generation": 1, "spec": dict(spec)}
+            row |= {"status": {}, "deleting": False, "accepted_at": self.now}
+            self._connection.execute(insert(t).values(**row, created_at=self.now, updated_at=self.now))
+        elif touch or old.deleting or dict(old.spec) != dict(spec):
+            self._connection.execute(
+                update(t)
+                .where(t.c.kind == kind, t.c.name == name)
+                .values(
+                    spec=dict(spec),
+                    generation=old.generation + 1,
+                    accepted_at=self.now,
+                    deleting=False,
+                    updated_at=self.now,
+                )
+            )
+        found = self.resource(kind, name)
+        if found is None:
+            raise AssertionError("a resource vanished inside its own transaction")
+        return found
+
+    def mark_deleting(self, kind: str, name: str) -> Resource | None:
+        """Ask for the resource to go; None when it is not there. Asking again changes nothing."""
+        t = tables.resources
+        old = self.resource(kind, name)
+        if old is None or old.deleting:
+            return old
+        self._connection.execute(
+            update(t)
+            .where(t.c.kind == kind, t.c.name == name)
+            .values(deleting=True, generation=old.generation + 1, accepted_at=self.now, updated_at=self.now)
+        )
+        return self.resource(kind, name)
+
+    def set_status(self, resource: Resource, status: Mapping[str, Any]) -> bool:
+        """Write what was observed, unless the resource was deleted (and perhaps made again) meanwhile."""
+        t = tables.resources
+        done = self._connection.execute(
+            update(t)
+            .where(t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid)
+            .values(status=dict(status))
+        )
+        return bool(done.rowcount)
+
+    def drop(self, resource: Resource) -> bool:
+        """Forget a deleted resource with its secrets, unless it has been desired again meanwhile."""
+        t, s = tables.resources, tables.secrets
+        where = (t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid, t.c.deleting)
+        done = self._connection.execute(delete(t).where(*where))
+        if not done.rowcount:
+            return False
+        self._connection.execute(delete(s).where(s.c.owner == _owner(resource.kind, resource.name)))
+        return True
+
+    # --- secrets (already encrypted) ---
+
+    def secret_values(self, kind: str, name: str) -> dict[str, str]:
+        s = tables.secrets
+        rows = self._connection.execute(select(s.c.name, s.c.value).where(s.c.owner == _owner(kind, name)))
+        return {row.name: row.value for row in rows}
+
+    def set_secret(self, kind: str, name: str, secret: str, value: str) -> None:
+        s = tables.secrets
+        owner = _owner(kind, name)
+        self._connection.execute(delete(s).where(s.c.owner == owner, s.c.name == secret))
+        self._connection.execute(insert(s).values(owner=owner, name=secret, value=value))
+
+    # --- assets ---
+
+    def asset(self, kind: str, name: str, version: str) -> Asset | None:
+        t = tables.assets
+        where = (t.c.kind == kind, t.c.name == name, t.c.version == version)
+        row = self._connection.execute(select(t).where(*where)).first()
+        return None if row is None else _asset(row)
+
+    def asset_versions(self, kind: str, name: str) -> Sequence[Asset]:
+        """Newest first."""
+        t = tables.assets
+        query = select(t).where(t.c.kind == kind, t.c.name == name).order_by(t.c.created_at.desc())
+        return [_asset(row) for row in self._connection.execute(query)]
+
+    def add_asset(
+        self, kind: str, name: str, version: str, *, digest: str | None, body: Mapping[str, Any]
+    ) -> Asset:
+        row = {"kind": kind, "name": name, "version": version, "digest": digest, "body": dict(body)}
+        self._connection.execute(insert(tables.assets).values(**row, created_at=self.now))
+        return Asset(kind, name, version, digest, body, self.now)
+
+    # --- operations ---
+
+    def start_operation(self, verb: str, resource: Resource) -> Operation:
+        """Record a request; running ones on the same resource for an older generation are taken over (Canceled)."""
+        t = tables.operations
+        canceled = {
+            "code": "OperationCanceled",
+            "message": f"a newer {verb} of {resource.kind} {resource.name} took the place of this operation",
+        }
+        self._connection.execute(
+            update(t)
+            .where(
+                t.c.kind == resource.kind,
+                t.c.name == resource.name,
+                t.c.status == OperationStatus.IN_PROGRESS,
+                t.c.generation < resource.generation,
+            )
+            .values(status=OperationStatus.CANCELED, ended_at=self.now, error=canceled)
+        )
+        row: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "verb": verb,
+            "kind": resource.kind,
+            "name": resource.name,
+            "uid": resource.uid,
+            "generation": resource.generation,
+            "status": OperationStatus.IN_PROGRESS,
+            "started_at": self.now,
+            "ended_at": None,
+            "error": None,
+        }
+        self._connection.execute(insert(t).values(**row))
+        old = (t.c.started_at < self.now - KEEP_OPERATIONS_S, t.c.status != OperationStatus.IN_PROGRESS)
+        self._connection.execute(delete(t).where(*old))
+        return Operation(**row)
+
+    def operation(self, id_: str) -> Operation | None:
+        t = tables.operations
+        row = self._connection.execute(select(t).where(t.c.id == id_)).first()
+        return None if row is None else _operation(row)
+
+    def running_operations(self, kind: str, name: str) -> Sequence[Operation]:
+        t = tables.operations
+        where = (t.c.kind == kind, t.c.name == name, t.c.status == OperationStatus.IN_PROGRESS)
+        return [_operation(row) for row in self._connection.execute(select(t).where(*where))]
+
+    def finish_operations(
+        self, resource: Resource, status: OperationStatus, error: Mapping[str, Any] | None = None
+    ) -> int:
+        """End every running operation of the resource up to its generation; returns how many there were."""
+        t = tables.operations
+        done = self._connection.execute(
+            update(t)
+            .where(
+                t.c.kind == resource.kind,
+                t.c.name == resource.name,
+                t.c.status == OperationStatus.IN_PROGRESS,
+                t.c.generation <= resource.generation,
+            )
+            .values(status=status, ended_at=self.now, error=dict(error) if error else None)
+        )
+        return int(done.rowcount)
+
+    # --- events ---
+
+    def add_event(self, kind: str, name: str, reason: str, message: str) -> None:
+        t = tables.events
+        row = {"at": self.now, "kind": kind, "name": name, "reason": reason, "message": message}
+        self._connection.execute(insert(t).values(**row))
+        mine = select(t.c.id).where(t.c.kind == kind, t.c.name == name)
+        newest = mine.order_by(t.c.id.desc()).limit(KEEP_EVENTS)
+        self._connection.execute(
+            delete(t).where(t.c.kind == kind, t.c.name == name, t.c.id.not_in(newest.scalar_subquery()))
+        )
+
+    def events(self, kind: str, name: str) -> Sequence[Event]:
+        """Oldest first."""
+        t = tables.events
+        query = select(t).where(t.c.kind == kind, t.c.name == name).order_by(t.c.id)
+        return [Event(row.at, row.reason, row.message) for row in self._connection.execute(query)]
+
+
+def _owner(kind: str, name: str) -> str:
+    return f"{kind}:{name}"
+
+
+def _resource(row: Row[Any]) -> Resource:
+    return Resource(**row._mapping)
+
+
+def _asset(row: Row[Any]) -> Asset:
+    return Asset(**row._mapping)
+
+
+def _operation(row: Row[Any]) -> Operation:
+    values = dict(row._mapping)
+    return Operation(**{**values, "status": OperationStatus(values["status"])})
