@@ -61,7 +61,9 @@ def main() -> None:
     if not exists(moor, "online-endpoint", "show", "-n", "diabetes", "-o", "none"):
         steps.run("create the endpoint", moor, "online-endpoint", "create", "-f", "endpoint.yml", quiet=True)
     if exists(moor, "online-deployment", "show", "-e", "diabetes", "-n", "blue", "-o", "none"):
-        steps.run("update the deployment", moor, "online-deployment", "update", "-f", "deployment.yml", quiet=True)
+        steps.run(
+            "update the deployment", moor, "online-deployment", "update", "-f", "deployment.yml", quiet=True
+        )
     else:
         create = ("create", "-f", "deployment.yml", "--all-traffic")
         steps.run("create the deployment", moor, "online-deployment", *create, quiet=True)

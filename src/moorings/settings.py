@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,8 @@ class GatewayPort:
     """TCP port of the gateway."""
     bind: str = "127.0.0.1"
     """Address the gateway listens on; loopback unless asked otherwise."""
+    rate_limit_per_s: int = 100
+    """Requests per second each endpoint may get before 429 (behaviour reference, section 5.8)."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,7 @@ class Settings:
             return settings
         if not port.isdigit() or not 0 < int(port) < 65536:
             raise error("SettingsInvalid", f"MOORINGS_GATEWAY_PORT is {port!r}: expected a port, 1 to 65535")
-        gateway = GatewayPort(port=int(port), bind=settings.gateway.bind)
-        return Settings(
-            home, settings.run_dir, settings.workspace, gateway, settings.controller, settings.environments
-        )
+        return replace(settings, gateway=replace(settings.gateway, port=int(port)))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""The worker's log: its line format, the batch of request lines, `print()` of user code, and the defaults of `logging`.
+"""The worker's log: its line format, the batch of request lines, `print()` of user code, and the defaults of
+`logging`.
 
-Request lines are collected and written within 50 ms; every other line is written at once (after what was collected), so
-that the last words of a script are in the log even when the next instruction kills the process.
+Request lines are collected and written within 50 ms; every other line is written at once (after what was
+collected), so that the last words of a script are in the log even when the next instruction kills the
+process.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ TARGET_LIMIT_CHARS = 2048
 class LineFormatter(logging.Formatter):
     """`2026-11-21 01:33:03,307 I [8742] logger - message`, in UTC."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(initial)s [%(process)d] %(name)s - %(message)s")
@@ -37,8 +39,9 @@ class LineFormatter(logging.Formatter):
 
 
 class LineWriter:
-    """Lines on their way to one file descriptor. `collect` is for the hot path, `write` for everything else; both may
-    be called from any thread. A reader that has gone away, or a full disk, loses lines and disturbs nobody."""
+    """Lines on their way to one file descriptor. `collect` is for the hot path, `write` for everything else;
+    both may be called from any thread. A reader that has gone away, or a full disk, loses lines and disturbs
+    nobody."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -97,9 +100,12 @@ class LineWriter:
 
 
 class LineHandler(logging.Handler):
-    """A logging handler on a LineWriter; `before` is flushed first, which keeps stdout and stderr in order."""
+    """A logging handler on a LineWriter; `before` is flushed first, which keeps stdout and stderr in
+    order."""
 
-    def __init__(self, writer: LineWriter, before: Optional[LineWriter] = None, level: int = logging.NOTSET) -> None:
+    def __init__(
+        self, writer: LineWriter, before: Optional[LineWriter] = None, level: int = logging.NOTSET
+    ) -> None:
         super().__init__(level)
         self._writer = writer
         self._before = before
@@ -136,7 +142,9 @@ class Log:
     def error(self, message: str) -> None:
         self.logger.error("%s", message)
 
-    def request(self, method: bytes, target: bytes, status: int, ms: float, length: int, request_id: bytes) -> None:
+    def request(
+        self, method: bytes, target: bytes, status: int, ms: float, length: int, request_id: bytes
+    ) -> None:
         """One line for one answered request: `POST /score 200 0.400ms 28 request_id=<x-request-id>`."""
         what = "%s %s %d %.3fms %d" % (
             method.decode("latin-1"),
@@ -156,16 +164,17 @@ class Log:
             self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
             self._second = second
         self.out.collect(
-            "%s,%03d I [%d] %s - %s\n" % (self._stamp, int((now - second) * 1000), self._pid, LOGGER_NAME, what)
+            "%s,%03d I [%d] %s - %s\n"
+            % (self._stamp, int((now - second) * 1000), self._pid, LOGGER_NAME, what)
         )
 
     def use_config(self, path: str) -> None:
-        """Let the dictConfig in the JSON file `path` replace the set-up. Raises OSError or ValueError: the file's
-        author's fault (logging.config raises ValueError for what it cannot use)."""
+        """Let the dictConfig in the JSON file `path` replace the set-up. Raises OSError or ValueError: the
+        file's author's fault (logging.config raises ValueError for what it cannot use)."""
         with open(path, encoding="utf-8") as handle:
             config = json.load(handle)
         if not isinstance(config, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for text that is no JSON
         own = [logging.getLogger(LOGGER_NAME), logging.getLogger(PRINT_LOGGER_NAME)]
         for logger in own:
             for handler in list(logger.handlers):
@@ -182,9 +191,11 @@ class Log:
 
 
 def install() -> Log:
-    """Set up the log of this process: own loggers to stdout, messages of other loggers from WARNING up to stderr.
+    """Set up the log of this process: own loggers to stdout, messages of other loggers from WARNING up to
+    stderr.
 
-    The root logger gets no handler: `logging.basicConfig()` in a script then works as it does everywhere else.
+    The root logger gets no handler: `logging.basicConfig()` in a script then works as it does everywhere
+    else.
     """
     out = LineWriter(1)
     out.start()
@@ -194,7 +205,7 @@ def install() -> Log:
         logger.setLevel(logging.INFO)
         logger.propagate = False
         logger.addHandler(LineHandler(out))
-    logging.lastResort = LineHandler(LineWriter(2), before=out, level=logging.WARNING)  # type: ignore[assignment]
+    logging.lastResort = LineHandler(LineWriter(2), before=out, level=logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -205,7 +216,13 @@ def install() -> Log:
 def capturing_print(original: Callable[..., None], logger: logging.Logger) -> Callable[..., None]:
     """A `print` that sends what would go to stdout to `logger`, one record a call."""
 
-    def captured(*values: Any, sep: Optional[str] = " ", end: Optional[str] = "\n", file: Any = None, flush: bool = False) -> None:
+    def captured(
+        *values: Any,
+        sep: Optional[str] = " ",
+        end: Optional[str] = "\n",
+        file: Any = None,
+        flush: bool = False,
+    ) -> None:
         if file is not None and file is not sys.stdout:
             original(*values, sep=sep, end=end, file=file, flush=flush)
             return

@@ -1,6 +1,7 @@
 """The boot report: one small JSON file in which a worker says that it is ready, or how it failed to boot.
 
-Knows how to turn an exception of user code into evidence (kind, frames, file, line); decides nothing about it.
+Knows how to turn an exception of user code into evidence (kind, frames, file, line); decides nothing about
+it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ TRACEBACK_LIMIT_CHARS = 32_000
 TREE_LIMIT_LINES = 200
 
 
-class BootFailure(Exception):
-    """The worker cannot serve: `kind` is one of contract.KIND_*, `missing` what was looked for, the cause (if any) the
-    exception of user code. Always the fault of the script, the model or the settings."""
+class BootFailure(Exception):  # noqa: N818 - the outcome of a boot
+    """The worker cannot serve: `kind` is one of contract.KIND_*, `missing` what was looked for, the cause (if
+    any) the exception of user code. Always the fault of the script, the model or the settings."""
 
     def __init__(
         self,
@@ -51,36 +52,42 @@ def users_traceback(failure: BaseException) -> str:
         if part is None or part in seen:
             continue
         seen.append(part)
-        part.stack = traceback.StackSummary.from_list([frame for frame in part.stack if not _is_ours(frame.filename)])
+        part.stack = traceback.StackSummary.from_list(
+            [frame for frame in part.stack if not _is_ours(frame.filename)]
+        )
         waiting += [part.__cause__, part.__context__]
     return "".join(rendered.format()).rstrip("\n")
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(OWN_FOLDER) or filename.startswith("<frozen ")
+    return filename.startswith((OWN_FOLDER, "<frozen "))
 
 
-def location(failure: BaseException, user_folders: Tuple[str, ...]) -> Tuple[Optional[str], Optional[int], Optional[str]]:
-    """(file, line, source text) where user code failed: the innermost frame below one of `user_folders`, or else the
-    innermost frame that is not this server's."""
+def location(
+    failure: BaseException, user_folders: Tuple[str, ...]
+) -> Tuple[Optional[str], Optional[int], Optional[str]]:
+    """(file, line, source text) where user code failed: the innermost frame below one of `user_folders`, or
+    else the innermost frame that is not this server's."""
     if isinstance(failure, SyntaxError) and failure.filename:
         return failure.filename, failure.lineno, (failure.text or "").strip() or None
     frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if not _is_ours(frame.filename)]
     mine = [frame for frame in frames if _is_below(frame.filename, user_folders)]
-    chosen = (mine or frames or [None])[-1]  # type: ignore[list-item]
-    if chosen is None:
+    if not frames:
         return None, None, None
+    chosen = (mine or frames)[-1]
     return chosen.filename, chosen.lineno, chosen.line or None
 
 
 def _is_below(filename: str, folders: Tuple[str, ...]) -> bool:
     path = os.path.abspath(filename)
-    return "site-packages" not in path and any(path.startswith(os.path.join(folder, "")) for folder in folders)
+    return "site-packages" not in path and any(
+        path.startswith(os.path.join(folder, "")) for folder in folders
+    )
 
 
 def ready(pid: int, seconds: float) -> Dict[str, Any]:
     """The report of a worker that serves."""
-    empty = {key: None for key in ("kind", "message", "traceback", "file", "line", "text", "missing")}
+    empty = dict.fromkeys(("kind", "message", "traceback", "file", "line", "text", "missing"))
     return dict({"outcome": contract.BOOT_READY, "pid": pid, "seconds": round(seconds, 3)}, **empty)
 
 
@@ -123,7 +130,8 @@ def write(path: str, content: Dict[str, Any]) -> None:
 
 
 def tree(folder: str, limit_lines: int = TREE_LIMIT_LINES) -> List[str]:
-    """The names below `folder`, indented by depth, sorted, at most `limit_lines` and a note when there are more."""
+    """The names below `folder`, indented by depth, sorted, at most `limit_lines` and a note when there are
+    more."""
     lines: List[str] = []
     waiting = [(folder, 0)]
     while waiting:

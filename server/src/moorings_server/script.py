@@ -1,5 +1,6 @@
-"""Loading a scoring script: put its folders on the path, import it, check `init` and `run`, call `init`, and choose once
-how `run` is to be called. Every way in which that can fail ends in a BootFailure; nothing here knows HTTP.
+"""Loading a scoring script: put its folders on the path, import it, check `init` and `run`, call `init`, and
+choose once how `run` is to be called. Every way in which that can fail ends in a BootFailure; nothing here
+knows HTTP.
 """
 
 from __future__ import annotations
@@ -26,28 +27,36 @@ class UserScript:
     `wants_headers`: run has a parameter `request_headers`. `is_async`: run must be awaited.
     """
 
-    def __init__(self, path: str, init: Callable[[], Any], run: Callable[..., Any], data_parameter: inspect.Parameter, wants_headers: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        init: Callable[[], Any],
+        run: Callable[..., Any],
+        data_parameter: inspect.Parameter,
+        wants_headers: bool,
+    ) -> None:
         self.path = path
         self.init = init
         self.run = run
         self.wants_headers = wants_headers
         self.is_async = inspect.iscoroutinefunction(run)
-        self._by_name = data_parameter.name if data_parameter.kind is inspect.Parameter.KEYWORD_ONLY else None
+        self._name = data_parameter.name
+        self._by_name = data_parameter.kind is inspect.Parameter.KEYWORD_ONLY
 
     def caller(self) -> Callable[[str, Optional[Dict[str, str]]], Any]:
-        """`call(text, headers)`: the only thing that happens per request; what can be decided is decided here."""
-        run, name = self.run, self._by_name
-        if name is None and not self.wants_headers:
-            return lambda text, headers: run(text)
-        if name is None:
-            return lambda text, headers: run(text, request_headers=headers)
-        if not self.wants_headers:
+        """`call(text, headers)`: the only thing that happens per request; what can be decided is decided
+        here."""
+        run, name = self.run, self._name
+        if self.wants_headers:  # by name, for either may be declared first
+            return lambda text, headers: run(**{name: text, HEADERS_PARAMETER: headers})
+        if self._by_name:
             return lambda text, headers: run(**{name: text})
-        return lambda text, headers: run(**{name: text, HEADERS_PARAMETER: headers})
+        return lambda text, headers: run(text)
 
 
 def prepare_path(settings: Settings) -> None:
-    """Put the script's folder, the source directory and the app root at the front of `sys.path`, in this order."""
+    """Put the script's folder, the source directory and the app root at the front of `sys.path`, in this
+    order."""
     wanted = [settings.script_folder, settings.source_directory, settings.app_root]
     for folder in reversed(wanted):
         if folder and folder not in sys.path:
@@ -103,7 +112,9 @@ def _import(path: str, settings: Settings) -> ModuleType:
             file=path,
         ) from failure
     except BaseException as failure:  # even sys.exit() at the top level must end as a report
-        raise _raised(failure, settings, "The top level of the scoring script", contract.KIND_SCRIPT_RAISED) from failure
+        raise _raised(
+            failure, settings, "The top level of the scoring script", contract.KIND_SCRIPT_RAISED
+        ) from failure
     return module
 
 
@@ -120,12 +131,13 @@ def inspect_module(module: ModuleType, path: str) -> UserScript:
     if absent:
         raise BootFailure(
             contract.KIND_FUNCTION_MISSING,
-            "The scoring script %s defines no function %s." % (path, " and no function ".join(n + "()" for n in absent)),
+            "The scoring script %s defines no function %s."
+            % (path, " and no function ".join(n + "()" for n in absent)),
             missing=", ".join(absent),
             file=path,
         )
-    run = functions["run"]
-    assert run is not None
+    init, run = functions["init"], functions["run"]
+    assert init is not None and run is not None
     try:
         parameters = list(inspect.signature(run).parameters.values())
     except (TypeError, ValueError) as failure:
@@ -133,9 +145,7 @@ def inspect_module(module: ModuleType, path: str) -> UserScript:
             contract.KIND_BAD_SIGNATURE, "The parameters of run() cannot be read: %s" % failure, file=path
         ) from failure
     data = check_signature(parameters, path)
-    return UserScript(
-        path, functions["init"], run, data[0], any(p.name == HEADERS_PARAMETER for p in parameters)
-    )
+    return UserScript(path, init, run, data[0], any(p.name == HEADERS_PARAMETER for p in parameters))
 
 
 def check_signature(parameters: List[inspect.Parameter], path: str) -> List[inspect.Parameter]:
@@ -158,14 +168,16 @@ def check_signature(parameters: List[inspect.Parameter], path: str) -> List[insp
     if not data:
         raise BootFailure(
             contract.KIND_BAD_SIGNATURE,
-            "run() in %s needs at least one parameter for the request's data, besides %s." % (path, HEADERS_PARAMETER),
+            "run() in %s needs at least one parameter for the request's data, besides %s."
+            % (path, HEADERS_PARAMETER),
             file=path,
         )
     return data
 
 
 def call_init(script: UserScript, settings: Settings, await_: Callable[[Any], Any]) -> None:
-    """Call `init()` (and `await_` its result, if it is a coroutine). Raises BootFailure, also for `sys.exit()`."""
+    """Call `init()` (and `await_` its result, if it is a coroutine). Raises BootFailure, also for
+    `sys.exit()`."""
     try:
         result = script.init()
         if inspect.iscoroutine(result):
@@ -188,11 +200,14 @@ def _raised(failure: BaseException, settings: Settings, where: str, kind: str) -
             file=settings.entry_script,
         )
     missing = top_level_name(failure) if isinstance(failure, ImportError) else None
-    return BootFailure(kind, "%s raised %s" % (where, described), cause=failure, missing=missing, file=settings.entry_script)
+    return BootFailure(
+        kind, "%s raised %s" % (where, described), cause=failure, missing=missing, file=settings.entry_script
+    )
 
 
 def missing_model_path(failure: BaseException, model_dir: Optional[str]) -> Optional[str]:
-    """The path below `model_dir` that user code asked for in vain, if that is what `failure` (or what caused it) says."""
+    """The path below `model_dir` that user code asked for in vain, if that is what `failure` (or what caused
+    it) says."""
     if not model_dir:
         return None
     roots = {os.path.abspath(model_dir), os.path.realpath(model_dir)}

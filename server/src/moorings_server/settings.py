@@ -1,4 +1,5 @@
-"""What one worker process is told: values read once from the environment (and a config file, if one is named or found).
+"""What one worker process is told: values read once from the environment (and a config file, if one is named
+or found).
 
 Pure but for reading that file. Knows the names of `contract.py` and nothing about scripts, sockets or HTTP.
 """
@@ -39,8 +40,8 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one worker. Paths are absolute. `exports` must be put into the process environment, because
-    scripts read them there (values that came from a config file)."""
+    """All settings of one worker. Paths are absolute. `exports` must be put into the process environment,
+    because scripts read them there (values that came from a config file)."""
 
     app_root: str
     entry_script: str
@@ -89,7 +90,9 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
     return Settings(
         app_root=app_root,
         # Without a name the script is `main.py` of the app root, as it is for `import main`.
-        entry_script=os.path.abspath(os.path.join(app_root, values.get(contract.ENV_ENTRY_SCRIPT) or "main.py")),
+        entry_script=os.path.abspath(
+            os.path.join(app_root, values.get(contract.ENV_ENTRY_SCRIPT) or "main.py")
+        ),
         source_directory=os.path.abspath(os.path.join(app_root, source)) if source else None,
         model_dir=values.get(contract.ENV_MODEL_DIR) or None,
         socket_path=socket_path,
@@ -97,7 +100,9 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
         worker_index=_integer(values, contract.ENV_WORKER_INDEX, 0, least=0),
         boot_report=values.get(contract.ENV_BOOT_REPORT) or None,
         drain_s=_seconds(values, contract.ENV_DRAIN_S, DEFAULT_DRAIN_S),
-        scoring_timeout_ms=_integer(values, contract.ENV_SCORING_TIMEOUT_MS, DEFAULT_SCORING_TIMEOUT_MS, least=1),
+        scoring_timeout_ms=_integer(
+            values, contract.ENV_SCORING_TIMEOUT_MS, DEFAULT_SCORING_TIMEOUT_MS, least=1
+        ),
         version_header=values.get("SERVER_VERSION_LOG_RESPONSE_ENABLED", "true").strip().lower() != "false",
         service_name=values.get("SERVICE_NAME") or "ML service",
         service_version=values.get("SERVICE_VERSION") or "1.0",
@@ -111,8 +116,8 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
 def _config_file(
     environ: Mapping[str, str], cwd: str, app_root: str, script_folder: Optional[str]
 ) -> Dict[str, str]:
-    """The honoured keys of the config file. A `config.json` that merely lies there (a model's, say) counts only
-    when it is a JSON object with at least one of our keys; one that was named must be usable."""
+    """The honoured keys of the config file. A `config.json` that merely lies there (a model's, say) counts
+    only when it is a JSON object with at least one of our keys; one that was named must be usable."""
     named = environ.get("AZUREML_CONFIG_FILE")
     if named:
         path = os.path.join(cwd, named)
@@ -137,7 +142,7 @@ def _json_object(path: str) -> Dict[str, Any]:
     with open(path, encoding="utf-8") as handle:
         content = json.load(handle)
     if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for text that is no JSON
     return content
 
 

@@ -20,7 +20,10 @@ from moorings.state.transaction import Operation, OperationStatus
 
 RETRY_MS = "100"
 """Hint on every answer that is not final; clients wait 5 to 30 s without it."""
-LOG_TYPES: Mapping[str, str] = {"inferenceserver": CONTAINER_SERVER, "storageinitializer": CONTAINER_INITIALIZER}
+LOG_TYPES: Mapping[str, str] = {
+    "inferenceserver": CONTAINER_SERVER,
+    "storageinitializer": CONTAINER_INITIALIZER,
+}
 MAX_LOG_LINES = 100_000
 TRY_LATER = (
     "The {container} container of deployment {deployment} has not been up yet. "
@@ -168,7 +171,9 @@ def _deployments(api: Api) -> APIRouter:
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
     @router.patch("/{deployment}")
-    def patch_deployment(endpoint: str, deployment: str, request: Request, body: Json = Body(...)) -> Response:
+    def patch_deployment(
+        endpoint: str, deployment: str, request: Request, body: Json = Body(...)
+    ) -> Response:
         accepted = resources.patch_deployment(endpoint, deployment, body)
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
@@ -205,7 +210,9 @@ def _assets(api: Api) -> APIRouter:
     def routes_of(kind: str) -> None:
         @router.get(f"/{kind}/{{name}}/versions", name=f"list {kind}")
         def versions(name: str) -> Json:
-            return {"value": [wire.asset_json(a, api.workspace_path) for a in api.assets.versions(kind, name)]}
+            return {
+                "value": [wire.asset_json(a, api.workspace_path) for a in api.assets.versions(kind, name)]
+            }
 
         @router.get(f"/{kind}/{{name}}/versions/{{version}}", name=f"get {kind}")
         def get(name: str, version: str) -> Json:
@@ -217,7 +224,9 @@ def _assets(api: Api) -> APIRouter:
             if not isinstance(properties, dict):
                 raise error("RequestInvalid", "properties is missing", target="properties")
             asset, created = api.assets.put(kind, name, version, properties)
-            return JSONResponse(wire.asset_json(asset, api.workspace_path), status_code=201 if created else 200)
+            return JSONResponse(
+                wire.asset_json(asset, api.workspace_path), status_code=201 if created else 200
+            )
 
     for kind in (CODES, MODELS, ENVIRONMENTS):
         routes_of(kind)
@@ -229,7 +238,9 @@ def _assets(api: Api) -> APIRouter:
         content = api.build_logs.log(key) if key else None
         if content is None:
             message = f"environment {name}, version {version}, has not been built"
-            raise error("AssetNotFound", message, target=name, fields={"reference": f"azureml:{name}:{version}"})
+            raise error(
+                "AssetNotFound", message, target=name, fields={"reference": f"azureml:{name}:{version}"}
+            )
         return {"key": key, "content": content}
 
     return router

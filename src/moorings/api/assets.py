@@ -63,7 +63,9 @@ class Assets:
         body = {k: v for k, v in properties.items() if k != "moorings"}
         if kind == ENVIRONMENTS:
             spec = environment_version_from_arm(name, version, {"properties": properties})
-            recipe = spec.model_dump_json(include={"image", "conda_file", "build", "inference_config", "os_type"})
+            recipe = spec.model_dump_json(
+                include={"image", "conda_file", "build", "inference_config", "os_type"}
+            )
             return hashlib.sha256(recipe.encode()).hexdigest(), body
         uri = properties.get("codeUri" if kind == CODES else "modelUri")
         if not isinstance(uri, str) or not uri:

@@ -53,7 +53,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, problem: RequestValidationError) -> JSONResponse:
         details = [
-            failure("RequestInvalid", str(e["msg"]), target=".".join(str(p) for p in e["loc"])) for e in problem.errors()
+            failure("RequestInvalid", str(e["msg"]), target=".".join(str(p) for p in e["loc"]))
+            for e in problem.errors()
         ]
         return response_of(failure("RequestInvalid", "the request is not valid", details=details))
 

@@ -98,7 +98,9 @@ class Resources:
         Clients send the current value back as `keyValue`: it is not a wish and not read.
         """
         if which.lower() not in (PRIMARY, SECONDARY):
-            raise error("RequestInvalid", f"keyType is {which!r}: expected Primary or Secondary", target="keyType")
+            raise error(
+                "RequestInvalid", f"keyType is {which!r}: expected Primary or Secondary", target="keyType"
+            )
         with self.database.write() as tx:
             row = _endpoint(tx, name)
             _only_keys(row)
@@ -146,9 +148,14 @@ class Resources:
         with self.database.write() as tx:
             endpoint = _endpoint(tx, spec.endpoint_name)
             if endpoint.deleting:
-                raise error("EndpointNotFound", f"endpoint {endpoint.name} is being deleted", target=endpoint.name)
+                raise error(
+                    "EndpointNotFound", f"endpoint {endpoint.name} is being deleted", target=endpoint.name
+                )
             old = tx.resource(DEPLOYMENT, key)
-            if old is None and len(tx.resources(DEPLOYMENT, below=endpoint.name)) >= MAX_DEPLOYMENTS_PER_ENDPOINT:
+            if (
+                old is None
+                and len(tx.resources(DEPLOYMENT, below=endpoint.name)) >= MAX_DEPLOYMENTS_PER_ENDPOINT
+            ):
                 message = f"endpoint {endpoint.name} has {MAX_DEPLOYMENTS_PER_ENDPOINT} deployments"
                 raise error("LimitReached", message, target=key)
             spec = self._pinned(tx, spec)
@@ -204,7 +211,9 @@ class Resources:
 def _endpoint(tx: Transaction, name: str) -> Resource:
     row = tx.resource(ENDPOINT, name)
     if row is None:
-        raise error("EndpointNotFound", f"endpoint {name} does not exist", target=name, fields={"endpoint": name})
+        raise error(
+            "EndpointNotFound", f"endpoint {name} does not exist", target=name, fields={"endpoint": name}
+        )
     return row
 
 

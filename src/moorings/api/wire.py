@@ -37,7 +37,9 @@ def endpoint_json(row: Resource, workspace: str, gateway_url: str, events: list[
         "moorings": _extra(row, _endpoint_no_effect(spec), events),
     }
     body.setdefault("identity", {"type": "SystemAssigned"})
-    return _envelope(row, body, f"{workspace}/onlineEndpoints/{row.name}", f"{PROVIDER}/onlineEndpoints", "Managed")
+    return _envelope(
+        row, body, f"{workspace}/onlineEndpoints/{row.name}", f"{PROVIDER}/onlineEndpoints", "Managed"
+    )
 
 
 def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def _endpoint_no_effect(spec: EndpointSpec) -> dict[str, str]:
         found["identity"] = "identities are kept, but grant nothing yet"
     if spec.public_network_access == "disabled":
         found["public_network_access"] = "the gateway listens on its own address whatever this says"
-    if spec.properties.enforce_access_to_default_secret_stores == "enabled":
-        found["properties.enforce_access_to_default_secret_stores"] = "secret stores are not there yet"
+    if spec.properties.enforce_access_to_default_secret_stores == "enabled":  # noqa: S105 - a setting's name
+        found["properties.enforce_access_to_default_secret_stores"] = "secret stores are not there yet"  # noqa: S105
     if spec.auth_mode is not AuthMode.KEY:
         found["auth_mode"] = "tokens are not issued yet: every scoring request is refused with 401"
     return found
@@ -105,19 +107,24 @@ def _endpoint_no_effect(spec: EndpointSpec) -> dict[str, str]:
 
 def _extra(row: Resource, no_effect: Mapping[str, str], events: list[Event]) -> dict[str, Any]:
     found = row.status.get("gave_up")
-    current = found and found["generation"] == row.generation
+    failed = found["failure"] if found and found["generation"] == row.generation else None
     return {
         "generation": row.generation,
         "conditions": [c | {"since": rfc3339(c["since"])} for c in row.status.get("conditions", {}).values()],
         "noEffectYet": dict(no_effect),
-        "error": body_of(Failure.from_json(found["failure"])) if current else None,
+        "error": body_of(Failure.from_json(failed)) if failed else None,
         "events": [{"at": rfc3339(e.at), "reason": e.reason, "message": e.message} for e in events[-20:]],
     }
 
 
 def _envelope(row: Resource, body: dict[str, Any], id_: str, type_: str, kind: str) -> dict[str, Any]:
     created, modified = rfc3339(row.created_at), rfc3339(row.updated_at)
-    who = {"createdBy": "local", "createdByType": "User", "lastModifiedBy": "local", "lastModifiedByType": "User"}
+    who = {
+        "createdBy": "local",
+        "createdByType": "User",
+        "lastModifiedBy": "local",
+        "lastModifiedByType": "User",
+    }
     return {
         **body,
         "id": id_,

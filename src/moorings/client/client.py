@@ -1,4 +1,5 @@
-"""The control API as small methods, one for each call. It sends and decodes; what to call in which order is not known here."""
+"""The control API as small methods, one for each call. It sends and decodes; what to call in which order is
+not known here."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _MAX_PAGES = 1000
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that was taken: the resource as it is now ({} for a delete) and the operation, if it goes on."""
+    """A request that was taken: the resource as it is now ({} for a delete) and the operation, if it goes
+    on."""
 
     body: dict[str, Any]
     operation: Operation | None
@@ -95,11 +97,21 @@ class Client:
     # --- assets ---
 
     def put_asset(self, kind: str, name: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Register a version of `codes`, `models` or `environments`; the answer has the `id` to refer to it by."""
+        """Register a version of `codes`, `models` or `environments`; the answer has the `id` to refer to it
+        by."""
         return _object(self._send("PUT", _version(kind, name, version), body, timeout_s=ASSET_TIMEOUT_S))
 
     def asset(self, kind: str, name: str, version: str) -> dict[str, Any]:
         return _object(self._send("GET", _version(kind, name, version)))
+
+    def asset_versions(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """Every version of a name; [] when the name is not known."""
+        try:
+            return list(self._pages(f"/{kind}/{quote(name, safe='')}/versions"))
+        except MooringsError as problem:
+            if is_missing(problem):
+                return []
+            raise
 
     def environment_build_log(self, name: str, version: str) -> dict[str, Any]:
         """`content` and `key` of the build."""
@@ -118,7 +130,9 @@ class Client:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
     ) -> Answer:
-        return self._checked(method, f"{self.workspace_path}{path}?api-version={API_VERSION}", body, timeout_s)
+        return self._checked(
+            method, f"{self.workspace_path}{path}?api-version={API_VERSION}", body, timeout_s
+        )
 
     def _checked(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None

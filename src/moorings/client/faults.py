@@ -1,4 +1,5 @@
-"""Error bodies of the control API -> exceptions. Codes this version does not know survive with all they carry."""
+"""Error bodies of the control API -> exceptions. Codes this version does not know survive with all they
+carry."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class ApiError(MooringsError):
 
 
 def from_answer(answer: Answer, what: str) -> ApiError:
-    """The failure an answer >= 400 carries; an answer that is no error body of ours becomes `WorkspaceAnswerInvalid`."""
+    """The failure an answer >= 400 carries; an answer that is no error body of ours becomes
+    `WorkspaceAnswerInvalid`."""
     request_id = answer.header(REQUEST_ID_HEADER) or answer.header("x-request-id")
     try:
         body = json.loads(answer.body)["error"]

@@ -1,4 +1,5 @@
-"""Operations that take time: what they report, and waiting for their end. Knows no resources and draws nothing."""
+"""Operations that take time: what they report, and waiting for their end. Knows no resources and draws
+nothing."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from moorings.client.client import Client
 from moorings.client.transport import Answer
@@ -42,10 +41,11 @@ class Scored:
 def invoke(
     client: Client, endpoint: str, body: bytes, *, deployment: str | None = None, post: Post | None = None
 ) -> Scored:
-    """POST `body` (JSON) to the endpoint with its primary key or a token; `deployment` goes around the traffic table.
+    """POST `body` (JSON) to the endpoint with its primary key or a token.
 
-    Raises EndpointNotFound, DeploymentNotFound, NoDeploymentToInvoke, and an `Invoke...` code with the evidence
-    (status, headers, body) for every answer that is not 200 or 201.
+    `deployment` goes around the traffic table. Raises EndpointNotFound, DeploymentNotFound,
+    NoDeploymentToInvoke, and an `Invoke...` code with the evidence (status, headers, body) for every answer
+    that is not 200 or 201.
     """
     found = client.endpoint(endpoint)
     _check_deployment(client, endpoint, deployment)

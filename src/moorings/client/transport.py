@@ -1,4 +1,5 @@
-"""Carry one request to the control API and its answer back, over the workspace's unix socket. Knows no resources."""
+"""Carry one request to the control API and its answer back, over the workspace's unix socket. Knows no
+resources."""
 
 from __future__ import annotations
 
@@ -52,9 +53,9 @@ class Transport(Protocol):
 class SocketTransport:
     """HTTP over a unix socket.
 
-    A connection that is refused is tried again for `patience_s` seconds (the other side may be starting); with `revive`
-    given that is called first, once a request. A connection lost in mid-request is tried again for methods that may
-    be repeated without harm.
+    A connection that is refused is tried again for `patience_s` seconds (the other side may be starting);
+    with `revive` given that is called first, once a request. A connection lost in mid-request is tried
+    again for methods that may be repeated without harm.
     """
 
     socket: Path
@@ -81,7 +82,9 @@ class SocketTransport:
             try:
                 return self._once(method, path, content, headers, timeout_s)
             except httpx.TimeoutException as problem:
-                raise self._unreachable(f"no answer to {method} {path} within {timeout_s} s", problem) from None
+                raise self._unreachable(
+                    f"no answer to {method} {path} within {timeout_s} s", problem
+                ) from None
             except httpx.TransportError as problem:
                 refused = isinstance(problem, httpx.ConnectError)
                 if not refused and method not in _REPEATABLE:
@@ -109,16 +112,25 @@ class SocketTransport:
         self.close()
 
     def _once(
-        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float | None,
     ) -> Answer:
         import httpx
 
         if self._client is None:
             self._client = httpx.Client(
-                transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://moorings", trust_env=False
+                transport=httpx.HTTPTransport(uds=str(self.socket)),
+                base_url="http://moorings",
+                trust_env=False,
             )
         self._note(f"> {method} {path}", content, headers)
-        response = self._client.request(method, path, content=content, headers=dict(headers), timeout=timeout_s)
+        response = self._client.request(
+            method, path, content=content, headers=dict(headers), timeout=timeout_s
+        )
         answer = Answer(
             status=response.status_code,
             headers={k.lower(): v for k, v in response.headers.items()},

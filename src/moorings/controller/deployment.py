@@ -24,7 +24,14 @@ from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib.timing import Clock
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.status import ASSETS_AVAILABLE, ENVIRONMENT_READY, GATEWAY_ACCEPTED, INSTANCES_HEALTHY, READY, Truth
+from moorings.spec.status import (
+    ASSETS_AVAILABLE,
+    ENVIRONMENT_READY,
+    GATEWAY_ACCEPTED,
+    INSTANCES_HEALTHY,
+    READY,
+    Truth,
+)
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, OperationStatus, Resource
 
@@ -156,10 +163,14 @@ class DeploymentReconciler:
         def load() -> Content:
             with self.tools.database.read() as tx:
                 content = resolve(tx, spec)
-            for digest in filter(None, (content.code_digest, content.model and content.model.digest)):
-                if not self.tools.store.exists(digest):
+            for digest in (content.code_digest, content.model.digest if content.model else ""):
+                if digest and not self.tools.store.exists(digest):
                     raise MooringsError(
-                        failure("ArtifactsUnavailable", f"content {digest[:12]} is not in the store", target=digest)
+                        failure(
+                            "ArtifactsUnavailable",
+                            f"content {digest[:12]} is not in the store",
+                            target=digest,
+                        )
                     )
             return content
 
@@ -196,7 +207,9 @@ class DeploymentReconciler:
             return None
         how = "reused" if built.reused else f"built in {built.seconds:.1f} s"
         status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}")
-        status.phase("environment", "done", f"{built.packages} packages, Python {built.python_version}, {how}")
+        status.phase(
+            "environment", "done", f"{built.packages} packages, Python {built.python_version}, {how}"
+        )
         return content, built
 
     def _start_build(self, row: Resource, content: Content, memory: _Memory) -> _Build:
@@ -226,14 +239,16 @@ class DeploymentReconciler:
         revision = revision_of(template) if template else ""
         started = status.data.get("started") == row.generation
         gave_up = template is None or status.gave_up is not None
-        overdue = self._overdue(row, spec, seen, revision, memory) if not gave_up else False
+        overdue_s = self._overdue_s(row, spec, seen, revision, memory) if not gave_up else None
         settled = view.settled(spec.endpoint_name)
-        step = plan(Desired(revision, spec.instance_count, started, gave_up, overdue, settled), seen)
+        step = plan(
+            Desired(revision, spec.instance_count, started, gave_up, overdue_s is not None, settled), seen
+        )
         if template is not None and not started and revision not in step.remove:
             status.data["started"] = row.generation
         self._route(row.name, instances, step)
         view = await self.tools.publisher.publish()
-        await self._judge(row, spec, status, instances, step, overdue, view)
+        await self._judge(row, spec, status, instances, step, overdue_s, view)
         self._describe(status, instances, ready, {row.name: step}, template is not None)
         await self._act(row, spec, status, step)
         if template is None or not (step.complete or status.gave_up):
@@ -273,16 +288,20 @@ class DeploymentReconciler:
         addresses = [a for i in instances if i.id in step.routed for a in i.addresses]
         self.tools.publisher.route(key, addresses)
 
-    def _overdue(
+    def _overdue_s(
         self, row: Resource, spec: DeploymentSpec, seen: Sequence[Seen], revision: str, memory: _Memory
-    ) -> bool:
+    ) -> float | None:
+        """How long nothing has got further, when that is longer than the rollout allows."""
         now = self.tools.clock.monotonic()
         serving = sum(s.ready and s.revision == revision for s in seen)
         if memory.generation != row.generation or memory.serving != serving:
             memory.generation, memory.serving, memory.progress_at = row.generation, serving, now
         probe = spec.readiness_probe
-        allowed = self.tools.progress_deadline_s or probe.initial_delay + probe.period * probe.failure_threshold
-        return serving < spec.instance_count and now - memory.progress_at > allowed
+        allowed = (
+            self.tools.progress_deadline_s or probe.initial_delay + probe.period * probe.failure_threshold
+        )
+        waited = now - memory.progress_at
+        return waited if serving < spec.instance_count and waited > allowed else None
 
     async def _judge(
         self,
@@ -291,7 +310,7 @@ class DeploymentReconciler:
         status: Status,
         instances: Sequence[Instance],
         step: Plan,
-        overdue: bool,
+        overdue_s: float | None,
         view: GatewayView,
     ) -> None:
         """Turn what the plan saw into conditions; a rollout that failed gets its verdict here, once."""
@@ -299,7 +318,7 @@ class DeploymentReconciler:
             return
         refused = view.rejected(spec.endpoint_name)
         if refused and not status.is_true(READY):
-            failed = failure("GatewayRefused", refused, target=f"endpoint {spec.endpoint_name}")
+            failed = failure("GatewayRejected", refused, target=f"endpoint {spec.endpoint_name}")
             status.mark(GATEWAY_ACCEPTED, Truth.FALSE, failed.code, refused, failed)
         if status.is_true(READY):
             degraded = step.serving < spec.instance_count
@@ -309,7 +328,7 @@ class DeploymentReconciler:
             self._complete(status, step)
         elif step.failed is not None:
             instance = next(i for i in instances if i.id == step.failed)
-            failed = await self.tools.verdicts.of(instance, spec, overdue=overdue)
+            failed = await self.tools.verdicts.of(instance, spec, waited_s=overdue_s)
             status.mark(INSTANCES_HEALTHY, Truth.FALSE, failed.code, failed.message, failed)
             status.fail("instances", failed)
         else:

@@ -44,7 +44,7 @@ class EndpointReconciler:
     def _judge(self, row: Resource, status: Status, view: GatewayView) -> None:
         refused = view.rejected(row.name)
         if refused:
-            failed = failure("GatewayRefused", refused, target=f"endpoint {row.name}")
+            failed = failure("GatewayRejected", refused, target=f"endpoint {row.name}")
             status.mark(GATEWAY_ACCEPTED, Truth.FALSE, failed.code, refused, failed)
             if not status.is_true(READY) and not status.gave_up:
                 status.fail("gateway", failed)

@@ -52,7 +52,7 @@ class Loop:
             try:
                 delay = await self._reconcile(key)
                 failures = 0
-            except Exception:  # noqa: BLE001 - loop boundary: one key's failure is logged and tried again
+            except Exception:
                 logger.exception("reconcile %s %s failed", self._name, key)
                 failures += 1
                 delay = self._backoff.delay_s(failures)

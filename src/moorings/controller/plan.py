@@ -178,7 +178,9 @@ def _differs(group: Sequence[Seen], count: int) -> bool:
 
 def _waiting_for(desired: Desired, current: Sequence[Seen], old: Sequence[Seen], serving: int) -> str:
     if serving < desired.count:
-        slow = next((s for s in current if s.ordinal < desired.count and not (s.ready and s.in_gateway)), None)
+        slow = next(
+            (s for s in current if s.ordinal < desired.count and not (s.ready and s.in_gateway)), None
+        )
         ready = f"{serving} of {desired.count} instances serve"
         if slow is None:
             return f"{ready}; the next one to start"

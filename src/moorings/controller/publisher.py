@@ -116,7 +116,9 @@ class Publisher:
                     for d in tx.resources(DEPLOYMENT, below=row.name)
                     if not d.deleting
                 )
-                keys = self._keys(tx.secret_values(ENDPOINT, row.name)) if spec.auth_mode is AuthMode.KEY else ()
+                keys = (
+                    self._keys(tx.secret_values(ENDPOINT, row.name)) if spec.auth_mode is AuthMode.KEY else ()
+                )
                 inputs.append(EndpointInput(spec, keys, deployments))
         return build(inputs)
 

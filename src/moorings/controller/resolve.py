@@ -11,6 +11,7 @@ from moorings.spec.deployment import DeploymentSpec
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, find_asset
 from moorings.state.transaction import Transaction
 
+
 @dataclass(frozen=True)
 class Content:
     """What a deployment is made of."""
@@ -34,7 +35,9 @@ def resolve(tx: Transaction, spec: DeploymentSpec) -> Content:
     environment = None
     if isinstance(spec.environment, str):
         asset = find_asset(tx, ENVIRONMENTS, spec.environment)
-        environment = environment_version_from_arm(asset.name, asset.version, {"properties": asset.body}, check=False)
+        environment = environment_version_from_arm(
+            asset.name, asset.version, {"properties": asset.body}, check=False
+        )
     digest, folder, script = "", "", ""
     if spec.code_configuration is not None:
         asset = find_asset(tx, CODES, spec.code_configuration.code)

@@ -28,7 +28,9 @@ class Status:
     def conditions(self) -> Conditions:
         return {k: Condition.from_json(v) for k, v in self.data.get("conditions", {}).items()}
 
-    def mark(self, kind: str, truth: Truth, reason: str, message: str = "", failed: Failure | None = None) -> None:
+    def mark(
+        self, kind: str, truth: Truth, reason: str, message: str = "", failed: Failure | None = None
+    ) -> None:
         """Set one condition for the current generation."""
         new = Condition(
             kind, truth, reason, message, self._generation, self._now, failed.to_json() if failed else None
@@ -39,7 +41,11 @@ class Status:
     def is_true(self, kind: str) -> bool:
         """Whether a condition is True for the current generation."""
         condition = self.conditions.get(kind)
-        return condition is not None and condition.generation == self._generation and condition.truth is Truth.TRUE
+        return (
+            condition is not None
+            and condition.generation == self._generation
+            and condition.truth is Truth.TRUE
+        )
 
     def begin(self, phases: Sequence[str]) -> bool:
         """Start a generation: phases anew, Ready unknown. False when it has begun before."""
@@ -48,7 +54,8 @@ class Status:
         self.data["generation"] = self._generation
         self.data["gave_up"] = None
         self.data["phases"] = [
-            {"name": name, "status": "waiting", "startedAt": None, "endedAt": None, "message": ""} for name in phases
+            {"name": name, "status": "waiting", "startedAt": None, "endedAt": None, "message": ""}
+            for name in phases
         ]
         self.phase("accept", "done")
         self.mark(READY, Truth.UNKNOWN, "Progressing", "accepted")

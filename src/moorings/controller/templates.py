@@ -24,7 +24,9 @@ def probe_times(probe: Probe) -> ProbeTimes:
     )
 
 
-def template_of(spec: DeploymentSpec, content: Content, *, python: str, environment_key: str) -> InstanceTemplate:
+def template_of(
+    spec: DeploymentSpec, content: Content, *, python: str, environment_key: str
+) -> InstanceTemplate:
     """All that an instance of this deployment needs; what is not in here needs no new process when it changes."""
     size = lookup(spec.instance_type) if spec.instance_type else None
     return InstanceTemplate(

@@ -1,7 +1,9 @@
-"""The seam between deciding and running: what an engine is asked and what it answers. Knows no particular engine.
+"""The seam between deciding and running: what an engine is asked and what it answers. Knows no particular
+engine.
 
-An engine works in *instance groups*: one deployment (the owner) at one revision, with a count. Ordinals 0..count-1
-name the instances of a group for ever, so "begin to make it so" can be repeated after any crash without a memory.
+An engine works in *instance groups*: one deployment (the owner) at one revision, with a count. Ordinals
+0..count-1 name the instances of a group for ever, so "begin to make it so" can be repeated after any crash
+without a memory.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ CONTAINERS = (CONTAINER_SERVER, CONTAINER_INITIALIZER)
 
 
 class Phase(StrEnum):
-    """Where an instance is. RUNNING means its worker processes serve; whether traffic may come is the prober's word."""
+    """Where an instance is. RUNNING means its worker processes serve; whether traffic may come is the
+    prober's word."""
 
     STARTING = "starting"
     """Initialising storage, or booting (`init()` is running)."""
@@ -25,7 +28,8 @@ class Phase(StrEnum):
     BACKOFF = "backoff"
     """Crashed after it had been running; the supervisor waits before the next start."""
     FAILED = "failed"
-    """Gave up before it was ever running; `Exit` says how. It stays visible and keeps its logs until removed."""
+    """Gave up before it was ever running; `Exit` says how. It stays visible and keeps its logs until
+    removed."""
     STOPPING = "stopping"
     GONE = "gone"
     """Known from what it left behind (logs), but nothing runs: for instance its supervisor was killed."""
@@ -54,7 +58,8 @@ class ModelMount:
 
 @dataclass(frozen=True)
 class InstanceTemplate:
-    """All that one instance needs. JSON-safe through `dataclasses.asdict`. Equal templates are the same revision."""
+    """All that one instance needs. JSON-safe through `dataclasses.asdict`. Equal templates are the same
+    revision."""
 
     endpoint: str
     deployment: str
@@ -141,9 +146,11 @@ class Engine(Protocol):
     name: str
 
     async def apply(self, group: GroupSpec) -> None:
-        """Begin to make it so: start ordinals below `count` that do not live, begin to stop those at or above it.
+        """Begin to make it so: start ordinals below `count` that do not live, begin to stop those at or
+        above it.
 
-        A FAILED instance is left as it is (another revision, or `remove`, ends it); a GONE one is started again.
+        A FAILED instance is left as it is (another revision, or `remove`, ends it); a GONE one is started
+        again.
         """
 
     async def observe(self, owner: str | None = None) -> Sequence[Instance]:
@@ -159,8 +166,8 @@ class Engine(Protocol):
         """Drop logs and leftovers of an owner with no living instance. Unknown is success."""
 
     async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
-        """The last `tail` lines, oldest first, of the named or the most telling instance (running, else newest);
-        works after the instance has died. None when that container has not been up yet."""
+        """The last `tail` lines, oldest first, of the named or the most telling instance (running, else
+        newest); works after the instance has died. None when that container has not been up yet."""
 
     def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
         """Lines as they are written, until the caller stops."""

@@ -13,13 +13,15 @@ from moorings import contract
 from moorings.engines import layout
 
 PASSED_ON = frozenset(
-    (
-        "PATH HOME LANG LANGUAGE TZ TMPDIR USER LOGNAME LD_LIBRARY_PATH "
-        "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE "
-        "HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy"
-    ).split()
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+    }
 )
-"""Variables of the outer environment that an instance sees; everything else (keys, tokens, PYTHONPATH) stays out."""
+"""Variables of the outer environment that an instance sees; everything else (keys, tokens, PYTHONPATH)
+stays out."""
 PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -78,7 +80,8 @@ class Launch:
         }
 
     def boot_budget_s(self) -> float:
-        """Seconds a worker may take to become ready: what its liveness probe allows, or less where the user says so."""
+        """Seconds a worker may take to become ready: what its liveness probe allows, or less where the user
+        says so."""
         probe = self.liveness
         budget = float(probe["initial_delay_s"] + probe["period_s"] * probe["failure_threshold"])
         asked = self.variables.get(contract.ENV_WORKER_TIMEOUT_S, "").strip()

@@ -1,4 +1,5 @@
-"""Where things of one instance are on disk, and the words its files use. Shared by the process engine and its supervisor.
+"""Where things of one instance are on disk, and the words its files use. Shared by the process engine and
+its supervisor.
 
     <root>/<endpoint>.<deployment>/           one folder per owner, 0700
       <instance id>/                          while the instance is anything but stopped
@@ -21,7 +22,8 @@ LOCK = "lock"
 INSTANCE = "instance.json"
 STATUS = "status.json"
 STOP = "stop.json"
-"""`{"grace_s": seconds}`: the instance is to end. Written before anybody is told, so the wish survives every crash."""
+"""`{"grace_s": seconds}`: the instance is to end. Written before anybody is told, so the wish survives
+every crash."""
 PLAN = "plan.json"
 OWN_LOG = "supervisor.log"
 NEW_PREFIX = ".new-"
@@ -52,7 +54,8 @@ def instance_id(owner: str, revision: str, ordinal: int) -> str:
 
 
 def worker_count(variables: dict[str, str], name: str, max_concurrent: int) -> int:
-    """How many worker processes: what the user's variable says (1 without), never more than may run at once."""
+    """How many worker processes: what the user's variable says (1 without), never more than may run at
+    once."""
     text = str(variables.get(name, "1")).strip()
     wanted = int(text) if text.isdigit() else 1
     return max(1, min(wanted, max_concurrent))

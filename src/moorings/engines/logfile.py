@@ -1,4 +1,5 @@
-"""Log files of bounded size: a writer that rotates them, readers that find the last lines and follow new ones.
+"""Log files of bounded size: a writer that rotates them, readers that find the last lines and follow new
+ones.
 
 Raw bytes in, text out; knows nothing of who writes. `name.log` is the newest, `name.log.1` the one before.
 """
@@ -68,6 +69,10 @@ class RotatingWriter:
                 if source.exists():
                     source.replace(numbered(self._path, index))
         self._open()
+        if self._size:  # the old file is still in place: better an empty log than one without a bound
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            self._size = 0
 
     def _open(self) -> None:
         try:
@@ -85,7 +90,8 @@ def numbered(path: Path, index: int) -> Path:
 
 
 def tail(path: Path, lines: int) -> str | None:
-    """The last `lines` lines over all rotated files, oldest first, each ended by a newline; None without a file."""
+    """The last `lines` lines over all rotated files, oldest first, each ended by a newline; None without a
+    file."""
     if not path.exists():
         return None
     if lines <= 0:
@@ -132,7 +138,9 @@ class Follower:
         if self._fd < 0 and not self._open(self._path, at_end=False):
             return
         while True:
-            newer = self._newer()  # looked up before reading: what is read after is all there will be in this file
+            newer = (
+                self._newer()
+            )  # looked up before reading: what is read after is all there will be in this file
             while data := os.read(self._fd, BLOCK_BYTES):
                 yield data
             if newer is None or not self._open(newer, at_end=False):

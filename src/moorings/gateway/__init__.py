@@ -1,1 +1,2 @@
-"""The gateway: desired state -> Envoy resources -> accepted version. The agent (own process) needs no control plane."""
+"""The gateway: desired state -> Envoy resources -> accepted version. The agent (own process) needs no control
+plane."""

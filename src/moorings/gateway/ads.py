@@ -1,8 +1,9 @@
 """Envoy's discovery server: delta ADS over a unix socket, in an order that never names what isn't there yet.
 
-It is told which bundles to serve and tells which versions Envoy has acknowledged or refused. It must not know why.
-Ends of the protocol that matter here: several resources travel in one response, and a refusal names none of them for
-certain; so a refused response is sent again one endpoint at a time, and the refusal falls on that endpoint alone.
+It is told which bundles to serve and tells which versions Envoy has acknowledged or refused. It must not know
+why. Ends of the protocol that matter here: several resources travel in one response, and a refusal names none
+of them for certain; so a refused response is sent again one endpoint at a time, and the refusal falls on that
+endpoint alone.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class _Stream:
 
 
 class DiscoveryServer:
-    """Serves bundles to one Envoy. `changed()` is called after every answer of Envoy; it must return at once."""
+    """Serves bundles to one Envoy. `changed()` is called after every answer of Envoy; it must return at
+    once."""
 
     def __init__(self, messages: Messages, socket: Path, changed: Callable[[], None]) -> None:
         self._messages = messages
@@ -126,7 +128,9 @@ class DiscoveryServer:
         self._entries = after
         self.accepted = {name: version for name, version in self.accepted.items() if name in bundles}
         self.refused = {
-            name: found for name, found in self.refused.items() if name in bundles and bundles[name].version == found[0]
+            name: found
+            for name, found in self.refused.items()
+            if name in bundles and bundles[name].version == found[0]
         }
         self._settle()
         if self._stream is not None:
@@ -141,7 +145,11 @@ class DiscoveryServer:
         self.accepted = {}
 
     def _entry(
-        self, resource: Resource, endpoint: str | None, bundle: str, before: Mapping[str, Mapping[str, _Entry]]
+        self,
+        resource: Resource,
+        endpoint: str | None,
+        bundle: str,
+        before: Mapping[str, Mapping[str, _Entry]],
     ) -> _Entry:
         known = before[resource.type].get(resource.name)
         if known is not None and known.resource.version == resource.version:
@@ -184,7 +192,8 @@ class DiscoveryServer:
             subscription = stream.types[kind] = _Subscription()
             asked = request.resource_names_subscribe
             subscription.wildcard = not asked or "*" in asked
-            # A reconnecting Envoy says what it holds; versions are hashes of content, so equal ones need no resend.
+            # A reconnecting Envoy says what it holds; versions are hashes of content, so equal ones need no
+            # resend.
             subscription.sent.update(request.initial_resource_versions)
             subscription.acked.update(request.initial_resource_versions)
             subscription.names.update(name for name in asked if name != "*")
@@ -251,14 +260,15 @@ class DiscoveryServer:
         )
 
     def _due(self, stream: _Stream) -> Iterator[Any]:
-        """Responses that are owed, in order: clusters, their workers, then what names them; removals the other way."""
+        """Responses that are owed, in order: clusters, their workers, then what names them; removals the
+        other way."""
         held = {name for name, bundle in self._bundles.items() if not self._acked(stream, bundle, _BACKING)}
         for kind in _ADDED:
             subscription = stream.types.get(kind)
             if subscription is None:
                 continue
-            # Routes wait until Envoy has acknowledged the clusters they name. The first answer waits for all of them:
-            # it is what lets a starting Envoy open its listener.
+            # Routes wait until Envoy has acknowledged the clusters they name. The first answer waits for all
+            # of them: it is what lets a starting Envoy open its listener.
             waiting = held if kind in (SCOPE, ROUTES) else set()
             if waiting and not subscription.answered:
                 continue
@@ -279,7 +289,9 @@ class DiscoveryServer:
     def _wanted(self, subscription: _Subscription, kind: str) -> list[_Entry]:
         entries = self._entries[kind]
         names = entries if subscription.wildcard else sorted(subscription.names & entries.keys())
-        return [entries[name] for name in names if subscription.sent.get(name) != entries[name].resource.version]
+        return [
+            entries[name] for name in names if subscription.sent.get(name) != entries[name].resource.version
+        ]
 
     def _unknown(self, subscription: _Subscription, kind: str) -> list[str]:
         """Names Envoy asks for that do not exist (any more): it waits for them unless told."""
@@ -318,8 +330,8 @@ class DiscoveryServer:
             item.version = version
             item.resource.CopyFrom(entry.packed)
             if kind == CLUSTER and ASSIGNMENT in stream.types:
-                # Envoy rebuilds a changed cluster but does not ask for its workers again: without them the new one
-                # would wait 15 s.
+                # Envoy rebuilds a changed cluster but does not ask for its workers again: without them the
+                # new one would wait 15 s.
                 stream.types[ASSIGNMENT].sent.pop(name, None)
                 stream.types[ASSIGNMENT].acked.pop(name, None)
             subscription.sent[name] = version

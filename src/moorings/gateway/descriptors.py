@@ -1,7 +1,8 @@
-"""The message types of the pinned Envoy, taken out of its own binary, so that what we send is exactly what it knows.
+"""The message types of the pinned Envoy, taken out of its own binary, so that what we send is exactly what it
+knows.
 
-Published Python packages of these types lag behind the binary and install top-level packages that clash with it, so
-the types live in a private pool instead. This module must not know what a resource means.
+Published Python packages of these types lag behind the binary and install top-level packages that clash with
+it, so the types live in a private pool instead. This module must not know what a resource means.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Messages:
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(full_name))
 
     def pack(self, type_name: str, body: Mapping[str, Any]) -> Any:
-        """`body` (proto-JSON form) as an Any. Raises json_format.ParseError for a field the binary does not know."""
+        """`body` (proto-JSON form) as an Any. Raises json_format.ParseError for a field the binary does not
+        know."""
         packed = self.type("google.protobuf.Any")()
         document = {"@type": f"type.googleapis.com/{type_name}", **body}
         json_format.ParseDict(document, packed, descriptor_pool=self._pool)
@@ -76,7 +78,8 @@ def load(binary: Path, cache_dir: Path, sha256: str) -> Messages:
 
 
 def extract(binary: Path, roots: Sequence[str] = ROOTS) -> descriptor_pb2.FileDescriptorSet:
-    """The descriptors of `roots` and all they import, imports first. Raises ValueError when one isn't in the binary."""
+    """The descriptors of `roots` and all they import, imports first. Raises ValueError when one isn't in the
+    binary."""
     with binary.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as image:
         found = {file.name: file for file in _descriptors(image)}
     if any_pb2.DESCRIPTOR.name not in found:
@@ -104,7 +107,8 @@ def _add(
 
 
 def _descriptors(image: mmap.mmap) -> Iterator[descriptor_pb2.FileDescriptorProto]:
-    """Every file descriptor in the image: a name that looks like one, then as many well-formed fields as follow."""
+    """Every file descriptor in the image: a name that looks like one, then as many well-formed fields as
+    follow."""
     for match in _NAME.finditer(image):
         start, name = match.start(), match.group(2)
         if len(name) != match.group(1)[0]:
@@ -123,12 +127,13 @@ def _has_content(file: descriptor_pb2.FileDescriptorProto) -> bool:
 def _parse(data: bytes) -> descriptor_pb2.FileDescriptorProto | None:
     try:
         return descriptor_pb2.FileDescriptorProto.FromString(data)
-    except Exception:  # noqa: BLE001 - boundary: each protobuf runtime has its own DecodeError; bytes here are arbitrary
+    except Exception:  # noqa: BLE001 - boundary: arbitrary bytes, and each protobuf runtime has its own error
         return None
 
 
 def _field_ends(image: mmap.mmap, start: int) -> list[int]:
-    """Offsets after each top-level field from `start` on; the last few are candidates for the end of the message."""
+    """Offsets after each top-level field from `start` on; the last few are candidates for the end of the
+    message."""
     ends: list[int] = []
     at = start
     while True:

@@ -1,4 +1,5 @@
-"""Gateway state -> Envoy resources: one bundle per endpoint, each resource versioned by the hash of its content. Pure.
+"""Gateway state -> Envoy resources: one bundle per endpoint, each resource versioned by the hash of its
+content. Pure.
 
 It must not know files, sockets or how a resource reaches Envoy.
 """
@@ -40,7 +41,8 @@ class Resource:
 
 @dataclass(frozen=True)
 class Bundle:
-    """All that makes one endpoint: its resources and the caps of its clusters (cluster -> admitted requests)."""
+    """All that makes one endpoint: its resources and the caps of its clusters (cluster -> admitted
+    requests)."""
 
     endpoint: str
     resources: tuple[Resource, ...]
@@ -72,8 +74,8 @@ def resources(state: GatewayState) -> dict[str, Bundle]:
 def runtime(bundles: Sequence[Bundle]) -> Resource:
     """The caps of all clusters as one runtime layer.
 
-    A cap is changed here and not in its cluster, because Envoy rebuilds a changed cluster and the new one starts
-    to count requests in flight at zero.
+    A cap is changed here and not in its cluster, because Envoy rebuilds a changed cluster and the new one
+    starts to count requests in flight at zero.
     """
     caps = {cluster: cap for bundle in bundles for cluster, cap in bundle.caps.items()}
     layer = {f"circuit_breakers.{name}.default.max_requests": cap for name, cap in sorted(caps.items())}
@@ -87,7 +89,8 @@ def content_hash(value: Any) -> str:
 
 
 def _hosts(names: Sequence[str]) -> dict[str, list[str]]:
-    """Host names per endpoint: as spelled and in lower case, as browsers send it; the first of two alike gets that."""
+    """Host names per endpoint: as spelled and in lower case, as browsers send it; the first of two alike gets
+    that."""
     owner: dict[str, str] = {}
     for name in names:
         owner[name] = name
@@ -101,13 +104,17 @@ def _hosts(names: Sequence[str]) -> dict[str, list[str]]:
 
 def _bundle(endpoint: EndpointRoute, hosts: Sequence[str]) -> Bundle:
     if endpoint.rate_limit_per_s not in RATE_CLASSES_PER_S:
-        raise ValueError(f"{endpoint.rate_limit_per_s} requests/s is none of the classes {RATE_CLASSES_PER_S}")
+        raise ValueError(
+            f"{endpoint.rate_limit_per_s} requests/s is none of the classes {RATE_CLASSES_PER_S}"
+        )
     found: list[Resource] = []
     for deployment in endpoint.deployments:
         name = envoy_clusters.cluster_name(endpoint.name, deployment.name)
         found.append(Resource(CLUSTER, name, envoy_clusters.cluster(endpoint.name, deployment)))
         found.append(Resource(ASSIGNMENT, name, envoy_clusters.assignment(endpoint.name, deployment)))
-    found.append(Resource(ROUTES, envoy_routes.routes_name(endpoint.name), envoy_routes.route_configuration(endpoint)))
+    found.append(
+        Resource(ROUTES, envoy_routes.routes_name(endpoint.name), envoy_routes.route_configuration(endpoint))
+    )
     for key in (endpoint.name, *hosts):
         found.append(Resource(SCOPE, key, envoy_routes.scope(endpoint.name, key)))
     caps = {

@@ -1,4 +1,5 @@
-"""A deployment as an Envoy cluster: who its workers are, how they are checked, how many requests are let in. Pure."""
+"""A deployment as an Envoy cluster: who its workers are, how they are checked, how many requests are let in.
+Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ MAX_CHECK_INTERVAL_S = 2.0
 UNHEALTHY_CHECK_INTERVAL = "0.25s"
 """A worker's socket appears when it is ready: the wait for the next check is time lost to every start."""
 UPSTREAM_IDLE = "55s"
-"""Below the keep-alive of the inference server: a POST on a connection that the other side is closing would be a 502
-that may not be retried."""
+"""Below the keep-alive of the inference server: a POST on a connection that the other side is closing would
+be a 502 that may not be retried."""
 UNLIMITED = 100_000
 
 
@@ -32,7 +33,8 @@ def seconds(value_s: float) -> str:
 
 
 def cluster(endpoint: str, deployment: DeploymentRoute) -> dict[str, Any]:
-    """The cluster. It depends on neither addresses nor the number of instances: Envoy rebuilds a cluster that changes."""
+    """The cluster. It depends on neither addresses nor the number of instances: Envoy rebuilds a cluster that
+    changes."""
     return {
         "name": cluster_name(endpoint, deployment.name),
         "type": "EDS",
@@ -41,7 +43,8 @@ def cluster(endpoint: str, deployment: DeploymentRoute) -> dict[str, Any]:
         "common_lb_config": {
             # No panic mode: with nobody healthy the answer is 503, not a request to a worker that is booting.
             "healthy_panic_threshold": {"value": 0},
-            # The default merges health changes for a second: every swap of the only instance would be a second of 503.
+            # The default merges health changes for a second: every swap of the only instance would be a
+            # second of 503.
             "update_merge_window": "0s",
         },
         # Otherwise a healthy worker that was taken away stays in use until a health check fails.
@@ -88,9 +91,10 @@ def address(worker: str) -> dict[str, Any]:
 
 
 def _thresholds(deployment: DeploymentRoute) -> dict[str, Any]:
-    # The cap for one instance; the real one comes with the runtime layer, which a change of count does not rebuild.
-    # Envoy itself never queues: the instance's own server gates its concurrency and queues the rest.
-    # Retries and mirrored requests count in the target's cap too: a mirrored one over it is dropped in silence.
+    # The cap for one instance; the real one comes with the runtime layer, which a change of count does not
+    # rebuild. Envoy itself never queues: the instance's own server gates its concurrency and queues the rest.
+    # Retries and mirrored requests count in the target's cap too: a mirrored one over it is dropped in
+    # silence.
     return {
         "max_requests": 2 * deployment.max_concurrent_requests,
         "max_pending_requests": UNLIMITED,
@@ -124,8 +128,8 @@ def _health_check(deployment: DeploymentRoute) -> dict[str, Any]:
 
 
 def _outlier_detection() -> dict[str, Any]:
-    # Least-request by full scan loves a dead worker (nothing in flight), so it is ejected after three failed connects
-    # and comes back by the health check, not by time. A model's own errors never eject.
+    # Least-request by full scan loves a dead worker (nothing in flight), so it is ejected after three failed
+    # connects and comes back by the health check, not by time. A model's own errors never eject.
     return {
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": 3,

@@ -1,6 +1,7 @@
 """The listener of the gateway and the bootstrap around it: filters, error bodies, ids, access log. Pure.
 
-The listener is in the bootstrap and not discovered, so that a port that can't be bound ends Envoy with a message.
+The listener is in the bootstrap and not discovered, so that a port that can't be bound ends Envoy with a
+message.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ function envoy_on_response(handle)
   end
 end
 """
-"""What the model itself answered: anything but 200 becomes 424 around the model's own body. Asking for the body of one
-that is too long makes Envoy end it with a reply of its own, which is mapped; other streams pass without limit."""
+"""What the model itself answered: anything but 200 becomes 424 around the model's own body. Asking for the
+body of one that is too long makes Envoy end it with a reply of its own, which is mapped; other streams pass
+without limit."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def listener(bind: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": bind, "port_value": port}},
-        # With the default a second gateway would bind the same port without a word and get half of the requests.
+        # With the default a second gateway would bind the same port without a word and get half of the
+        # requests.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": 1_048_576,
         "filter_chains": [
@@ -123,7 +126,9 @@ def connection_manager(scopes: dict[str, Any], *, access_log: str | None) -> dic
         preserve_external_request_id=False,
         always_set_request_id_in_response=True,
         request_id_extension={
-            "typed_config": typed("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)
+            "typed_config": typed(
+                "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False
+            )
         },
         common_http_protocol_options={"idle_timeout": "300s"},
         request_headers_timeout="10s",
@@ -157,8 +162,8 @@ def _discovered_scopes() -> dict[str, Any]:
 
 
 def _scope_header() -> dict[str, Any]:
-    # `/api/v1/endpoint/<name>/...` has the name at index 4; in the host form index 4 is the host. The header is made
-    # before the filters are chosen: changing the route later could skip the check of keys.
+    # `/api/v1/endpoint/<name>/...` has the name at index 4; in the host form index 4 is the host. The header
+    # is made before the filters are chosen: changing the route later could skip the check of keys.
     prefix = "/api/v1/endpoint"
     path = f"request.url_path.startsWith('{prefix}/') ? request.url_path : '{prefix}'"
     return {
@@ -173,11 +178,13 @@ def _scope_header() -> dict[str, Any]:
 def _filters() -> list[dict[str, Any]]:
     """In order: ids, key, body size, rate, the model's reply, upstream.
 
-    The body is buffered before the rate is counted: a 401 or 404 closes an HTTP/1.1 connection (its body was not
-    read), a 408, 424 or 429 does not.
+    The body is buffered before the rate is counted: a 401 or 404 closes an HTTP/1.1 connection (its body was
+    not read), a 408, 424 or 429 does not.
     """
     return [
-        _filter("header_to_metadata", "header_to_metadata.v3.Config", request_rules=[_client_request_id_rule()]),
+        _filter(
+            "header_to_metadata", "header_to_metadata.v3.Config", request_rules=[_client_request_id_rule()]
+        ),
         _filter("header_mutation", "header_mutation.v3.HeaderMutation", mutations=_id_mutations()),
         {"name": RBAC, "disabled": True, "typed_config": typed(f"{_FILTER}.rbac.v3.RBAC")},
         {
@@ -213,7 +220,8 @@ def _id_mutations() -> dict[str, Any]:
 
 
 def _rate_limit() -> dict[str, Any]:
-    """One bucket per endpoint, shared by the path and the host form, that an update of its routes does not refill."""
+    """One bucket per endpoint, shared by the path and the host form, that an update of its routes does not
+    refill."""
 
     def entry(descriptor: str, key: str) -> dict[str, Any]:
         source = {"key": METADATA, "path": [{"key": key}]}
@@ -230,7 +238,10 @@ def _rate_limit() -> dict[str, Any]:
         token_bucket=_bucket(1_000_000),
         rate_limits=[{"actions": [entry("rate", "rate"), entry("endpoint", "endpoint")]}],
         descriptors=[
-            {"entries": [{"key": "rate", "value": str(rate)}, {"key": "endpoint"}], "token_bucket": _bucket(rate)}
+            {
+                "entries": [{"key": "rate", "value": str(rate)}, {"key": "endpoint"}],
+                "token_bucket": _bucket(rate),
+            }
             for rate in RATE_CLASSES_PER_S
         ],
     )
@@ -287,7 +298,8 @@ def _model_replies() -> dict[str, Any]:
 
 
 def _access_log(path: str) -> dict[str, Any]:
-    """One JSON object a line; durations in microseconds where the name says so. It never holds a key or a query."""
+    """One JSON object a line; durations in microseconds where the name says so. It never holds a key or a
+    query."""
     fields = {
         "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
         "endpoint": f"%METADATA(ROUTE:{METADATA}:endpoint)%",
@@ -313,7 +325,9 @@ def _access_log(path: str) -> dict[str, Any]:
     return {
         "name": "envoy.access_loggers.file",
         "typed_config": typed(
-            "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=path, log_format={"json_format": fields}
+            "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            path=path,
+            log_format={"json_format": fields},
         ),
     }
 
@@ -341,7 +355,15 @@ def _statistics() -> dict[str, Any]:
         r"[0-9]xx|[0-9]{3})|upstream_cx_(active|connect_fail|overflow|total)|membership_(healthy|total)|"
         r"circuit_breakers\.default\..*|update_(success|rejected|failure)|outlier_detection\..*|health_check\..*)"
     )
-    prefixes = ("cluster_manager.", "listener_manager.", "server.", "http.scoring.", "rate.", "runtime.", "listener.")
+    prefixes = (
+        "cluster_manager.",
+        "listener_manager.",
+        "server.",
+        "http.scoring.",
+        "rate.",
+        "runtime.",
+        "listener.",
+    )
     patterns: list[dict[str, Any]] = [{"safe_regex": {"regex": cluster}}]
     patterns += [{"prefix": prefix} for prefix in prefixes]
     return {"stats_matcher": {"inclusion_list": {"patterns": patterns}}}

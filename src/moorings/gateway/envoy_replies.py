@@ -1,4 +1,5 @@
-"""What the caller reads when Envoy itself answers: one JSON shape, one code per cause, for every such reply. Pure.
+"""What the caller reads when Envoy itself answers: one JSON shape, one code per cause, for every such reply.
+Pure.
 
 The codes are those of the error catalogue (area gateway). The first mapper that matches wins.
 """
@@ -49,7 +50,10 @@ def local_replies() -> dict[str, Any]:
                 {"retry-after": "1", "ms-azureml-reject-reason": "rate_limited"},
             ),
             _mapper(
-                _expression('response.code_details.startsWith("rbac_access_denied")'), 401, "Unauthorized", denied
+                _expression('response.code_details.startsWith("rbac_access_denied")'),
+                401,
+                "Unauthorized",
+                denied,
             ),
             _mapper(
                 _details("response_payload_too_large"),
@@ -58,9 +62,13 @@ def local_replies() -> dict[str, Any]:
                 "the model's response is over the limit of the endpoint",
                 {_REASON: "response_too_large"},
             ),
-            _mapper(_status(413), None, "RequestTooLarge", "the request body is over the limit of the endpoint"),
+            _mapper(
+                _status(413), None, "RequestTooLarge", "the request body is over the limit of the endpoint"
+            ),
             _mapper(_flags("UH", "NC"), 503, "NoHealthyInstance", "no instance of the deployment is ready"),
-            _mapper(_flags("UF", "UC", "URX", "UR", "LR"), 502, "InstanceLost", "the instance went away meanwhile"),
+            _mapper(
+                _flags("UF", "UC", "URX", "UR", "LR"), 502, "InstanceLost", "the instance went away meanwhile"
+            ),
             _mapper(_status(408), None, "RequestTimeout", "the request did not arrive in time"),
             _mapper(_status(400), None, "BadRequest", "%RESPONSE_CODE_DETAILS%"),
         ],

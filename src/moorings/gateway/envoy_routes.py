@@ -1,4 +1,5 @@
-"""An endpoint as Envoy routes: who may call, which deployment answers, and what the caller is told when none does. Pure."""
+"""An endpoint as Envoy routes: who may call, which deployment answers, and what the caller is told when none
+does. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def header(key: str, value: str) -> dict[str, Any]:
 
 
 def scope(endpoint: str, key: str) -> dict[str, Any]:
-    """Requests whose scope is `key` (an endpoint name of the path, or a host) use the endpoint's route table."""
+    """Requests whose scope is `key` (an endpoint name of the path, or a host) use the endpoint's route
+    table."""
     return {
         "name": key,
         "key": {"fragments": [{"string_key": key}]},
@@ -65,9 +67,12 @@ def route_configuration(endpoint: EndpointRoute) -> dict[str, Any]:
 
 
 def _keys(keys: tuple[str, ...]) -> dict[str, Any]:
-    """Who may call: the exact header, because what compares keys loosely is not for production in this Envoy."""
+    """Who may call: the exact header, because what compares keys loosely is not for production in this
+    Envoy."""
     principals = [
-        {"header": {"name": "authorization", "string_match": {"exact": f"Bearer {key}"}}} for key in keys if key
+        {"header": {"name": "authorization", "string_match": {"exact": f"Bearer {key}"}}}
+        for key in keys
+        if key
     ]
     policies = {"key": {"permissions": [{"any": True}], "principals": principals}} if principals else {}
     return typed(
@@ -77,7 +82,8 @@ def _keys(keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _routes(endpoint: EndpointRoute) -> Iterator[dict[str, Any]]:
-    """Named by header first, then by share. All routes of a request see one random number, so shares accumulate."""
+    """Named by header first, then by share. All routes of a request see one random number, so shares
+    accumulate."""
     for deployment in endpoint.deployments:
         wanted = {"name": DEPLOYMENT_HEADER, "string_match": {"exact": deployment.name}}
         yield _forward(endpoint, deployment, {"prefix": "/", "headers": [wanted]}, mirrored=False)
@@ -116,14 +122,18 @@ def _forward(
             "retry_host_predicate": [
                 {
                     "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+                    "typed_config": typed(
+                        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                    ),
                 }
             ],
             "host_selection_retry_max_attempts": 3,
             "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
         },
     }
-    mirror = [(name, share) for name, share in sorted(endpoint.mirror.items()) if share and name != deployment.name]
+    mirror = [
+        (name, share) for name, share in sorted(endpoint.mirror.items()) if share and name != deployment.name
+    ]
     if mirrored and mirror:
         action["request_mirror_policies"] = [
             {

@@ -1,7 +1,8 @@
-"""The file between who decides and who serves: all resources of the data plane, replaced in one step. Knows no Envoy.
+"""The file between who decides and who serves: all resources of the data plane, replaced in one step. Knows
+no Envoy.
 
-The controller writes `snapshot.json`; the agent reads it and keeps `serving.json`, the last good resources per endpoint,
-in the same form. Both hold keys: 0600.
+The controller writes `snapshot.json`; the agent reads it and keeps `serving.json`, the last good resources
+per endpoint, in the same form. Both hold keys: 0600.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moorings.errors.exceptions import Failure
 from moorings.gateway.envoy import Bundle, Resource, content_hash
 from moorings.gateway.state import GatewayStatus
-from moorings.errors.exceptions import Failure
 from moorings.lib import atomic
 
 
@@ -51,7 +52,8 @@ def read(path: Path) -> Snapshot | None:
 
 
 def write_status(path: Path, status: GatewayStatus) -> None:
-    """Replace the status file. It is not synced to disk: after a power cut the agent writes a new one anyway."""
+    """Replace the status file. It is not synced to disk: after a power cut the agent writes a new one
+    anyway."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(json.dumps(_status_json(status), sort_keys=True))
     temporary.chmod(0o600)
@@ -106,7 +108,9 @@ def _decode(data: Mapping[str, Any]) -> Snapshot:
     bundles = tuple(
         Bundle(
             endpoint=item["endpoint"],
-            resources=tuple(Resource(kind, name, body, version) for kind, name, version, body in item["resources"]),
+            resources=tuple(
+                Resource(kind, name, body, version) for kind, name, version, body in item["resources"]
+            ),
             caps=item["caps"],
             version=item["version"],
         )

@@ -12,7 +12,8 @@ MAX_BODY_BYTES = 1_572_864
 RATE_LIMIT_PER_S = 100
 """Requests per second and endpoint (section 5.8)."""
 RATE_CLASSES_PER_S = (100, 200, 500, 1_000, 10_000, 1_000_000)
-"""The rate limits an endpoint may have: the listener lists them, and Envoy does not limit a value it doesn't list."""
+"""The rate limits an endpoint may have: the listener lists them, and Envoy does not limit a value it doesn't
+list."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class GatewayStatus:
     rejected: Mapping[str, str]
     """Endpoint name -> Envoy's message for the version it refused; the last good one keeps serving."""
     healthy: Mapping[str, tuple[str, ...]]
-    """Cluster `<endpoint>~<deployment>` -> addresses Envoy itself holds healthy (active check and not ejected)."""
+    """Cluster `<endpoint>~<deployment>` -> addresses Envoy itself holds healthy (active check and not
+    ejected)."""
     envoy_pid: int | None
     ready: bool
     """Envoy is LIVE, its listener is there and a probe request was answered."""

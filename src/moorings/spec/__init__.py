@@ -1,1 +1,2 @@
-"""What users write, as frozen values: endpoints, deployments, models, environments; loading, checking, status. No side effects."""
+"""What users write, as frozen values: endpoints, deployments, models, environments; loading, checking,
+status. No side effects."""

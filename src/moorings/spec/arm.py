@@ -1,7 +1,10 @@
-"""JSON bodies of the control API <-> spec values, for the client and the server alike; and the documents `show` prints.
+"""JSON bodies of the control API <-> spec values, for the client and the server alike; and the documents
+`show` prints.
 
-What a body cannot carry (keys without a property of their own) travels in `properties.properties` under `moorings.<key>`
-as JSON text and is taken out again on the way back. `$schema` is not carried: it says nothing about the resource.
+What a body cannot carry (keys without a property of their own) travels in `properties.properties` under
+`moorings.<key>`
+as JSON text and is taken out again on the way back. `$schema` is not carried: it says nothing about the
+resource.
 Unknown properties are ignored, absent and null ones take the defaults of the spec.
 """
 
@@ -11,17 +14,27 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from moorings.errors.exceptions import error
+from moorings.spec.arm_assets import (
+    OWN_PREFIX,
+    SERVER_PROPERTIES,
+    code_version_from_arm,
+    code_version_to_arm,
+    conda_text,
+    environment_version_from_arm,
+    environment_version_to_arm,
+    is_anonymous,
+    json_object,
+    model_version_from_arm,
+    model_version_to_arm,
+    own_entries,
+)
 from moorings.spec.arm_views import deployment_view, endpoint_view
-from moorings.spec.assets import CodeVersion, EnvironmentSpec, ModelSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
-from moorings.spec.problems import Located, Problem, path_text, shown, spec_invalid
+from moorings.spec.problems import Problem, path_text, shown
 from moorings.spec.references import is_local_path
 from moorings.spec.slots import (
-    RESEND,
     Slot,
     WireValueError,
     build,
@@ -39,11 +52,14 @@ from moorings.spec.slots import (
     whole,
     write_slots,
 )
-from moorings.spec.validate import deployment_problems, endpoint_problems, environment_problems
+from moorings.spec.validate import deployment_problems, endpoint_problems
 
 __all__ = [
+    "OWN_PREFIX",
+    "SERVER_PROPERTIES",
     "code_version_from_arm",
     "code_version_to_arm",
+    "conda_text",
     "deployment_from_arm",
     "deployment_to_arm",
     "deployment_view",
@@ -52,23 +68,10 @@ __all__ = [
     "endpoint_view",
     "environment_version_from_arm",
     "environment_version_to_arm",
+    "is_anonymous",
     "model_version_from_arm",
     "model_version_to_arm",
 ]
-
-OWN_PREFIX = "moorings."
-"""Property names below `properties.properties` that are ours."""
-SERVER_PROPERTIES = frozenset(
-    {
-        "createdBy",
-        "createdAt",
-        "lastModifiedBy",
-        "lastModifiedAt",
-        "AzureAsyncOperationUri",
-        "azureml.onlineendpointid",
-    }
-)
-"""What answers put into `properties.properties`; clients send it back with an update, and it is no spec."""
 
 _SWITCH = {"enabled": "Enabled", "disabled": "Disabled"}
 _AUTH = {"key": "Key", "aml_token": "AMLToken", "aad_token": "AADToken"}
@@ -77,14 +80,6 @@ _IDENTITY = {"system_assigned": "SystemAssigned", "user_assigned": "UserAssigned
 
 def _empty(value: Any) -> bool:
     return not value
-
-
-def _own_less(value: Any) -> dict[str, str]:
-    """The user's own entries of `properties.properties`."""
-    own = {
-        k: v for k, v in mapping(value).items() if not k.startswith(OWN_PREFIX) and k not in SERVER_PROPERTIES
-    }
-    return texts(own)
 
 
 def _own_json(value: Any) -> Any:
@@ -98,7 +93,7 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-# --- endpoint ---------------------------------------------------------------------------------------------------------
+# --- endpoint -----------------------------------------------------------------------------------------------
 def _decode_identities(value: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for resource_id, facts in mapping(value).items():
@@ -148,7 +143,8 @@ _ENDPOINT: tuple[Slot, ...] = (
 
 
 def endpoint_to_arm(spec: EndpointSpec) -> dict[str, Any]:
-    """The body of PUT endpoint: `tags`, `identity` and `properties`; read-only facts are the server's to add."""
+    """The body of PUT endpoint: `tags`, `identity` and `properties`; read-only facts are the server's to
+    add."""
     body: dict[str, Any] = {
         "tags": {},
         "properties": {"description": None, "compute": None, "properties": {}},
@@ -159,10 +155,11 @@ def endpoint_to_arm(spec: EndpointSpec) -> dict[str, Any]:
 def endpoint_from_arm(name: str, body: Any, *, check: bool = True) -> EndpointSpec:
     """The spec value of an endpoint body; `name` is that of the path.
 
-    Raises SpecInvalid, each problem with its JSON path, for wrong types and (with `check`) broken rules across fields.
+    Raises SpecInvalid, each problem with its JSON path, for wrong types and (with `check`) broken rules
+    across fields.
     """
     what = f"the body of endpoint {name}"
-    plain, problems = read_slots(_ENDPOINT, _without_identity_none(_object(body, what)))
+    plain, problems = read_slots(_ENDPOINT, _without_identity_none(json_object(body, what)))
     return build(
         EndpointSpec,
         _ENDPOINT,
@@ -182,7 +179,7 @@ def _without_identity_none(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return body
 
 
-# --- deployment -------------------------------------------------------------------------------------------------------
+# --- deployment ---------------------------------------------------------------------------------------------
 def _probe(key: str, where: str) -> tuple[Slot, ...]:
     return (
         seconds(f"{key}.initial_delay", f"properties.{where}.initialDelay"),
@@ -233,7 +230,7 @@ _PRIVATE_NETWORK = OWN_PREFIX + "private_network_connection"
 _DEPLOYMENT: tuple[Slot, ...] = (
     slot("description", "properties.description", text),
     slot("tags", "tags", texts),
-    slot("properties", "properties.properties", _own_less, dict),
+    slot("properties", "properties.properties", own_entries, dict),
     choice("type", "properties.endpointComputeType", {"managed": "Managed"}),
     slot("model", "properties.model", text),
     slot("model_mount_path", "properties.modelMountPath", text),
@@ -287,7 +284,8 @@ _SCALE_DEFAULT_ONLY = ("minInstances", "maxInstances", "targetUtilizationPercent
 def deployment_to_arm(spec: DeploymentSpec) -> dict[str, Any]:
     """The body of PUT deployment. The endpoint and the deployment name are in the path, not in the body.
 
-    Raises MooringsError AssetNotRegistered when the model, code or environment is not a reference: the client registers
+    Raises MooringsError AssetNotRegistered when the model, code or environment is not a reference: the client
+    registers
     inline assets first.
     """
     _require_references(spec)
@@ -321,11 +319,12 @@ def deployment_to_arm(spec: DeploymentSpec) -> dict[str, Any]:
 def deployment_from_arm(endpoint: str, name: str, body: Any, *, check: bool = True) -> DeploymentSpec:
     """The spec value of a deployment body; `endpoint` and `name` are those of the path.
 
-    Raises SpecInvalid, each problem with its JSON path, for wrong types and (with `check`) broken rules across fields;
+    Raises SpecInvalid, each problem with its JSON path, for wrong types and (with `check`) broken rules
+    across fields;
     a deployment for a cluster is a problem KubernetesNotAvailable.
     """
     what = f"the body of deployment {endpoint}/{name}"
-    document = _object(body, what)
+    document = json_object(body, what)
     plain, problems = read_slots(_DEPLOYMENT, document)
     problems = [_kubernetes(problem, document) for problem in problems]
     try:
@@ -392,135 +391,3 @@ def _require_references(spec: DeploymentSpec) -> None:
             f"deployment {spec.name} would be sent with an inline {' and '.join(inline)}",
             target=inline[0],
         )
-
-
-# --- assets -----------------------------------------------------------------------------------------------------------
-def _model_type(value: Any) -> str:
-    names = {"custom_model": "CustomModel", "mlflow_model": "MLFlowModel", "triton_model": "TritonModel"}
-    plain = text(value).replace("_", "").lower()
-    for name, wire in names.items():
-        if plain == wire.lower():
-            return name
-    raise WireValueError(f"found {shown(value)}; expected one of {', '.join(names)}")
-
-
-_MODEL: tuple[Slot, ...] = (
-    slot("path", "properties.modelUri", text),
-    slot("type", "properties.modelType", _model_type, str),
-    slot("description", "properties.description", text),
-    slot("tags", "properties.tags", texts),
-    slot("properties", "properties.properties", _own_less, dict),
-    slot("stage", "properties.stage", text),
-    slot("flavors", "properties.flavors", mapping, dict),
-    slot("datastore", "properties.datastore", text),
-)
-
-
-def model_version_to_arm(spec: ModelSpec, *, anonymous: bool = False) -> dict[str, Any]:
-    """The body of PUT model version; `path` goes as it is (`file:///...` or an address). Name and version are the path's."""
-    return write_slots(_MODEL, spec, _version_body(anonymous))
-
-
-def model_version_from_arm(name: str, version: str, body: Any) -> ModelSpec:
-    """The spec value of a model version body; raises SpecInvalid with JSON paths."""
-    what = f"the body of model {name}:{version}"
-    plain, problems = read_slots(_MODEL, _object(body, what))
-    return build(ModelSpec, _MODEL, {**plain, "name": name, "version": version}, problems, what=what)
-
-
-_CODE: tuple[Slot, ...] = (
-    slot("uri", "properties.codeUri", text),
-    slot("description", "properties.description", text),
-    slot("tags", "properties.tags", texts),
-    slot("properties", "properties.properties", _own_less, dict),
-)
-
-
-def code_version_to_arm(spec: CodeVersion, *, anonymous: bool = True) -> dict[str, Any]:
-    return write_slots(_CODE, spec, _version_body(anonymous))
-
-
-def code_version_from_arm(name: str, version: str, body: Any) -> CodeVersion:
-    """The value of a code version body; raises SpecInvalid with JSON paths."""
-    what = f"the body of code {name}:{version}"
-    plain, problems = read_slots(_CODE, _object(body, what))
-    return build(CodeVersion, _CODE, {**plain, "name": name, "version": version}, problems, what=what)
-
-
-def _conda_in(value: Any) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(text(value))
-    except (yaml.YAMLError, ValueError, RecursionError) as wrong:
-        raise WireValueError(f"found text that is not YAML ({str(wrong).splitlines()[0]})") from None
-    return mapping(loaded)
-
-
-def conda_text(conda_file: Mapping[str, Any]) -> str:
-    """The YAML text of a conda file, keys sorted: equal content gives equal text."""
-    return yaml.safe_dump(dict(conda_file), sort_keys=True, default_flow_style=False, allow_unicode=True)
-
-
-def _routes() -> tuple[Slot, ...]:
-    names = (
-        ("liveness_route", "livenessRoute"),
-        ("readiness_route", "readinessRoute"),
-        ("scoring_route", "scoringRoute"),
-    )
-    return tuple(
-        slot(f"inference_config.{ours}.{part}", f"properties.inferenceConfig.{theirs}.{part}", decode)
-        for ours, theirs in names
-        for part, decode in (("path", text), ("port", whole))
-    )
-
-
-_ENVIRONMENT: tuple[Slot, ...] = (
-    slot("image", "properties.image", text),
-    slot("conda_file", "properties.condaFile", _conda_in, conda_text),
-    slot("build.path", "properties.build.contextUri", text),
-    slot("build.dockerfile_path", "properties.build.dockerfilePath", text),
-    choice("os_type", "properties.osType", {"linux": "Linux", "windows": "Windows"}),
-    *_routes(),
-    slot("description", "properties.description", text),
-    slot("tags", "properties.tags", texts),
-    slot("properties", "properties.properties", _own_less, dict),
-    slot("datastore", "properties.datastore", text),
-)
-
-
-def environment_version_to_arm(spec: EnvironmentSpec, *, anonymous: bool = False) -> dict[str, Any]:
-    """The body of PUT environment version; the conda file goes as YAML text with sorted keys."""
-    return write_slots(_ENVIRONMENT, spec, _version_body(anonymous))
-
-
-def environment_version_from_arm(
-    name: str, version: str, body: Any, *, check: bool = True
-) -> EnvironmentSpec:
-    """The spec value of an environment version body; raises SpecInvalid with JSON paths."""
-    what = f"the body of environment {name}:{version}"
-    plain, problems = read_slots(_ENVIRONMENT, _object(body, what))
-    return build(
-        EnvironmentSpec,
-        _ENVIRONMENT,
-        {**plain, "name": name, "version": version},
-        problems,
-        what=what,
-        check=environment_problems if check else None,
-    )
-
-
-def is_anonymous(body: Mapping[str, Any]) -> bool:
-    """Whether the body of a version says that it was registered implicitly, with a deployment."""
-    properties = body.get("properties")
-    return isinstance(properties, Mapping) and properties.get("isAnonymous") is True
-
-
-def _version_body(anonymous: bool) -> dict[str, Any]:
-    return {"properties": {"isAnonymous": anonymous, "isArchived": False, "tags": {}, "properties": {}}}
-
-
-def _object(body: Any, what: str) -> Mapping[str, Any]:
-    """The body itself; raises SpecInvalid when it is no JSON object."""
-    if isinstance(body, Mapping):
-        return body
-    problem = Problem((), f"found {shown(body)}; expected a JSON object with `properties`")
-    raise spec_invalid([problem], what=what, locate=lambda _: Located("$"), command=RESEND)

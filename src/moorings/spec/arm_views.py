@@ -1,4 +1,5 @@
-"""The documents `show` prints: bodies of the control API in the snake_case spelling of the YAML, with the read-only facts.
+"""The documents `show` prints: bodies of the control API in the snake_case spelling of the YAML, with the
+read-only facts.
 
 Views never refuse: what a newer or older server answers is shown as far as it is understood.
 """
@@ -24,7 +25,8 @@ _OWN = "moorings."
 
 
 def endpoint_view(arm: Mapping[str, Any]) -> dict[str, Any]:
-    """The `show` document of an endpoint body; keys of section 2.8 plus conditions and failure where the body has them."""
+    """The `show` document of an endpoint body; keys of section 2.8 plus conditions and failure where the body
+    has them."""
     properties = _object(arm.get("properties"))
     view = {
         "id": arm.get("id"),

@@ -1,4 +1,5 @@
-"""Models, code and environments as users write them inline or in files of their own (sections 3.9 and 3.10)."""
+"""Models, code and environments as users write them inline or in files of their own (sections 3.9 and
+3.10)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class ModelType(StrEnum):
 
 
 class ModelSpec(Spec):
-    """A model file or folder. `path` is absolute after loading (or a URI); `name` is absent for an anonymous model."""
+    """A model file or folder. `path` is absolute after loading (or a URI); `name` is absent for an anonymous
+    model."""
 
     schema_: str | None = Field(default=None, alias="$schema")
     name: AssetName | None = None
@@ -33,7 +35,8 @@ class ModelSpec(Spec):
 
 
 class CodeVersion(Spec):
-    """A registered folder with a scoring script. `uri` is where it comes from (`file:///...` or an address)."""
+    """A registered folder with a scoring script. `uri` is where it comes from (`file:///...` or an
+    address)."""
 
     name: AssetName
     version: AssetName

@@ -1,4 +1,5 @@
-"""What all spec models share: frozen, unknown keys refused, names checked (behaviour reference, section 1.2)."""
+"""What all spec models share: frozen, unknown keys refused, names checked (behaviour reference, section
+1.2)."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 NAME_PATTERN = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"
-"""Endpoint and deployment names: start with a letter, letters, digits and hyphens, end with a letter or digit; 3-32."""
+"""Endpoint and deployment names: start with a letter, letters, digits and hyphens, end with a letter or
+digit; 3-32."""
 ASSET_NAME_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9\-_.]{0,254}$"
 
 OBJECT_TAG = "(object)"
 REFERENCE_TAG = "(reference)"
-"""Names of the two forms of a key that takes an inline object or a reference; they occur in pydantic's error paths."""
+"""Names of the two forms of a key that takes an inline object or a reference; they occur in pydantic's error
+paths."""
 
 
 def object_or_reference(value: Any) -> str:

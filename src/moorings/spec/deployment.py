@@ -21,7 +21,11 @@ MAX_REQUEST_TIMEOUT_MS = 180_000
 MAX_INSTANCES = 50
 """Instances per deployment (section 10.2)."""
 
-PositiveInt = Annotated[Whole, Field(ge=1)]
+MAX_WHOLE = 1_000_000
+"""Upper bound of counts and times that have none of their own: far above any use, far below what would
+overflow."""
+
+PositiveInt = Annotated[Whole, Field(ge=1, le=MAX_WHOLE)]
 ModelOrReference = Annotated[
     Annotated[ModelSpec, Tag(OBJECT_TAG)] | Annotated[str, Tag(REFERENCE_TAG)],
     Discriminator(object_or_reference),
@@ -35,7 +39,7 @@ EnvironmentOrReference = Annotated[
 class RequestSettings(Spec):
     request_timeout_ms: Annotated[Whole, Field(ge=1, le=MAX_REQUEST_TIMEOUT_MS)] = 5000
     max_concurrent_requests_per_instance: PositiveInt = 1
-    max_queue_wait_ms: Annotated[Whole, Field(ge=0)] = 500
+    max_queue_wait_ms: Annotated[Whole, Field(ge=0, le=MAX_WHOLE)] = 500
 
 
 class Probe(Spec):
@@ -82,7 +86,8 @@ class DataCollector(Spec):
 class DeploymentSpec(Spec):
     """One version of a model behind an endpoint.
 
-    `model` and `environment` are inline objects or references (`azureml:name:version`, `azureml:name@latest`, an ARM id);
+    `model` and `environment` are inline objects or references (`azureml:name:version`, `azureml:name@latest`,
+    an ARM id);
     in the state they are always references to registered versions.
     """
 
@@ -111,7 +116,8 @@ class DeploymentSpec(Spec):
 
 
 def no_effect_yet(spec: DeploymentSpec) -> dict[str, str]:
-    """Keys given in `spec` that are kept and shown but change nothing in this version: key -> why, for the status."""
+    """Keys given in `spec` that are kept and shown but change nothing in this version: key -> why, for the
+    status."""
     found: dict[str, str] = {}
 
     def note(key: str, value: Any, why: str) -> None:

@@ -1,4 +1,5 @@
-"""ISO 8601 durations as the control API writes them, to and from whole milliseconds. Exact: no floating point."""
+"""ISO 8601 durations as the control API writes them, to and from whole milliseconds. Exact: no floating
+point."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _UNIT_MS = {"weeks": 604_800_000, "days": 86_400_000, "hours": 3_600_000, "minut
 def parse_duration_ms(text: str) -> int:
     """Milliseconds of a duration such as `PT5S`, `PT0.5S`, `PT1H3M` or `P1D`.
 
-    Raises ValueError, with a sentence for the user, for any other text, for years and months (their length is not
+    Raises ValueError, with a sentence for the user, for any other text, for years and months (their length is
+    not
     fixed) and for parts below a millisecond.
     """
     found = _DURATION.fullmatch(text)
@@ -40,7 +42,8 @@ def parse_duration_s(text: str) -> int:
 
 
 def format_duration_ms(milliseconds: int) -> str:
-    """The canonical text: `PT0S`, `PT0.5S`, `PT1M30S`, `PT26H`. Raises ValueError below 0: a defect of the caller."""
+    """The canonical text: `PT0S`, `PT0.5S`, `PT1M30S`, `PT26H`. Raises ValueError below 0: a defect of the
+    caller."""
     if milliseconds < 0:
         raise ValueError("a duration is not negative")
     minutes, rest_ms = divmod(milliseconds, 60_000)

@@ -30,14 +30,15 @@ class Identity(Spec):
 
 
 class EndpointProperties(Spec):
-    enforce_access_to_default_secret_stores: Literal["enabled", "disabled"] = "disabled"
+    enforce_access_to_default_secret_stores: Literal["enabled", "disabled"] = "disabled"  # noqa: S105 - a switch, no password
 
 
 Percent = Annotated[Whole, Field(ge=0, le=100)]
 
 
 def _shares(table: dict[str, int]) -> dict[str, int]:
-    """Deployment names lower case, zero entries left out: what the ecosystem's client does before it sends them."""
+    """Deployment names lower case, zero entries left out: what the ecosystem's client does before it sends
+    them."""
     shares: dict[str, int] = {}
     for name, per_cent in table.items():
         if name.lower() in shares:
@@ -51,7 +52,8 @@ MirrorTraffic = Annotated[dict[str, Annotated[Whole, Field(ge=0, le=50)]], After
 
 
 class EndpointSpec(Spec):
-    """A stable URL with authentication and a traffic table. Read-only keys of `show` output are accepted and dropped by the loader."""
+    """A stable URL with authentication and a traffic table. Read-only keys of `show` output are accepted and
+    dropped by the loader."""
 
     schema_: str | None = Field(default=None, alias="$schema")
     name: ResourceName

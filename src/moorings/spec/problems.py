@@ -1,4 +1,5 @@
-"""Problems of one input as values: which field, what was found, what is expected; and their way into coded failures.
+"""Problems of one input as values: which field, what was found, what is expected; and their way into coded
+failures.
 
 Knows neither YAML nor JSON: whoever read the input says where a field stands in it.
 """
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from moorings.errors.exceptions import Failure, SpecInvalid, failure
 from moorings.spec.base import NAME_PATTERN, OBJECT_TAG, REFERENCE_TAG
 
-Path = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 
 MAX_PROBLEMS = 100
 """Problems reported of one input; the rest are counted."""
@@ -53,7 +54,7 @@ _EXPECTED: Mapping[str, str] = {
 class Problem:
     """One thing wrong with one field. `path` is its field path in the spec, outermost key first."""
 
-    path: Path
+    path: FieldPath
     message: str
     code: str = "SpecValueInvalid"
     on_key: bool = False
@@ -61,17 +62,20 @@ class Problem:
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fills the fix of the catalogue entry; `key` is filled from `path`."""
     fix: str | None = None
+    wants_text: bool = False
+    """Text is expected where something else stands; its raw text may do."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where a problem stands: `target` for the failure, evidence lines, and the command that reads the input again."""
+    """Where a problem stands: `target` for the failure, evidence lines, and the command that reads the input
+    again."""
 
     target: str
     evidence: tuple[str, ...] = ()
 
 
-def path_text(path: Path) -> str:
+def path_text(path: FieldPath) -> str:
     """`("deployments", 0, "name")` -> `deployments[0].name`."""
     text = ""
     for part in path:
@@ -102,7 +106,8 @@ def problem_failure(problem: Problem, where: Located, *, command: str) -> Failur
 def spec_invalid(
     problems: Sequence[Problem], *, what: str, locate: Callable[[Problem], Located], command: str
 ) -> SpecInvalid:
-    """The exception for `problems` (at least one) of the input called `what`; `locate` finds where each stands."""
+    """The exception for `problems` (at least one) of the input called `what`; `locate` finds where each
+    stands."""
     details = [problem_failure(p, locate(p), command=command) for p in problems[:MAX_PROBLEMS]]
     if len(problems) == 1:
         message = f"{what}: {problems[0].message}"
@@ -125,11 +130,12 @@ def spec_invalid(
 
 
 def problems_of(invalid: ValidationError) -> list[Problem]:
-    """What pydantic found, as problems: unknown and missing keys first to last, in the order of the fields."""
+    """What pydantic found, as problems: unknown and missing keys first to last, in the order of the
+    fields."""
     return [_problem(error) for error in invalid.errors(include_url=False)]
 
 
-def shown(value: Any, path: Path = ()) -> str:
+def shown(value: Any, path: FieldPath = ()) -> str:
     """A found value in a few characters; values that may be secret are described only."""
     if value is None:
         return "nothing"
@@ -149,7 +155,7 @@ def shown(value: Any, path: Path = ()) -> str:
 
 def _problem(error: Mapping[str, Any]) -> Problem:
     kind: str = error["type"]
-    path: Path = tuple(part for part in error["loc"] if part not in (OBJECT_TAG, REFERENCE_TAG))
+    path: FieldPath = tuple(part for part in error["loc"] if part not in (OBJECT_TAG, REFERENCE_TAG))
     name = path_text(path)
     on_key = bool(path) and path[-1] == "[key]"
     if on_key:
@@ -162,9 +168,8 @@ def _problem(error: Mapping[str, Any]) -> Problem:
     if kind in ("value_error", "assertion_error"):
         return Problem(path, f"`{path_text(path)}`: {context.get('error', error['msg'])}", on_key=on_key)
     found = shown(error.get("input"), path)
-    return Problem(
-        path, f"`{path_text(path)}`: found {found}; expected {_expected(kind, context, error)}", on_key=on_key
-    )
+    message = f"`{path_text(path)}`: found {found}; expected {_expected(kind, context, error)}"
+    return Problem(path, message, on_key=on_key, wants_text=kind == "string_type")
 
 
 def _expected(kind: str, context: Mapping[str, Any], error: Mapping[str, Any]) -> str:
@@ -178,7 +183,7 @@ def _expected(kind: str, context: Mapping[str, Any], error: Mapping[str, Any]) -
 
 def merge_problems(*groups: Iterable[Problem]) -> list[Problem]:
     """All problems in order, without a second one for the same place and message."""
-    seen: set[tuple[Path, str]] = set()
+    seen: set[tuple[FieldPath, str]] = set()
     merged: list[Problem] = []
     for group in groups:
         for problem in group:

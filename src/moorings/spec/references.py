@@ -1,4 +1,5 @@
-"""How assets are named: `azureml:...`, ARM ids and registry addresses, as values and back to text. Knows no stored asset."""
+"""How assets are named: `azureml:...`, ARM ids and registry addresses, as values and back to text. Knows no
+stored asset."""
 
 from __future__ import annotations
 
@@ -36,8 +37,10 @@ EXPECTED = (
 class AssetRef:
     """A model, environment or code version as a reference names it.
 
-    `kind` is `models`, `environments`, `codes` (or None: the short form does not say). At most one of `version` and
-    `label` is given; neither means the reference leaves it open. `registry` is set for a registry address only.
+    `kind` is `models`, `environments`, `codes` (or None: the short form does not say). At most one of
+    `version` and
+    `label` is given; neither means the reference leaves it open. `registry` is set for a registry address
+    only.
     """
 
     kind: str | None
@@ -85,7 +88,8 @@ def format_reference(ref: AssetRef) -> str:
 
 
 def arm_id(ref: AssetRef, workspace_path: str) -> str:
-    """The ARM id of `ref` below `workspace_path` (`/subscriptions/.../workspaces/<w>`), in the exact case clients need.
+    """The ARM id of `ref` below `workspace_path` (`/subscriptions/.../workspaces/<w>`), in the exact case
+    clients need.
 
     Raises ValueError for a reference without a kind or of a registry: it has no ARM id in a workspace.
     """
@@ -103,7 +107,8 @@ def is_reference(text: str) -> bool:
 
 
 def is_uri(text: str) -> bool:
-    """Whether `text` is an address with a scheme (https, azureml, runs, file://, ...) and no path of this machine."""
+    """Whether `text` is an address with a scheme (https, azureml, runs, file://, ...) and no path of this
+    machine."""
     return _URI.match(text) is not None
 
 

@@ -1,6 +1,8 @@
-"""Tables that say where each spec key stands in a JSON body of the control API, and the two walks over such a table.
+"""Tables that say where each spec key stands in a JSON body of the control API, and the two walks over such a
+table.
 
-A table is the only place where a key meets its JSON property, so both directions and the places of problems agree.
+A table is the only place where a key meets its JSON property, so both directions and the places of problems
+agree.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from pydantic import ValidationError
 from moorings.spec.base import Spec
 from moorings.spec.durations import format_duration_ms, format_duration_s, parse_duration_ms, parse_duration_s
 from moorings.spec.problems import (
+    FieldPath,
     Located,
-    Path,
     Problem,
     merge_problems,
     path_text,
@@ -54,7 +56,7 @@ def slot(
     return Slot(tuple(key.split(".")), tuple(where.split(".")), decode, encode, omit)
 
 
-# --- decoders: JSON value -> plain spec value -------------------------------------------------------------------------
+# --- decoders: JSON value -> plain spec value ---------------------------------------------------------------
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise WireValueError(f"found {shown(value)}; expected text")
@@ -123,7 +125,8 @@ def duration_s(value: Any) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Spellings of an enumeration: spec value -> JSON value. Read in any case, with or without underscores."""
+    """Spellings of an enumeration: spec value -> JSON value. Read in any case, with or without
+    underscores."""
 
     names: Mapping[str, str]
 
@@ -155,7 +158,7 @@ def seconds(key: str, where: str) -> Slot:
     return slot(key, where, duration_s, format_duration_s)
 
 
-# --- the two walks ----------------------------------------------------------------------------------------------------
+# --- the two walks ------------------------------------------------------------------------------------------
 def write_slots(slots: Iterable[Slot], spec: Spec, body: dict[str, Any]) -> dict[str, Any]:
     """Put every value of `spec` that the table knows into `body`, making parents as needed."""
     for entry in slots:
@@ -228,7 +231,7 @@ def build(
 
 def to_wire(slots: Iterable[Slot], problem: Problem) -> Problem:
     """`problem` with the JSON path of its spec path, by the longest table entry that leads to it."""
-    best: tuple[int, Path] = (0, problem.path)
+    best: tuple[int, FieldPath] = (0, problem.path)
     for entry in slots:
         shared = 0
         for ours, theirs in zip(entry.key, problem.path, strict=False):
@@ -237,7 +240,7 @@ def to_wire(slots: Iterable[Slot], problem: Problem) -> Problem:
             shared += 1
         if shared > best[0]:
             if shared == len(entry.key):
-                where: Path = entry.where + problem.path[shared:]
+                where: FieldPath = entry.where + problem.path[shared:]
             else:
                 where = entry.where[: len(entry.where) - (len(entry.key) - shared)]
             best = (shared, where)
@@ -247,7 +250,7 @@ def to_wire(slots: Iterable[Slot], problem: Problem) -> Problem:
 
 @dataclass
 class _NotAnObject(Exception):  # noqa: N818 - a signal between two functions of this module
-    path: Path
+    path: FieldPath
     found: str
 
 

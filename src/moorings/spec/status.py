@@ -1,4 +1,5 @@
-"""Conditions: what is true of a resource, since when and why; the provisioning state is derived from them, never stored."""
+"""Conditions: what is true of a resource, since when and why; the provisioning state is derived from them,
+never stored."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Truth(StrEnum):
 
 @dataclass(frozen=True)
 class Condition:
-    """One verdict. `reason` is CamelCase and part of the API; `message` is for people; `since` is Unix seconds."""
+    """One verdict. `reason` is CamelCase and part of the API; `message` is for people; `since` is Unix
+    seconds."""
 
     type: str
     truth: Truth
@@ -69,7 +71,8 @@ def mark(conditions: Conditions, new: Condition) -> dict[str, Condition]:
 
 
 def provisioning_state(conditions: Conditions, *, generation: int, deleting: bool) -> str:
-    """`Creating`, `Updating`, `Deleting`, `Succeeded` or `Failed` (section 4.1), for the latest generation."""
+    """`Creating`, `Updating`, `Deleting`, `Succeeded` or `Failed` (section 4.1), for the latest
+    generation."""
     if deleting:
         return "Deleting"
     ready = conditions.get(READY)

@@ -1,4 +1,5 @@
-"""Rules across fields of a spec: a value in, its problems out, all of them. Pure; sees neither files nor the workspace."""
+"""Rules across fields of a spec: a value in, its problems out, all of them. Pure; sees neither files nor the
+workspace."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import PurePosixPath
 from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
 from moorings.spec.deployment import DeploymentSpec, Probe
 from moorings.spec.endpoint import AuthMode, EndpointSpec
-from moorings.spec.problems import Path, Problem
+from moorings.spec.problems import FieldPath, Problem
 from moorings.spec.references import AssetRef, is_local_path, is_reference, parse_reference
 
 MIRROR_MAX_PER_CENT = 50
@@ -33,7 +34,8 @@ def endpoint_problems(spec: EndpointSpec) -> list[Problem]:
 def deployment_problems(spec: DeploymentSpec, *, complete: bool = False) -> list[Problem]:
     """What is wrong with a deployment whose fields are each well formed.
 
-    With `complete` it must also say everything a deployment needs to start, as far as the spec itself tells: a model
+    With `complete` it must also say everything a deployment needs to start, as far as the spec itself tells:
+    a model
     given as a reference may be of a type that needs no environment, so nothing is asked for then.
     """
     found = [
@@ -69,7 +71,8 @@ def deployment_problems(spec: DeploymentSpec, *, complete: bool = False) -> list
 
 
 def environment_problems(spec: EnvironmentSpec) -> list[Problem]:
-    """What is wrong with an environment whose fields are each well formed. A conda file alone is accepted: environments
+    """What is wrong with an environment whose fields are each well formed. A conda file alone is accepted:
+    environments
     of the process engine have no base image."""
     found: list[Problem] = []
     if spec.build is not None and spec.image is not None:
@@ -112,7 +115,8 @@ def deployment_warnings(spec: DeploymentSpec) -> list[str]:
     found: list[str] = []
     if spec.instance_type is not None and spec.instance_type.lower() in SMALL_INSTANCE_TYPES:
         found.append(
-            f"instance_type {spec.instance_type} is small: Standard_DS3_v2 or larger is recommended for a model server"
+            f"instance_type {spec.instance_type} is small: "
+            "Standard_DS3_v2 or larger is recommended for a model server"
         )
     settings = spec.request_settings
     if settings.max_queue_wait_ms > settings.request_timeout_ms:
@@ -133,7 +137,7 @@ def needs_environment(spec: DeploymentSpec) -> bool:
     return not (no_code and spec.code_configuration is None)
 
 
-# --- endpoint ---------------------------------------------------------------------------------------------------------
+# --- endpoint -----------------------------------------------------------------------------------------------
 def _traffic_problems(spec: EndpointSpec) -> Iterator[Problem]:
     total = sum(spec.traffic.values())
     if total not in (0, 100):
@@ -166,7 +170,7 @@ def _identity_problems(spec: EndpointSpec) -> Iterator[Problem]:
     if identity is None:
         return
     given = identity.user_assigned_identities
-    path: Path = ("identity", "user_assigned_identities")
+    path: FieldPath = ("identity", "user_assigned_identities")
     if identity.type == "user_assigned" and len(given) != 1:
         code = "SpecValueInvalid" if given else "SpecKeyMissing"
         yield Problem(path, f"a user-assigned identity is exactly one; found {len(given)}", code)
@@ -174,7 +178,7 @@ def _identity_problems(spec: EndpointSpec) -> Iterator[Problem]:
         yield Problem(path, "`user_assigned_identities` goes with `type: user_assigned`", on_key=True)
     if (
         identity.type == "user_assigned"
-        and spec.properties.enforce_access_to_default_secret_stores == "enabled"
+        and spec.properties.enforce_access_to_default_secret_stores != "disabled"  # noqa: S105 - a switch
     ):
         yield Problem(
             ("properties", "enforce_access_to_default_secret_stores"),
@@ -193,7 +197,7 @@ def _mode_problems(spec: EndpointSpec) -> Iterator[Problem]:
         )
 
 
-# --- deployment -------------------------------------------------------------------------------------------------------
+# --- deployment ---------------------------------------------------------------------------------------------
 def _reference_problems(spec: DeploymentSpec) -> Iterator[Problem]:
     code = spec.code_configuration.code if spec.code_configuration else None
     for path, value in (
@@ -207,7 +211,7 @@ def _reference_problems(spec: DeploymentSpec) -> Iterator[Problem]:
                 yield problem
 
 
-def reference_problem(path: Path, value: str) -> Problem | None:
+def reference_problem(path: FieldPath, value: str) -> Problem | None:
     """Why `value` cannot be used as the reference at `path`, or None."""
     name = ".".join(str(part) for part in path)
     if not is_reference(value):
@@ -232,13 +236,14 @@ def reference_problem(path: Path, value: str) -> Problem | None:
     if ref.version is None and ref.label is None:
         return Problem(
             path,
-            f"`{name}`: {value!r} names no version; expected azureml:{ref.name}:<version> or azureml:{ref.name}@latest",
+            f"`{name}`: {value!r} names no version; "
+            f"expected azureml:{ref.name}:<version> or azureml:{ref.name}@latest",
             "ReferenceInvalid",
         )
     return None
 
 
-def _probe_problems(path: Path, probe: Probe, *, liveness: bool) -> Iterator[Problem]:
+def _probe_problems(path: FieldPath, probe: Probe, *, liveness: bool) -> Iterator[Problem]:
     name = path[0]
     if liveness and probe.success_threshold != 1:
         yield Problem(
@@ -258,13 +263,14 @@ def _scale_problems(spec: DeploymentSpec) -> Iterator[Problem]:
     if scale.min_instances > scale.max_instances:
         yield Problem(
             ("scale_settings", "min_instances"),
-            f"`scale_settings.min_instances` ({scale.min_instances}) is above `max_instances` ({scale.max_instances})",
+            f"`scale_settings.min_instances` ({scale.min_instances}) is above "
+            f"`max_instances` ({scale.max_instances})",
         )
 
 
 def _variable_problems(spec: DeploymentSpec) -> Iterator[Problem]:
     for name, value in spec.environment_variables.items():
-        path: Path = ("environment_variables", name)
+        path: FieldPath = ("environment_variables", name)
         if _ENV_NAME.fullmatch(name) is None:
             yield Problem(path, f"{name!r} cannot be the name of an environment variable", on_key=True)
         if "\x00" in value:
@@ -273,7 +279,8 @@ def _variable_problems(spec: DeploymentSpec) -> Iterator[Problem]:
         if secret is not None and _SECRET_FORMS.fullmatch(secret["inner"].strip()) is None:
             yield Problem(
                 path,
-                f"the secret reference of environment variable {name!r} has none of the known forms; expected "
+                f"the secret reference of environment variable {name!r} has none of the known forms; "
+                "expected "
                 "${{azureml://connections/<name>/credentials/<key>}} or ${{keyvault:https://<vault>/secrets/<name>}}",
                 "ReferenceInvalid",
             )
@@ -287,7 +294,8 @@ def _need_problems(spec: DeploymentSpec) -> Iterator[Problem]:
     if needs_environment(spec):
         yield Problem(
             ("environment",),
-            "`environment` is required; only MLflow and Triton models without `code_configuration` do without",
+            "`environment` is required; "
+            "only MLflow and Triton models without `code_configuration` do without",
             "SpecKeyMissing",
         )
     custom = isinstance(spec.environment, EnvironmentSpec) and spec.environment.inference_config is not None

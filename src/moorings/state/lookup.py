@@ -14,7 +14,9 @@ def find_asset(tx: Transaction, kind: str, reference: str) -> Asset:
     try:
         parsed = parse_reference(reference)
     except ValueError as problem:
-        raise error("AssetNotFound", str(problem), target=reference, fields={"reference": reference}) from None
+        raise error(
+            "AssetNotFound", str(problem), target=reference, fields={"reference": reference}
+        ) from None
     asset = None
     if parsed.version is not None:
         asset = tx.asset(kind, parsed.name, parsed.version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.engines.base import Phase
 
@@ -77,7 +78,9 @@ def test_failed_update_leaves_the_old_one_alone_and_serving() -> None:
 
 
 def test_failed_create_stays_visible() -> None:
-    step = plan(Desired("new", 1, started=True, gave_up=True), [seen("new", 0, **{**STARTING, "phase": Phase.FAILED})])
+    step = plan(
+        Desired("new", 1, started=True, gave_up=True), [seen("new", 0, **{**STARTING, "phase": Phase.FAILED})]
+    )
     assert step.remove == ()
     assert step.apply == {}
 
@@ -113,7 +116,15 @@ class World:
             id_ = f"{revision}-{ordinal}"
             ready = phase is Phase.RUNNING
             found.append(
-                Seen(id_, revision, ordinal, phase, ready, id_ in self.accepted, settled and id_ not in self.routed)
+                Seen(
+                    id_,
+                    revision,
+                    ordinal,
+                    phase,
+                    ready,
+                    id_ in self.accepted,
+                    settled and id_ not in self.routed,
+                )
             )
         return found
 
@@ -145,7 +156,9 @@ class World:
     target=st.integers(1, 6),
     events=st.lists(st.sampled_from(["boot", "accept", "accept", "boot", "look"]), max_size=60),
 )
-def test_an_update_never_serves_with_less_and_always_arrives(count: int, target: int, events: list[str]) -> None:
+def test_an_update_never_serves_with_less_and_always_arrives(
+    count: int, target: int, events: list[str]
+) -> None:
     world = World({("old", i): Phase.RUNNING for i in range(count)}, {f"old-{i}" for i in range(count)})
     world.accepted = set(world.routed)
     desired = Desired("new", target, started=True)
@@ -158,7 +171,9 @@ def test_an_update_never_serves_with_less_and_always_arrives(count: int, target:
             world.accepted = set(world.routed)
         else:
             world.act(plan(desired, world.look()))
-        assert world.serving() >= min(count, target), "capacity fell below what served before and what is wanted"
+        assert world.serving() >= min(count, target), (
+            "capacity fell below what served before and what is wanted"
+        )
         assert len(world.instances) <= max(count, target) + max(1, -(-target // 5)) + count
-    assert {k for k in world.instances} == {("new", i) for i in range(target)}
+    assert set(world.instances) == {("new", i) for i in range(target)}
     assert plan(desired, world.look()).complete

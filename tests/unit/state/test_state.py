@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, inspect
+
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
 from moorings.state.database import Database
 from moorings.state.tables import metadata
 from moorings.state.transaction import ENDPOINT, KEEP_EVENTS, OperationStatus
-from sqlalchemy import create_engine, inspect
 
 
 @pytest.fixture

@@ -4,4 +4,153 @@ from __future__ import annotations
 
 from moorings.errors.entry import Entry, Fault, Step
 
-ENTRIES: tuple[Entry, ...] = ()
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        code="EnvironmentNotTranslatable",
+        title="The conda file asks for things that cannot be installed from the package index",
+        cause="Environments are built from Python packages; the named entries have no Python package of the "
+        "same "
+        "content, or are written in a form that is not understood.",
+        fix="Change or remove the entries named above, then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="EnvironmentNeedsContainer",
+        title="This environment can only run as a container",
+        cause="A build context or an inference_config describes an image with a server of its own; "
+        "instances run as "
+        "processes here.",
+        fix="Give a conda_file and a scoring script instead, then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="PythonNotFound",
+        title="The Python version asked for is not on this machine",
+        cause="No installed interpreter satisfies the environment, and none could be fetched.",
+        fix="Install it, or ask for one of the versions named above in the conda file: uv python install "
+        "{version}",
+        fault=Fault.MACHINE,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="PythonUnsupported",
+        title="The Python version asked for is too old",
+        cause="The inference server needs Python 3.8 or newer.",
+        fix="Ask for a newer one in the conda file (python=3.8 or later), then: "
+        "moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="EnvironmentUnsatisfiable",
+        title="The packages asked for contradict each other",
+        cause="No set of versions fulfils everything the environment and its packages ask for.",
+        fix="Loosen or change one of the pins named above, then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="PackageNotFound",
+        title="A package does not exist",
+        cause="The package index has no package of this name: a typing error, another name than in conda, "
+        "or a "
+        "package of a private index.",
+        fix="Correct the name of {package} (to look: uv pip install --dry-run {package}); for a private "
+        "index set "
+        "UV_INDEX=<url> and start again: moor workspace start",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="PackageVersionNotFound",
+        title="This version of a package does not exist",
+        cause="The package index has the package, but no version of it that was asked for.",
+        fix="Ask for a version that exists. To see what is chosen without a pin: uv pip install --dry-run "
+        "{package}",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="NoWheelForPython",
+        title="A package does not exist for this version of Python",
+        cause="The version of the package that was asked for is made for other Python versions.",
+        fix="Take a newer {package}, or another python= in the conda file, then: "
+        "moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="PackageBuildFailed",
+        title="A package had to be compiled, and that failed",
+        cause="There is no ready-made file of this package for this Python and machine, and building it "
+        "from source "
+        "ended with an error (often a missing compiler or system library, or a Python that is too new for "
+        "it).",
+        fix="Take a version of {package} with a ready-made file for this Python, another python=, or "
+        "install what the "
+        "compiler misses. The whole log: moor environment build-log {key}",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="IndexUnreachable",
+        title="The package index cannot be reached",
+        cause="The network, a proxy, a certificate or the index itself is at fault.",
+        fix="Check the network; a proxy or a mirror is set with HTTPS_PROXY, UV_INDEX_URL and SSL_CERT_FILE "
+        "before "
+        "moor workspace start. To try it: uv pip install --dry-run {package}",
+        fault=Fault.MACHINE,
+        step=Step.ENVIRONMENT,
+        http_status=503,
+        retryable=True,
+    ),
+    Entry(
+        code="EnvironmentDiskFull",
+        title="No space is left to build the environment",
+        cause="The disk (or the quota) of the workspace folder or of the package cache is full.",
+        fix="Free space (uv cache prune frees the package cache). How much there is: df -h {path}",
+        fault=Fault.MACHINE,
+        step=Step.ENVIRONMENT,
+        http_status=507,
+        retryable=True,
+    ),
+    Entry(
+        code="EnvironmentBuildFailed",
+        title="Building the environment failed",
+        cause="The installer ended with an error that has no name of its own; its last lines are the "
+        "evidence.",
+        fix="Read the whole log: moor environment build-log {key}",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="InstallerNotFound",
+        title="The package installer is missing",
+        cause="The program uv, which is installed along with Moorings, is not there any more.",
+        fix="Install it again: python -m pip install uv",
+        fault=Fault.MACHINE,
+        step=Step.ENVIRONMENT,
+        http_status=500,
+    ),
+    Entry(
+        code="InferenceServerMissing",
+        title="The inference server is not installed beside Moorings",
+        cause="Every environment gets a copy of the package moorings-server, and it is not there.",
+        fix="Install it again: python -m pip install --force-reinstall moorings",
+        fault=Fault.PLATFORM,
+        step=Step.ENVIRONMENT,
+        http_status=500,
+    ),
+)

@@ -39,7 +39,8 @@ _WORKSPACE = (
         code="WorkspaceAnswerInvalid",
         title="The workspace gave an answer that is not understood",
         cause="The running control process is of another version, or something else listens on its socket.",
-        fix="Restart it with this version (deployed models are not touched): moor workspace stop && moor workspace start",
+        fix="Restart it with this version (models are away meanwhile): "
+        "moor workspace stop && moor workspace start",
         fault=Fault.PLATFORM,
         step=Step.CLIENT,
         http_status=502,
@@ -169,7 +170,8 @@ _COMMAND_LINE = (
         code="ScriptSyntaxError",
         title="The scoring script is not valid Python",
         cause="It cannot be parsed, so no instance could ever load it.",
-        fix="Correct the line shown. If it is written for a newer Python than {python}: add --skip-script-validation",
+        fix="Correct the line shown. If it is written for a newer Python than {python}: "
+        "add --skip-script-validation",
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
@@ -188,7 +190,8 @@ _COMMAND_LINE = (
         code="BuildLogMissing",
         title="There is no build log",
         cause="No environment of this name, version or key has been built in this workspace.",
-        fix="The key is in the deployment's status: moor online-deployment show -n <deployment> -e <endpoint>",
+        fix="The deployment's status names the key: "
+        "moor online-deployment show -n <deployment> -e <endpoint>",
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=404,
@@ -227,7 +230,8 @@ _INVOKE = (
         code="InvokeUnreachable",
         title="The scoring address does not answer",
         cause="The gateway is not running, is just starting, or something cut the connection.",
-        fix="Look at the gateway's processes: moor workspace status   Start what is missing: moor workspace start",
+        fix="Look at the gateway's processes: moor workspace status   "
+        "Start what is missing: moor workspace start",
         fault=Fault.MACHINE,
         step=Step.SCORING,
         http_status=503,

@@ -19,7 +19,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="SpecValueInvalid",
         title="A value is not of the kind this key takes",
-        cause="The value has the wrong type, lies outside its limits or does not fit the values of other keys.",
+        cause=(
+            "The value has the wrong type, lies outside its limits or does not fit the values of other keys."
+        ),
         fix=f"Correct the value of {{key}}, {_AGAIN}",
         fault=Fault.USER,
         step=Step.SPEC,
@@ -55,7 +57,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="SpecPathUnusable",
         title="A path of the spec cannot be used",
-        cause="The path is a folder where a file is needed or the reverse, leads out of the code folder, or may not be read.",
+        cause=(
+            "The path is a folder where a file is needed or the reverse, leads out of the code "
+            "folder, or may not be read."
+        ),
         fix=f"Correct the path of {{key}} (what is there: ls -la {{folder}}), {_AGAIN}",
         fault=Fault.USER,
         step=Step.SPEC,
@@ -73,7 +78,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="SpecTooLarge",
         title="The file is too large for a spec",
-        cause="A spec is at most 1 MiB, 64 levels deep and 20 000 values long; this file is not a spec, or repeats itself by aliases.",
+        cause=(
+            "A spec is at most 1 MiB, 64 levels deep and 20 000 values long; this file is not a "
+            "spec, or repeats itself by aliases."
+        ),
         fix="Give the YAML spec, not a data or model file: moor online-deployment create -f deployment.yml",
         fault=Fault.USER,
         step=Step.SPEC,
@@ -82,7 +90,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="SpecNotYaml",
         title="The file is not a YAML spec",
-        cause="The text is not valid YAML, not UTF-8, holds several documents or tags, or is no mapping of keys to values.",
+        cause=(
+            "The text is not valid YAML, not UTF-8, holds several documents or tags, or is no "
+            "mapping of keys to values."
+        ),
         fix=f"Correct the named place, {_AGAIN}",
         fault=Fault.USER,
         step=Step.SPEC,
@@ -100,7 +111,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="ReferenceInvalid",
         title="A reference is not well formed",
-        cause="A registered asset is named as azureml:name:version, azureml:name@latest, a registry address or an ARM id.",
+        cause=(
+            "A registered asset is named as azureml:name:version, azureml:name@latest, a registry "
+            "address or an ARM id."
+        ),
         fix=f"Correct the reference of {{key}}, {_AGAIN}",
         fault=Fault.USER,
         step=Step.SPEC,
@@ -110,7 +124,8 @@ ENTRIES: tuple[Entry, ...] = (
         code="EnvironmentIsCondaFile",
         title="This is a conda file, not an environment spec",
         cause="The mapping has `channels` or `dependencies` at its top, which belong into a conda file.",
-        fix="Keep the conda file as it is and name it from the environment: `environment: {{image: ..., conda_file: {file}}}`, "
+        fix="Keep the conda file as it is and name it from the environment: "
+        "`environment: {{image: ..., conda_file: {file}}}`, "
         "then: moor online-deployment create -f deployment.yml",
         fault=Fault.USER,
         step=Step.SPEC,
@@ -120,7 +135,10 @@ ENTRIES: tuple[Entry, ...] = (
         code="KubernetesNotAvailable",
         title="Kubernetes deployments are not available",
         cause="This workspace runs deployments as processes of this machine; it has no cluster attached.",
-        fix="Remove the line `type: kubernetes` (and `resources:`), then: moor online-deployment create -f deployment.yml",
+        fix=(
+            "Remove the line `type: kubernetes` (and `resources:`), then: moor online-deployment "
+            "create -f deployment.yml"
+        ),
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
@@ -129,7 +147,10 @@ ENTRIES: tuple[Entry, ...] = (
         code="ChangeExpressionInvalid",
         title="A --set, --add or --remove expression cannot be applied",
         cause="The expression is not `path=value`, or its path does not fit what is there.",
-        fix="Write it like: --set request_settings.request_timeout_ms=3000 tags.team=vision   (--remove tags.team)",
+        fix=(
+            "Write it like: --set request_settings.request_timeout_ms=3000 tags.team=vision   "
+            "(--remove tags.team)"
+        ),
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
@@ -138,7 +159,10 @@ ENTRIES: tuple[Entry, ...] = (
         code="NameMismatch",
         title="Two names that must agree differ",
         cause="The name in the file or expression is not that of the resource which is updated.",
-        fix="Make them agree, or leave the name out of the file: moor online-deployment update -n {name} -f deployment.yml",
+        fix=(
+            "Make them agree, or leave the name out of the file: moor online-deployment update -n "
+            "{name} -f deployment.yml"
+        ),
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
@@ -146,8 +170,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="AssetNotRegistered",
         title="An asset was not registered before it was sent",
-        cause="The control API takes references only; the client registers what is inline first. A defect of Moorings.",
-        fix="Report it with the spec; meanwhile name a registered version (azureml:name:version) in the deployment YAML.",
+        cause=(
+            "The control API takes references only; the client registers what is inline first. A "
+            "defect of Moorings."
+        ),
+        fix=(
+            "Report it with the spec; meanwhile name a registered version (azureml:name:version) in "
+            "the deployment YAML."
+        ),
         fault=Fault.PLATFORM,
         step=Step.CLIENT,
         http_status=500,

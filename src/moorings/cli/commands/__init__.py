@@ -1,0 +1,1 @@
+"""One module for each group of commands; each is imported when one of its commands runs."""

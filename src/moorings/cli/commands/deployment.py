@@ -1,0 +1,313 @@
+"""`moor online-deployment ...`: flags in, client calls, result out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moorings.cli import specs
+from moorings.cli.commands import flags
+from moorings.cli.framework import leaf
+from moorings.cli.output import Columns
+from moorings.cli.session import Session
+from moorings.client.checks import check_script
+from moorings.client.client import is_missing
+from moorings.client.deploy import create_or_update_deployment
+from moorings.errors.exceptions import MooringsError, error
+from moorings.spec.arm import (
+    deployment_from_arm,
+    deployment_view,
+    endpoint_from_arm,
+    endpoint_to_arm,
+)
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.validate import deployment_warnings
+
+COLUMNS: Columns = (
+    ("Name", lambda d: d.get("name")),
+    ("State", lambda d: d.get("provisioning_state")),
+    ("Instances", lambda d: d.get("instance_count")),
+    ("Model", lambda d: _short(d.get("model"))),
+    ("Environment", lambda d: _short(d.get("environment"))),
+)
+CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "StorageInitializer"}
+
+
+@leaf(
+    "create",
+    "Deploy a model: read the YAML file, build its environment, start its instances, open its address.",
+    flags.file(required=True, what="deployment"),
+    flags.deployment_name(),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    click.Option(
+        ["--all-traffic"], is_flag=True, help="Send it all traffic of the endpoint once it is ready."
+    ),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
+    flags.set_(),
+    flags.no_wait(),
+    flags.local(),
+    click.Option(["--local-enable-gpu"], is_flag=True, hidden=True),
+    click.Option(["--vscode-debug"], is_flag=True, hidden=True),
+    click.Option(["--package-model", "--with-package", "package_model"], is_flag=True, hidden=True),
+    flags.web(),
+)
+def create(
+    session: Session,
+    file: Path,
+    name: str | None,
+    endpoint_name: str | None,
+    all_traffic: bool,
+    skip_script_validation: bool,
+    set_: tuple[str, ...],
+    no_wait: bool,
+    local: bool,
+    local_enable_gpu: bool,
+    vscode_debug: bool,
+    package_model: bool,
+    web: bool,
+) -> None:
+    flags.not_served(
+        "moor online-deployment create -h",
+        local_enable_gpu=local_enable_gpu,
+        vscode_debug=vscode_debug,
+        package_model=package_model,
+    )
+    if all_traffic and no_wait:
+        command = f"moor online-deployment create -f {file} --all-traffic"
+        message = "--all-traffic acts after the deployment is ready, and --no-wait does not wait for that"
+        raise error("FlagsExclusive", message, fields={"command": command})
+    spec = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
+    _check(session, spec, skip_script=skip_script_validation)
+    _require_endpoint(session, spec.endpoint_name, local=local)
+    _refuse_existing(session, spec, file)
+    _deploy(
+        session, spec, f"Creating deployment {spec.name} of endpoint {spec.endpoint_name}", no_wait=no_wait
+    )
+    if no_wait:
+        return
+    if all_traffic:
+        _send_all_traffic(session, spec)
+    _say_what_next(session, spec)
+
+
+@leaf(
+    "show",
+    "Show a deployment and its conditions.",
+    flags.deployment_name(required=True),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    flags.local(),
+    flags.web(),
+)
+def show(session: Session, name: str, endpoint_name: str | None, local: bool, web: bool) -> None:
+    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+    session.emit(deployment_view(session.client.deployment(endpoint, name)), COLUMNS)
+
+
+@leaf(
+    "list",
+    "List the deployments of an endpoint.",
+    flags.endpoint_name("--endpoint-name", "-e"),
+    flags.local(),
+)
+def list_(session: Session, endpoint_name: str | None, local: bool) -> None:
+    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+    session.emit([deployment_view(body) for body in session.client.deployments(endpoint)], COLUMNS)
+
+
+@leaf(
+    "update",
+    "Change a deployment. What is not named stays as it is; it goes on serving meanwhile.",
+    flags.deployment_name(),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    flags.file(what="deployment"),
+    *flags.updates(),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
+    flags.no_wait(),
+    flags.local(),
+    click.Option(["--vscode-debug"], is_flag=True, hidden=True),
+    click.Option(["--with-package", "package_model"], is_flag=True, hidden=True),
+    flags.web(),
+)
+def update(
+    session: Session,
+    name: str | None,
+    endpoint_name: str | None,
+    file: Path | None,
+    set_: tuple[str, ...],
+    add: tuple[str, ...],
+    remove: tuple[str, ...],
+    force_string: bool,
+    skip_script_validation: bool,
+    no_wait: bool,
+    local: bool,
+    vscode_debug: bool,
+    package_model: bool,
+    web: bool,
+) -> None:
+    flags.not_served(
+        "moor online-deployment update -h", vscode_debug=vscode_debug, with_package=package_model
+    )
+    changes = flags.Changes(set_, add, remove, force_string)
+    if file is None and not changes:
+        command = f"moor online-deployment update -n {name or '<name>'} -e {endpoint_name or '<endpoint>'}"
+        fields = {"command": f"{command} --set instance_count=2"}
+        raise error("NothingToUpdate", "neither --file nor --set, --add or --remove was given", fields=fields)
+    default = session.defaults.get("endpoint")
+    endpoint, deployment = specs.deployment_names_of(file, name, endpoint_name, default, set_)
+    existing = deployment_from_arm(
+        endpoint, deployment, session.client.deployment(endpoint, deployment), check=False
+    )
+    spec = specs.deployment_to_update(existing, file, changes)
+    _check(session, spec, skip_script=skip_script_validation)
+    _deploy(session, spec, f"Updating deployment {deployment} of endpoint {endpoint}", no_wait=no_wait)
+
+
+@leaf(
+    "delete",
+    "Delete a deployment that takes no traffic.",
+    flags.deployment_name(required=True),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    flags.yes(),
+    flags.no_wait(),
+    flags.local(),
+)
+def delete(
+    session: Session, name: str, endpoint_name: str | None, yes: bool, no_wait: bool, local: bool
+) -> None:
+    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+    command = f"moor online-deployment delete -n {name} -e {endpoint} --yes"
+    session.confirm(f"Delete deployment {name} of endpoint {endpoint}?", yes=yes, command=command)
+    accepted = session.client.delete_deployment(endpoint, name)
+    if accepted.operation is None:
+        session.say(f"Endpoint {endpoint} has no deployment {name}.")
+    elif not no_wait:
+        watch = f"moor online-deployment list -e {endpoint} -o table"
+        session.follow(accepted, f"Deleting deployment {name} of endpoint {endpoint}", watch=watch)
+        session.say(f"Deployment {name} is deleted.")
+
+
+@leaf(
+    "get-logs",
+    "Print the last lines a deployment wrote.",
+    flags.deployment_name(required=True),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    click.Option(
+        ["--lines", "-l", "--tail", "lines"],
+        type=click.IntRange(min=1),
+        default=5000,
+        show_default=True,
+        help="How many lines, from the end.",
+    ),
+    click.Option(
+        ["--container", "-c"],
+        type=click.Choice(list(CONTAINERS)),
+        default="inference-server",
+        show_default=True,
+        help="Which part: the model server, or the step that lays out model and code.",
+    ),
+    flags.local(),
+)
+def get_logs(
+    session: Session, name: str, endpoint_name: str | None, lines: int, container: str, local: bool
+) -> None:
+    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+    text = session.client.logs(endpoint, name, container=CONTAINERS[container], tail=lines)
+    click.echo(text, nl=bool(text) and not text.endswith("\n"))
+
+
+def _check(session: Session, spec: DeploymentSpec, *, skip_script: bool) -> None:
+    for warning in deployment_warnings(spec):
+        session.warn(warning)
+    if not skip_script:
+        check_script(spec)
+
+
+def _require_endpoint(session: Session, name: str, *, local: bool) -> None:
+    try:
+        session.client.endpoint(name)
+    except MooringsError as problem:
+        if not is_missing(problem) or not local:
+            raise
+        session.say(f"Endpoint {name} does not exist yet; creating it.")
+        accepted = session.client.put_endpoint(name, endpoint_to_arm(EndpointSpec(name=name)))
+        session.follow(accepted, f"Creating endpoint {name}", watch=f"moor online-endpoint show -n {name}")
+
+
+def _refuse_existing(session: Session, spec: DeploymentSpec, file: Path) -> None:
+    try:
+        found = session.client.deployment(spec.endpoint_name, spec.name)
+    except MooringsError as problem:
+        if is_missing(problem):
+            return
+        raise
+    state = (found.get("properties") or {}).get("provisioningState")
+    raise error(
+        "DeploymentExists",
+        f"endpoint {spec.endpoint_name} has a deployment {spec.name} already (state: {state})",
+        target=f"{spec.endpoint_name}/{spec.name}",
+        fields={"command": f"moor online-deployment update -n {spec.name} -e {spec.endpoint_name} -f {file}"},
+    )
+
+
+def _deploy(session: Session, spec: DeploymentSpec, title: str, *, no_wait: bool) -> None:
+    endpoint, name = spec.endpoint_name, spec.name
+    session.say(title)
+    accepted = create_or_update_deployment(session.client, spec, lambda line: session.say(f"  {line}"))
+    if no_wait:
+        session.emit(deployment_view(accepted.body), COLUMNS)
+        session.say(f"Accepted. Watch it: moor online-deployment show -n {name} -e {endpoint}")
+        return
+    session.follow(accepted, "", watch=f"moor online-deployment show -n {name} -e {endpoint}")
+    found = session.client.deployment(endpoint, name)
+    session.emit(deployment_view(found), COLUMNS)
+    _say_no_effect(session, found)
+
+
+def _send_all_traffic(session: Session, spec: DeploymentSpec) -> None:
+    endpoint = spec.endpoint_name
+    existing = endpoint_from_arm(endpoint, session.client.endpoint(endpoint), check=False)
+    mirrored = {k: v for k, v in existing.mirror_traffic.items() if k != spec.name}
+    changed = existing.model_copy(update={"traffic": {spec.name: 100}, "mirror_traffic": mirrored})
+    accepted = session.client.put_endpoint(endpoint, endpoint_to_arm(changed))
+    session.follow(
+        accepted,
+        f"Sending all traffic of {endpoint} to {spec.name}",
+        watch=f"moor online-endpoint show -n {endpoint}",
+    )
+
+
+def _say_no_effect(session: Session, body: dict[str, Any]) -> None:
+    own = (body.get("properties") or {}).get("moorings") or {}
+    for key, why in (own.get("noEffectYet") or {}).items():
+        session.warn(f"{key} is kept but has no effect yet: {why}")
+
+
+def _say_what_next(session: Session, spec: DeploymentSpec) -> None:
+    endpoint = spec.endpoint_name
+    properties = session.client.endpoint(endpoint).get("properties") or {}
+    share = (properties.get("traffic") or {}).get(spec.name, 0)
+    session.say("")
+    session.say(f"Live: {properties.get('scoringUri')}")
+    if share:
+        session.say(f"Score: moor online-endpoint invoke -n {endpoint} -r <request.json>")
+    else:
+        session.say(f"{spec.name} takes no traffic yet.")
+        session.say(
+            f"Try it:       moor online-endpoint invoke -n {endpoint} -d {spec.name} -r <request.json>"
+        )
+        session.say(f'Send traffic: moor online-endpoint update -n {endpoint} --traffic "{spec.name}=100"')
+    session.say(f"Keys:  moor online-endpoint get-credentials -n {endpoint}")
+    session.say(f"Logs:  moor online-deployment get-logs -n {spec.name} -e {endpoint}")
+
+
+def _short(reference: Any) -> str:
+    """`name:version` of an ARM id; other references as they are."""
+    parts = str(reference or "").split("/")
+    return (
+        f"{parts[-3]}:{parts[-1][:12]}"
+        if len(parts) > 4 and parts[-2] == "versions"
+        else str(reference or "")
+    )

@@ -1,0 +1,85 @@
+"""Flags that several commands share, made anew for each. Knows no command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from moorings.cli.framework import DefaultedOption, SeveralOption
+from moorings.errors.exceptions import error
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `--set`, `--add` and `--remove` ask for."""
+
+    set_: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    force_string: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.set_ or self.add or self.remove)
+
+
+def file(*, required: bool = False, what: str) -> click.Option:
+    # Whether it can be read is checked by the loader, which says more about it.
+    return click.Option(
+        ["--file", "-f"], type=click.Path(path_type=Path), required=required, help=f"YAML file of the {what}."
+    )
+
+
+def endpoint_name(*names: str, defaulted: bool = True) -> click.Option:
+    declared = [*names, "endpoint_name"]
+    if not defaulted:
+        return click.Option(declared, metavar="NAME", help="Name of the endpoint.")
+    return DefaultedOption(declared, metavar="NAME", help="Name of the endpoint.", default_key="endpoint")
+
+
+def deployment_name(*, required: bool = False) -> click.Option:
+    return click.Option(
+        ["--name", "-n", "name"], metavar="NAME", required=required, help="Name of the deployment."
+    )
+
+
+def no_wait() -> click.Option:
+    return click.Option(["--no-wait"], is_flag=True, help="Return once the request is accepted.")
+
+
+def local() -> click.Option:
+    return click.Option(["--local"], is_flag=True, help="The workspace of this machine; it always is.")
+
+
+def web() -> click.Option:
+    return click.Option(["--web"], is_flag=True, hidden=True)
+
+
+def yes() -> click.Option:
+    return click.Option(["--yes", "-y"], is_flag=True, help="Do not ask.")
+
+
+def set_() -> click.Option:
+    return SeveralOption(
+        ["--set", "set_"], metavar="PATH=VALUE ...", help="Override settings, e.g. instance_count=2."
+    )
+
+
+def updates() -> list[click.Option]:
+    return [
+        set_(),
+        SeveralOption(["--add"], metavar="PATH=VALUE ...", help="Append to a list or add to a mapping."),
+        SeveralOption(["--remove"], metavar="PATH ...", help="Take out a key or a list item."),
+        click.Option(["--force-string"], is_flag=True, help="Keep the values of --set and --add as text."),
+    ]
+
+
+def not_served(command: str, **given: object) -> None:
+    """Raise `FlagNotServed` when one of these flags was given: nothing here would act on it."""
+    for name, value in given.items():
+        if value:
+            flag = f"--{name.replace('_', '-')}"
+            raise error(
+                "FlagNotServed", f"{flag} has no effect here", target=flag, fields={"command": command}
+            )

@@ -1,0 +1,80 @@
+"""A failure as text for a person at a terminal: what, why, the evidence, what to type next. Raises and
+decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from moorings.errors.catalogue import CATALOGUE
+from moorings.errors.exceptions import Failure, MooringsError
+
+MOST_DETAILS = 50
+
+
+class Described(Protocol):
+    """What is said about a code by a server whose catalogue may be newer."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def numeric(self) -> str | None: ...
+
+
+def render(problem: MooringsError, *, with_request_id: bool = False) -> str:
+    """The whole text of a failure, ending in a line break. The first line is `ERROR: (Code) message`."""
+    failed = problem.failure
+    title, cause, numeric = _described(failed, getattr(problem, "described", None))
+    code = f"{failed.code}, {numeric}" if numeric else failed.code
+    lines = [f"ERROR: ({code}) {clean(failed.message)}"]
+    if title:
+        lines += ["", f"  {clean(title)}"]
+    if cause:
+        lines.append(f"  {clean(cause)}")
+    if failed.target and failed.target not in failed.message:
+        lines += ["", f"  Where: {clean(failed.target)}"]
+    lines += _block("Evidence", failed.evidence)
+    for detail in failed.details[:MOST_DETAILS]:
+        lines += _detail(detail, failed)
+    if len(failed.details) > MOST_DETAILS:
+        lines.append(f"  ... and {len(failed.details) - MOST_DETAILS} more")
+    if failed.fix:
+        lines += ["", f"  Fix: {_indented(failed.fix)}"]
+    request_id = getattr(problem, "request_id", None)
+    if request_id and (with_request_id or failed.code == "InternalServerError"):
+        lines += ["", f"  Request id: {request_id}"]
+    return "\n".join(lines) + "\n"
+
+
+def clean(text: str) -> str:
+    """`text` without what could move the cursor or recolour the terminal; evidence may come from a user's
+    model."""
+    return "".join(c if c.isprintable() or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _described(failed: Failure, described: Described | None) -> tuple[str, str, str | None]:
+    if described is not None:
+        return described.title, described.cause, described.numeric
+    entry = CATALOGUE.get(failed.code)
+    return (entry.title, entry.cause, entry.numeric) if entry else ("", "", None)
+
+
+def _detail(detail: Failure, parent: Failure) -> list[str]:
+    where = f"{detail.target}: " if detail.target else ""
+    code = f" ({detail.code})" if detail.code != parent.code else ""
+    lines = ["", f"  - {clean(where + detail.message)}{code}"]
+    lines += [f"      {clean(line)}" for line in detail.evidence]
+    if detail.fix and detail.fix != parent.fix:
+        lines.append(f"      Fix: {clean(detail.fix)}")
+    return lines
+
+
+def _block(heading: str, content: Iterable[str]) -> list[str]:
+    body = [f"    {clean(line)}" for text in content for line in text.splitlines() or [""]]
+    return ["", f"  {heading}:", *body] if body else []
+
+
+def _indented(text: str) -> str:
+    return clean(text).replace("\n", "\n       ")

@@ -1,0 +1,84 @@
+"""All commands, as one table. What they do is imported when they run."""
+
+from __future__ import annotations
+
+import click
+
+from moorings import __version__
+from moorings.cli.framework import Lazy, LazyGroup
+
+_COMMANDS = "moorings.cli.commands"
+
+
+def _endpoint() -> LazyGroup:
+    at = f"{_COMMANDS}.endpoint"
+    return LazyGroup(
+        "online-endpoint",
+        help="Scoring addresses: authentication and traffic.",
+        lazy={
+            "create": Lazy(f"{at}:create", "Create an endpoint, or replace its settings."),
+            "show": Lazy(f"{at}:show", "Show an endpoint: state, scoring URI, traffic."),
+            "list": Lazy(f"{at}:list_", "List the endpoints."),
+            "update": Lazy(f"{at}:update", "Change an endpoint: traffic, tags, authentication."),
+            "delete": Lazy(f"{at}:delete", "Delete an endpoint with all its deployments."),
+            "invoke": Lazy(f"{at}:invoke", "Score a request file."),
+            "get-credentials": Lazy(f"{at}:get_credentials", "Print the keys, or a token."),
+            "regenerate-keys": Lazy(f"{at}:regenerate_keys", "Replace a key."),
+        },
+    )
+
+
+def _deployment() -> LazyGroup:
+    at = f"{_COMMANDS}.deployment"
+    return LazyGroup(
+        "online-deployment",
+        help="Versions of a model behind an endpoint.",
+        lazy={
+            "create": Lazy(f"{at}:create", "Deploy a model: from a YAML file to a live address."),
+            "show": Lazy(f"{at}:show", "Show a deployment and its conditions."),
+            "list": Lazy(f"{at}:list_", "List the deployments of an endpoint."),
+            "update": Lazy(f"{at}:update", "Change a deployment; it goes on serving meanwhile."),
+            "delete": Lazy(f"{at}:delete", "Delete a deployment that takes no traffic."),
+            "get-logs": Lazy(f"{at}:get_logs", "Print the last lines of its log."),
+        },
+    )
+
+
+def _groups() -> dict[str, Lazy | click.Command]:
+    return {
+        "online-endpoint": _endpoint(),
+        "online-deployment": _deployment(),
+        "environment": LazyGroup(
+            "environment",
+            help="Environments that models run in.",
+            lazy={
+                "build-log": Lazy(
+                    f"{_COMMANDS}.environment:build_log", "Print the build log of an environment."
+                )
+            },
+        ),
+        "workspace": LazyGroup(
+            "workspace",
+            help="The workspace of this machine: its processes.",
+            lazy={
+                "start": Lazy(f"{_COMMANDS}.workspace:start", "Start it (commands do so by themselves)."),
+                "stop": Lazy(f"{_COMMANDS}.workspace:stop_", "End all its processes; what is stored stays."),
+                "status": Lazy(f"{_COMMANDS}.workspace:status_", "Show its processes, memory and addresses."),
+            },
+        ),
+        "configure": Lazy(f"{_COMMANDS}.configure:configure", "Set or list defaults for flags."),
+    }
+
+
+def build() -> click.Group:
+    """The whole tree; `moor ml ...` is the same tree again."""
+    groups = _groups()
+    group = LazyGroup(
+        "moor",
+        help="Managed online endpoints on machines you own.",
+        lazy={**groups, "ml": LazyGroup("ml", help="The same commands, as `moor ml ...`.", lazy=groups)},
+    )
+    return click.version_option(__version__, prog_name="moor")(group)
+
+
+root = build()

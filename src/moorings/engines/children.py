@@ -1,0 +1,116 @@
+"""Child processes of a supervisor: start them bound to its life, notice their end, end all they have started.
+
+It must not know why a child runs. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from moorings.lib import procs
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_reaper() -> None:
+    """What a child leaves behind becomes ours instead of init's, so that it can be found and ended."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, output_fd: int, enter: Callable[[], None]
+) -> int:
+    """Start `argv` leading a process group of its own; it is killed when we die, however we do. Returns its
+    pid.
+
+    `enter` runs in the child before exec. Raises OSError or subprocess.SubprocessError when it cannot be
+    started.
+    """
+    parent = os.getpid()
+
+    def in_child() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # we died between fork and here
+            os._exit(1)
+        enter()
+
+    child = subprocess.Popen(
+        argv,
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output_fd,
+        stderr=output_fd,
+        process_group=0,
+        preexec_fn=in_child,
+    )
+    child.returncode = 0  # reaped by `reap`, not by this object
+    return child.pid
+
+
+def reap() -> Iterator[tuple[int, int | None, int | None]]:
+    """Every child that has ended: (pid, exit status or None, signal or None). Its process group is killed
+    with it."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        # Before the pid is given back: a group of this number is surely still this one.
+        procs.signal_group(ended.si_pid, signal.SIGKILL)
+        _, status = os.waitpid(ended.si_pid, 0)
+        if os.WIFSIGNALED(status):
+            yield ended.si_pid, None, os.WTERMSIG(status)
+        else:
+            yield ended.si_pid, os.WEXITSTATUS(status), None
+
+
+def adopted(known: set[int]) -> list[int]:
+    """Children of ours that we did not start: left behind by one that did."""
+    own = os.getpid()
+    return [pid for pid in _pids() if pid not in known and _parent(pid) == own]
+
+
+def variable_of(pid: int, name: str) -> str | None:
+    """A variable of the environment `pid` was started with; None when it is not there or cannot be read."""
+    with contextlib.suppress(OSError):
+        prefix = f"{name}=".encode()
+        for item in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if item.startswith(prefix):
+                return os.fsdecode(item[len(prefix) :])
+    return None
+
+
+def carrying(variables: Mapping[str, str]) -> list[int]:
+    """Every other process that was started with all of these variables in its environment."""
+    own = os.getpid()
+    return [
+        pid
+        for pid in _pids()
+        if pid != own and all(variable_of(pid, name) == value for name, value in variables.items())
+    ]
+
+
+def kill(pid: int, signum: signal.Signals = signal.SIGKILL) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _parent(pid: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None

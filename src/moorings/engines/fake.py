@@ -1,0 +1,241 @@
+"""An engine in memory that does as it is told, for tests and dry runs.
+
+It starts nothing, and time passes only when its clock is moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from moorings import contract
+from moorings.engines import layout
+from moorings.engines.base import (
+    CONTAINER_INITIALIZER,
+    CONTAINER_SERVER,
+    CONTAINERS,
+    Exit,
+    GroupSpec,
+    Instance,
+    Phase,
+)
+from moorings.engines.policy import crashes_in_a_row, restart_delay_s
+from moorings.errors.exceptions import error
+from moorings.lib.timing import Clock
+
+FOLLOW_PERIOD_S = 0.01
+
+
+@dataclass(frozen=True)
+class Script:
+    """How the instances of a revision behave. Times in seconds of the engine's clock."""
+
+    boot_s: float = 0.0
+    fails_with: Exit | None = None
+    """The boot ends so, instead of becoming ready."""
+    drain_s: float = 0.0
+    """How long an instance takes to stop, if its grace allows."""
+
+
+@dataclass
+class _Running:
+    group: GroupSpec
+    ordinal: int
+    script: Script
+    began_at: float
+    """Monotonic: of the current boot."""
+    started_at: float
+    ever_ran: bool = False
+    ready_at: float | None = None
+    restart_at: float | None = None
+    restarts: int = 0
+    crashes: int = 0
+    stop_at: float | None = None
+    gone: bool = False
+    failed: bool = False
+    exit: Exit | None = None
+
+
+@dataclass
+class FakeEngine:
+    """`Engine` in memory. See `engines/base.py` for what its methods promise."""
+
+    clock: Clock
+    scripts: Mapping[str, Script] = field(default_factory=dict)
+    """Behaviour by revision; others boot at once."""
+    run_dir: str = "/fake"
+    """Prefix of the addresses, which nobody listens on."""
+    name: str = "fake"
+
+    def __post_init__(self) -> None:
+        self._instances: dict[str, _Running] = {}
+        self._logs: dict[tuple[str, str, str], list[str]] = {}
+
+    # --- Engine ---
+
+    async def apply(self, group: GroupSpec) -> None:
+        self._advance()
+        for ordinal in range(group.count):
+            self._begin(group, ordinal)
+        for running in self._of(group.owner, group.revision):
+            if running.ordinal >= group.count:
+                self._end(running, group.grace_s)
+
+    async def observe(self, owner: str | None = None) -> Sequence[Instance]:
+        self._advance()
+        found = [
+            self._instance(key, r) for key, r in self._instances.items() if owner in (None, r.group.owner)
+        ]
+        return sorted(found, key=lambda i: (i.owner, i.revision, i.ordinal))
+
+    async def remove(self, owner: str, revision: str, *, grace_s: float) -> None:
+        self._advance()
+        for running in self._of(owner, revision):
+            self._end(running, grace_s)
+        self._advance()
+
+    async def forget(self, owner: str) -> None:
+        self._advance()
+        mine = [(key, r) for key, r in self._instances.items() if r.group.owner == owner]
+        if any(_lives(r) for _, r in mine):
+            return
+        for key, _ in mine:
+            del self._instances[key]
+        self._logs = {key: lines for key, lines in self._logs.items() if key[0] != owner}
+
+    async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
+        lines = self._log(owner, container, instance)
+        if lines is None:
+            return None
+        return "".join(f"{line}\n" for line in (lines[-tail:] if tail > 0 else []))
+
+    async def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
+        lines = self._log(owner, container, instance)
+        position = 0 if lines is None else len(lines)
+        while True:
+            if lines is None:
+                lines = self._log(owner, container, instance)
+            while lines is not None and position < len(lines):
+                yield lines[position]
+                position += 1
+            await asyncio.sleep(FOLLOW_PERIOD_S)
+
+    # --- what a test makes happen ---
+
+    def crash(self, instance: str, *, code: int | None = 1, signal: int | None = None) -> None:
+        """Its workers end, as by themselves."""
+        self._advance()
+        self._worker_ended(self._instances[instance], Exit(code, signal, self.clock.now()))
+
+    def lose(self, instance: str) -> None:
+        """Whoever keeps it alive is killed, and it with it: GONE."""
+        self._advance()
+        self._instances[instance].gone = True
+
+    def write_log(self, instance: str, line: str, *, container: str = CONTAINER_SERVER) -> None:
+        self._advance()
+        self._logs.setdefault((self._instances[instance].group.owner, container, instance), []).append(line)
+
+    # --- the passing of time ---
+
+    def _advance(self) -> None:
+        now = self.clock.monotonic()
+        for key, running in list(self._instances.items()):
+            if running.stop_at is not None and now >= running.stop_at:
+                del self._instances[key]
+            elif running.stop_at is None and not running.gone and not running.failed:
+                self._advance_one(key, running, now)
+
+    def _advance_one(self, key: str, running: _Running, now: float) -> None:
+        if running.restart_at is not None and now >= running.restart_at:
+            running.began_at, running.restart_at = running.restart_at, None
+            running.restarts += running.ever_ran
+        ready_at = running.began_at + running.script.boot_s
+        if running.restart_at is None and running.ready_at is None and now >= ready_at:
+            owner = running.group.owner
+            self._logs.setdefault((owner, CONTAINER_INITIALIZER, key), [])
+            self._logs.setdefault((owner, CONTAINER_SERVER, key), [])
+            if running.script.fails_with is not None and not running.ever_ran:
+                self._worker_ended(running, running.script.fails_with)
+            else:
+                running.ready_at, running.ever_ran = ready_at, True
+
+    def _worker_ended(self, running: _Running, exit: Exit) -> None:
+        now = self.clock.monotonic()
+        served_s = 0.0 if running.ready_at is None else now - running.ready_at
+        running.exit, running.ready_at = exit, None
+        running.crashes = crashes_in_a_row(running.crashes, served_s=served_s)
+        kind = None if exit.report is None else exit.report.get("kind")
+        delay_s = restart_delay_s(
+            ever_ran=running.ever_ran, code=exit.code, kind=kind, crashes=running.crashes
+        )
+        if delay_s is None:
+            running.failed = True
+        else:
+            running.restart_at = now + delay_s
+
+    # --- instances ---
+
+    def _begin(self, group: GroupSpec, ordinal: int) -> None:
+        key = layout.instance_id(group.owner, group.revision, ordinal)
+        known = self._instances.get(key)
+        if known is None or known.gone:
+            script = self.scripts.get(group.revision, Script())
+            self._instances[key] = _Running(group, ordinal, script, self.clock.monotonic(), self.clock.now())
+
+    def _end(self, running: _Running, grace_s: float) -> None:
+        now = self.clock.monotonic()
+        needs_s = min(running.script.drain_s, grace_s) if _lives(running) else 0.0
+        stop_at = now + needs_s
+        running.stop_at = stop_at if running.stop_at is None else min(running.stop_at, stop_at)
+
+    def _of(self, owner: str, revision: str) -> list[_Running]:
+        return [r for r in self._instances.values() if (r.group.owner, r.group.revision) == (owner, revision)]
+
+    def _instance(self, key: str, running: _Running) -> Instance:
+        template = running.group.template
+        workers = layout.worker_count(
+            dict(template.environment_variables),
+            contract.ENV_WORKER_COUNT,
+            template.max_concurrent_requests,
+        )
+        return Instance(
+            id=key,
+            owner=running.group.owner,
+            revision=running.group.revision,
+            ordinal=running.ordinal,
+            phase=_phase(running),
+            addresses=tuple(f"{self.run_dir}/{key}-{index}.sock" for index in range(workers)),
+            started_at=running.started_at,
+            restarts=running.restarts,
+            exit=running.exit,
+        )
+
+    def _log(self, owner: str, container: str, instance: str | None) -> list[str] | None:
+        if container not in CONTAINERS:
+            raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
+        self._advance()
+        found = [
+            (key in self._instances and _phase(self._instances[key]) is Phase.RUNNING, number, lines)
+            for number, ((of, which, key), lines) in enumerate(self._logs.items())
+            if (of, which) == (owner, container) and instance in (None, key)
+        ]
+        return max(found, key=lambda item: item[:2])[2] if found else None
+
+
+def _lives(running: _Running) -> bool:
+    return not running.gone and not running.failed
+
+
+def _phase(running: _Running) -> Phase:
+    if running.stop_at is not None:
+        return Phase.STOPPING
+    if running.gone:
+        return Phase.GONE
+    if running.failed:
+        return Phase.FAILED
+    if running.ready_at is not None:
+        return Phase.RUNNING
+    waits = running.restart_at is not None and running.ever_ran
+    return Phase.BACKOFF if waits else Phase.STARTING

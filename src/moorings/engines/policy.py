@@ -1,0 +1,34 @@
+"""When a worker that ended is started again, and when its instance has failed. Pure: no clock, no process."""
+
+from __future__ import annotations
+
+from moorings import contract
+from moorings.engines import layout
+
+MOST_BOOT_TRIES = 3
+"""Starts of an instance that has never been running before it has failed."""
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 30.0
+HEALTHY_AFTER_S = 60.0
+"""After so much time in service an end is a first one again."""
+
+_HOPELESS = (layout.KIND_BOOT_TIMEOUT, layout.KIND_CANNOT_START)
+
+
+def restart_delay_s(*, ever_ran: bool, code: int | None, kind: str | None, crashes: int) -> float | None:
+    """Seconds to wait before the next start; None: give up, the instance has failed.
+
+    `crashes` (>= 1) counts ends in a row, this one included; `kind` is why the supervisor itself ended it.
+    What has never been running and cannot change by trying again (the script's own failure, a boot that takes
+    too long) is not tried again; what has been running is started again for ever.
+    """
+    if not ever_ran:
+        hopeless = code == contract.EXIT_BOOT_FAILED or kind in _HOPELESS
+        if hopeless or crashes >= MOST_BOOT_TRIES:
+            return None
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(crashes - 1, 30)))
+
+
+def crashes_in_a_row(before: int, *, served_s: float) -> int:
+    """The count with the end of a worker that had been ready for `served_s` seconds."""
+    return 1 if served_s >= HEALTHY_AFTER_S else before + 1

@@ -1,0 +1,407 @@
+"""The engine that runs instances as processes of this machine: folders, locks and a supervisor per instance.
+
+It keeps nothing in memory: the folders are the truth, and the lock of a folder says whether its supervisor
+lives. It knows neither HTTP nor what a worker does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from moorings import contract
+from moorings.engines import children, layout
+from moorings.engines.base import CONTAINERS, Exit, GroupSpec, Instance, Phase
+from moorings.engines.logfile import Follower, tail
+from moorings.errors.exceptions import MooringsError, error
+from moorings.lib import atomic, procs
+
+T = TypeVar("T")
+
+LONGEST_SOCKET_PATH_BYTES = 107
+FOLLOW_PERIOD_S = 0.2
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class ProcessEngineSettings:
+    """Where instances live and what they are started with."""
+
+    home: Path
+    """The workspace's folder; every process carries it as `MOORINGS_HOME`."""
+    root: Path
+    """Folder of the instances."""
+    run_dir: Path
+    """Folder of the workers' sockets: short, 0700."""
+    store_root: Path
+    """The content store the storage initializer reads."""
+    initializer_argv: tuple[str, ...]
+    """Command that lays out a plan; the path of the plan is its last argument."""
+    workspace_id: str
+    worker_argv: tuple[str, ...] = ("-m", "moorings_server", "--worker")
+    """Arguments for the environment's Python."""
+    log_file_bytes: int = 4 * 1024 * 1024
+    log_files: int = 4
+    """A container-equivalent's log takes at most `log_file_bytes * log_files`."""
+    logs_kept: int = 10
+    """Ended instances of a deployment whose logs are kept."""
+    cgroup_parent: Path | None = None
+    """Control group to make groups in; None: one that is delegated to us, where there is one."""
+
+
+class ProcessEngine:
+    """`Engine` on processes. See `engines/base.py` for what its methods promise."""
+
+    name = "process"
+
+    def __init__(self, settings: ProcessEngineSettings) -> None:
+        self._settings = settings
+        self._mutex = (
+            threading.Lock()
+        )  # one look or change at a time; other processes are kept out by the locks
+
+    async def apply(self, group: GroupSpec) -> None:
+        """Raises `DiskFull` or `ContainerCannotStart` (the machine's fault); what was begun stays begun."""
+        await self._in_thread(lambda: self._apply(group))
+
+    async def observe(self, owner: str | None = None) -> Sequence[Instance]:
+        return await self._in_thread(lambda: self._observe(owner))
+
+    async def remove(self, owner: str, revision: str, *, grace_s: float) -> None:
+        await self._in_thread(lambda: self._remove(owner, revision, grace_s))
+
+    async def forget(self, owner: str) -> None:
+        await self._in_thread(lambda: self._forget(owner))
+
+    async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
+        return await self._in_thread(lambda: self._logs(owner, container, tail, instance))
+
+    async def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
+        """Stays with the instance it has found; waits for one when there is none yet."""
+        path = await self._in_thread(lambda: self._log_path(owner, container, instance))
+        from_start = path is None
+        while path is None:
+            await asyncio.sleep(FOLLOW_PERIOD_S)
+            path = await self._in_thread(lambda: self._log_path(owner, container, instance))
+        follower = Follower(path, from_start=from_start)
+        try:
+            while True:
+                lines = await asyncio.to_thread(follower.poll)
+                for line in lines:
+                    yield line
+                if not lines:
+                    await asyncio.sleep(FOLLOW_PERIOD_S)
+        finally:
+            follower.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        def locked() -> T:
+            with self._mutex:
+                return work()
+
+        return await asyncio.to_thread(locked)
+
+    # --- changes ---
+
+    def _apply(self, group: GroupSpec) -> None:
+        owner_dir = layout.owner_folder(self._settings.root, group.owner)
+        try:
+            for folder in (self._settings.root, self._settings.run_dir, owner_dir, owner_dir / layout.LOGS):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep(owner_dir)
+            for ordinal in range(group.count):
+                self._begin(owner_dir, group, ordinal)
+            for folder, data in self._folders(owner_dir):
+                if data["revision"] == group.revision and data["ordinal"] >= group.count:
+                    self._end(folder, group.grace_s)
+            self._prune_logs(owner_dir)
+        except OSError as problem:
+            raise _coded(problem, group) from problem
+
+    def _begin(self, owner_dir: Path, group: GroupSpec, ordinal: int) -> None:
+        """Start what does not live and has not failed."""
+        instance = layout.instance_id(group.owner, group.revision, ordinal)
+        folder = owner_dir / instance
+        if folder.exists():
+            held = procs.try_lock(folder / layout.LOCK)
+            if held is None:
+                return
+            try:
+                if not _has_ended(folder):
+                    status = _read(folder / layout.STATUS)
+                    if status.get("phase") == Phase.FAILED:
+                        return
+                    self._end_leftovers(instance)
+                    # A new supervisor is not to be taken for the old one's last word.
+                    (folder / layout.STATUS).unlink(missing_ok=True)
+                    self._start(folder, held)
+                    return
+                self._discard(folder)
+            finally:
+                held.release()
+        self._create(owner_dir, group, ordinal, instance)
+
+    def _create(self, owner_dir: Path, group: GroupSpec, ordinal: int, instance: str) -> None:
+        """The folder appears complete and locked, in one step."""
+        new = owner_dir / f"{layout.NEW_PREFIX}{instance}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        atomic.write(new / layout.INSTANCE, json.dumps(self._describe(group, ordinal, instance)).encode())
+        held = procs.try_lock(new / layout.LOCK)
+        if held is None:
+            return
+        try:
+            folder = owner_dir / instance
+            new.replace(folder)
+            atomic.sync_folder(owner_dir)
+            self._start(folder, held)
+        finally:
+            held.release()
+
+    def _describe(self, group: GroupSpec, ordinal: int, instance: str) -> dict[str, Any]:
+        settings, template = self._settings, group.template
+        workers = layout.worker_count(
+            dict(template.environment_variables), contract.ENV_WORKER_COUNT, template.max_concurrent_requests
+        )
+        sockets = [str(path) for path in layout.socket_paths(settings.run_dir, instance, workers)]
+        too_long = [s for s in sockets if len(os.fsencode(s)) > LONGEST_SOCKET_PATH_BYTES]
+        if too_long:
+            raise OSError(errno.ENAMETOOLONG, "too long for a unix socket", too_long[0])
+        return {
+            "id": instance,
+            "owner": group.owner,
+            "revision": group.revision,
+            "ordinal": ordinal,
+            "created_at": time.time(),
+            "workspace_id": settings.workspace_id,
+            "home": str(settings.home),
+            "grace_s": group.grace_s,
+            "worker_argv": list(settings.worker_argv),
+            "initializer_argv": list(settings.initializer_argv),
+            "store_root": str(settings.store_root),
+            "sockets": sockets,
+            "logs": str(layout.owner_folder(settings.root, group.owner) / layout.LOGS / instance),
+            "log_file_bytes": settings.log_file_bytes,
+            "log_files": settings.log_files,
+            "cgroup_parent": None if settings.cgroup_parent is None else str(settings.cgroup_parent),
+            "template": asdict(template),
+        }
+
+    def _start(self, folder: Path, held: procs.Held) -> None:
+        """The supervisor inherits the lock, so there is no instant at which the instance looks dead."""
+        data = _read(folder / layout.INSTANCE)
+        env = {
+            **os.environ,
+            "MOORINGS_HOME": str(self._settings.home),
+            "MOORINGS_ROLE": "supervisor",
+            contract.ENV_INSTANCE_ID: str(data["id"]),
+            contract.ENV_OWNER: str(data["owner"]),
+            contract.ENV_WORKSPACE_ID: self._settings.workspace_id,
+        }
+        procs.start_detached(
+            [sys.executable, "-P", "-m", "moorings.engines.supervisor", str(folder), str(held.fd)],
+            env=env,
+            cwd=folder,
+            stdout=folder / layout.OWN_LOG,
+            pass_fds=[held.fd],
+        )
+
+    def _remove(self, owner: str, revision: str, grace_s: float) -> None:
+        owner_dir = layout.owner_folder(self._settings.root, owner)
+        for folder, data in self._folders(owner_dir):
+            if data["revision"] == revision:
+                self._end(folder, grace_s)
+        self._sweep(owner_dir)
+
+    def _end(self, folder: Path, grace_s: float) -> None:
+        wish = json.dumps({"grace_s": grace_s}).encode()
+        try:
+            changed = atomic.write_if_changed(folder / layout.STOP, wish)
+            held = procs.try_lock(folder / layout.LOCK)
+        except FileNotFoundError:
+            return  # it has just gone by itself
+        if held is not None:
+            try:
+                self._discard(folder)
+            finally:
+                held.release()
+            return
+        status = _read(folder / layout.STATUS)
+        if changed or status.get("phase") != Phase.STOPPING:
+            supervisor = status.get("supervisor", {})
+            pid = supervisor.get("pid")
+            # One that has not written its status yet looks for the wish right after it does.
+            if pid is not None and procs.start_ticks(pid) == supervisor.get("ticks"):
+                children.kill(pid, signal.SIGTERM)
+
+    def _discard(self, folder: Path) -> None:
+        """Remove a folder nobody lives in (its lock is held by us), and what its processes left behind."""
+        data = _read(folder / layout.INSTANCE)
+        self._end_leftovers(folder.name)
+        for path in data.get("sockets", []):
+            Path(path).unlink(missing_ok=True)
+        old = folder.with_name(f"{layout.OLD_PREFIX}{folder.name}.{os.getpid()}")
+        folder.replace(old)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _end_leftovers(self, instance: str) -> None:
+        """After a supervisor was killed its workers die with it, but not what those had started."""
+        identity = {"MOORINGS_HOME": str(self._settings.home), contract.ENV_INSTANCE_ID: instance}
+        for pid in children.carrying(identity):
+            children.kill(pid)
+
+    def _sweep(self, owner_dir: Path) -> None:
+        """Clear what a killed process left half made or half removed."""
+        for prefix in (layout.NEW_PREFIX, layout.OLD_PREFIX):
+            for folder in owner_dir.glob(f"{prefix}*"):
+                if not procs.is_locked(folder / layout.LOCK):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _forget(self, owner: str) -> None:
+        owner_dir = layout.owner_folder(self._settings.root, owner)
+        for folder, _ in self._folders(owner_dir):
+            held = procs.try_lock(folder / layout.LOCK)
+            if held is None:
+                return  # it lives
+            try:
+                self._discard(folder)
+            finally:
+                held.release()
+        self._sweep(owner_dir)
+        shutil.rmtree(owner_dir / layout.LOGS, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            owner_dir.rmdir()
+
+    def _prune_logs(self, owner_dir: Path) -> None:
+        ended = [f for f in (owner_dir / layout.LOGS).iterdir() if not (owner_dir / f.name).exists()]
+        ended.sort(key=_newest_at, reverse=True)
+        for folder in ended[self._settings.logs_kept :]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # --- looks ---
+
+    def _observe(self, owner: str | None) -> list[Instance]:
+        root = self._settings.root
+        if owner is not None:
+            owner_dirs = [layout.owner_folder(root, owner)]
+        else:
+            owner_dirs = sorted(root.iterdir()) if root.is_dir() else []
+        found = []
+        for owner_dir in owner_dirs:
+            for folder, data in self._folders(owner_dir):
+                if data["workspace_id"] == self._settings.workspace_id:
+                    instance = self._look(folder, data)
+                    if instance is not None:
+                        found.append(instance)
+        return found
+
+    def _look(self, folder: Path, data: Mapping[str, Any]) -> Instance | None:
+        """The lock first: what is read after is at least as new as the answer."""
+        locked = procs.is_locked(folder / layout.LOCK)
+        status = _read(folder / layout.STATUS)
+        if not folder.exists():
+            return None
+        if locked:
+            stopping = (folder / layout.STOP).exists() or status.get("phase") == layout.PHASE_STOPPED
+            phase = Phase.STOPPING if stopping else Phase(status.get("phase", Phase.STARTING))
+        elif _has_ended(folder):
+            held = procs.try_lock(folder / layout.LOCK)
+            if held is not None:
+                self._discard(folder)
+                held.release()
+            return None
+        else:
+            phase = Phase.FAILED if status.get("phase") == Phase.FAILED else Phase.GONE
+        return Instance(
+            id=data["id"],
+            owner=data["owner"],
+            revision=data["revision"],
+            ordinal=data["ordinal"],
+            phase=phase,
+            addresses=tuple(data["sockets"]),
+            started_at=float(status.get("started_at", data["created_at"])),
+            restarts=int(status.get("restarts", 0)),
+            exit=_exit(status.get("exit")),
+            pids=_pids(status) if locked else {},
+            limits=status.get("limits", {}),
+        )
+
+    def _folders(self, owner_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Instance folders with what they are, by revision and ordinal."""
+        if not owner_dir.is_dir():
+            return
+        found = []
+        for folder in owner_dir.iterdir():
+            if folder.name != layout.LOGS and not folder.name.startswith("."):
+                data = _read(folder / layout.INSTANCE)
+                if data:
+                    found.append((folder, data))
+        yield from sorted(found, key=lambda item: (item[1]["revision"], item[1]["ordinal"]))
+
+    def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
+        path = self._log_path(owner, container, instance)
+        return None if path is None else tail(path, lines)
+
+    def _log_path(self, owner: str, container: str, instance: str | None) -> Path | None:
+        """The log of the named or the most telling instance: one that runs, else the one that wrote last."""
+        if container not in CONTAINERS:
+            raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
+        logs = layout.owner_folder(self._settings.root, owner) / layout.LOGS
+        if not logs.is_dir():
+            return None
+        paths = [f / f"{container}.log" for f in logs.iterdir() if instance is None or f.name == instance]
+        paths = [path for path in paths if path.exists()]
+        if not paths:
+            return None
+        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
+        return max(paths, key=lambda path: (path.parent.name in running, path.stat().st_mtime))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of ours; empty when it is not there (yet, any more) or was never finished."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _has_ended(folder: Path) -> bool:
+    """With nobody alive in it: whether this instance was to end."""
+    return (folder / layout.STOP).exists() or _read(folder / layout.STATUS).get(
+        "phase"
+    ) == layout.PHASE_STOPPED
+
+
+def _exit(data: Mapping[str, Any] | None) -> Exit | None:
+    return None if data is None else Exit(**data)
+
+
+def _pids(status: Mapping[str, Any]) -> dict[str, int]:
+    pids = {"supervisor": status["supervisor"]["pid"]} if "supervisor" in status else {}
+    pids.update({f"worker-{w['index']}": w["pid"] for w in status.get("workers", []) if w["pid"] is not None})
+    return pids
+
+
+def _newest_at(folder: Path) -> float:
+    return max((f.stat().st_mtime for f in folder.glob("*.log")), default=0.0)
+
+
+def _coded(problem: OSError, group: GroupSpec) -> MooringsError:
+    fields = {"endpoint": group.template.endpoint, "deployment": group.template.deployment}
+    evidence = (f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "),)
+    code = "DiskFull" if problem.errno in _NO_SPACE else "ContainerCannotStart"
+    message = f"an instance of {group.owner} cannot be started: {problem.strerror or problem}"
+    return error(code, message, target=group.owner, evidence=evidence, fields=fields)

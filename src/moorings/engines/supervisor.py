@@ -1,0 +1,518 @@
+"""Keeps one instance alive with nobody else's help: storage initializer, then workers, restarts, liveness,
+logs, stop.
+
+Usage: python -m moorings.engines.supervisor INSTANCE_FOLDER LOCK_FD
+
+It holds the lock of the folder (a descriptor it was started with) for its whole life, reads
+`instance.json`, obeys `stop.json`, writes `status.json`. One thread, one selector, standard library: it is
+paid for by every instance. It knows neither the daemon nor the gateway; both may be down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from moorings import contract
+from moorings.engines import children, layout, policy
+from moorings.engines.cgroup import Group, delegated_parent
+from moorings.engines.launch import Launch
+from moorings.engines.logfile import RotatingWriter, tail
+from moorings.engines.probe import Probe
+from moorings.engines.worker import Worker, boot_failure
+from moorings.lib import atomic, procs
+
+SERVER, INITIALIZER = "inference-server", "storage-initializer"
+STARTING, RUNNING, BACKOFF, FAILED, STOPPING = "starting", "running", "backoff", "failed", "stopping"
+BOOT_POLL_S = 0.02
+"""How often a worker that boots is looked at."""
+PROBE_RETRY_S = 0.05
+LONGEST_SLEEP_S = 5.0
+UNREADY_GRACE_S = 2.0
+"""Grace on stop for what has no requests yet."""
+READ_BYTES = 64 * 1024
+READS_PER_TURN = 16
+"""A flood of output must not keep the loop from its other duties."""
+LAST_KILL_S = 5.0
+
+
+class Output:
+    """The pipe all processes of one container-equivalent write to, and the log it ends up in."""
+
+    def __init__(self, launch: Launch, container: str) -> None:
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        path = launch.logs / f"{container}.log"
+        self._log = RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files)
+
+    def pump(self, reads: int = READS_PER_TURN) -> None:
+        for _ in range(reads):
+            try:
+                data = os.read(self.reader, READ_BYTES)
+            except BlockingIOError:
+                return
+            self._log.write(data)
+
+    def say(self, text: str) -> None:
+        self.pump(reads=1_000)
+        self._log.write(f"moorings: {text}\n".encode(errors="replace"))
+
+
+class Supervisor:
+    """The state of one instance and what to do about each event. Times are monotonic seconds unless named
+    `at`."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self.phase = STARTING
+        self.began_at = time.monotonic()
+        self.started_at = time.time()
+        self.workers = [Worker(index, path) for index, path in enumerate(launch.sockets)]
+        self.ever_ran = False
+        self.initializer_pid: int | None = None
+        self.initializer_at: float | None = 0.0
+        """When the initializer is to be started; None while it runs and once it has succeeded."""
+        self.initialized = False
+        self.initializer_crashes = 0
+        self.last_exit: dict[str, Any] | None = None
+        self.stop_at: float | None = None
+        self.unready_stop_at: float | None = None
+        self.grace_s = launch.grace_s
+        self._written = b""
+        launch.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        parents = [Path(launch.cgroup_parent)] if launch.cgroup_parent else []
+        if not parents and (delegated := delegated_parent()) is not None:
+            parents = [delegated]
+        self.group = Group(parents, launch.id, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
+        self.oom_kills = self.group.oom_kills()
+        self.outputs = {INITIALIZER: Output(launch, INITIALIZER)}
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(
+            self.outputs[INITIALIZER].reader, selectors.EVENT_READ, self.outputs[INITIALIZER]
+        )
+        self._signals, self._stop_asked = _signal_socket(), False
+        self.selector.register(self._signals, selectors.EVENT_READ, None)
+
+    # --- the loop ---
+
+    def run(self) -> int:
+        """Until the instance has stopped or failed; 0 then."""
+        self._write_status()
+        self._look_for_stop()
+        while True:
+            now = time.monotonic()
+            self._reap(now)
+            if self.phase == STOPPING:
+                if self._stopping(now):
+                    return self._stopped()
+            elif self.phase != FAILED:
+                self._start_what_is_due(now)
+                self._watch_boots(now)
+                self._watch_liveness(now)
+                self._settle_phase()
+            if self.phase == FAILED:
+                return self._failed()
+            self._write_status()
+            self._wait(self._sleep_s(time.monotonic()))
+
+    def _wait(self, timeout_s: float) -> None:
+        for key, _ in self.selector.select(timeout_s):
+            if isinstance(key.data, Output):
+                key.data.pump()
+            elif key.fileobj is self._signals and signal.SIGTERM in self._signals.recv(4096):
+                self._stop_asked = True
+        if self._stop_asked:
+            self._stop_asked = False
+            self._begin_stop()
+
+    def _sleep_s(self, now: float) -> float:
+        times = [now + LONGEST_SLEEP_S]
+        times += [w.start_at for w in self.workers if w.start_at is not None and self.initialized]
+        times += [t for t in (self.initializer_at, self.unready_stop_at, self.stop_at) if t is not None]
+        for w in self.workers if self.phase != STOPPING else []:
+            if w.killed_for is not None:
+                continue  # its end comes as a signal
+            if w.probe is not None:
+                times.append(now + PROBE_RETRY_S)
+            elif w.ready:
+                times.append(w.next_probe_at)
+            elif w.pid is not None:
+                times.append(now + BOOT_POLL_S)
+        return max(0.0, min(times) - now)
+
+    # --- starting ---
+
+    def _start_what_is_due(self, now: float) -> None:
+        if not self.initialized:
+            if self.initializer_at is not None and self.initializer_at <= now:
+                self._start_initializer(now)
+            return
+        for worker in self.workers:
+            if worker.start_at is not None and worker.start_at <= now and self.phase != FAILED:
+                self._start_worker(worker, now)
+
+    def _start_initializer(self, now: float) -> None:
+        plan = self.launch.folder / layout.PLAN
+        env = {**os.environ, "MOORINGS_ROLE": INITIALIZER}
+        self.initializer_at = None
+        try:
+            atomic.write(plan, json.dumps(self.launch.plan()).encode())
+            self.initializer_pid = children.start(
+                [*self.launch.initializer_argv, str(plan)],
+                env=env,
+                cwd=self.launch.folder,
+                output_fd=self.outputs[INITIALIZER].writer,
+                enter=_nothing,
+            )
+        except (OSError, subprocess.SubprocessError) as problem:
+            self._initializer_ended(now, None, None, _report(layout.KIND_CANNOT_START, str(problem)))
+
+    def _start_worker(self, worker: Worker, now: float) -> None:
+        launch = self.launch
+        if SERVER not in self.outputs:
+            self.outputs[SERVER] = Output(launch, SERVER)
+            self.selector.register(self.outputs[SERVER].reader, selectors.EVENT_READ, self.outputs[SERVER])
+        for path in (worker.socket, launch.boot_report(worker.index)):
+            path.unlink(missing_ok=True)
+        if self.ever_ran:
+            worker.restarts += 1
+        try:
+            launch.app_root.mkdir(parents=True, exist_ok=True)
+            pid = children.start(
+                launch.worker_argv,
+                env=launch.worker_environment(os.environ, worker.index),
+                cwd=launch.app_root,
+                output_fd=self.outputs[SERVER].writer,
+                enter=self.group.enter,
+            )
+        except (OSError, subprocess.SubprocessError) as problem:
+            text = f"cannot start {launch.python}: {problem}"
+            self._worker_ended(worker, now, None, None, _report(layout.KIND_CANNOT_START, text))
+            return
+        worker.started(pid, now)
+
+    def _watch_boots(self, now: float) -> None:
+        budget_s = self.launch.boot_budget_s()
+        for worker in self.workers:
+            if worker.pid is None or worker.ready or worker.killed_for is not None:
+                continue
+            if worker.socket.exists():
+                first_probe_at = max(now, worker.begun_at + float(self.launch.liveness["initial_delay_s"]))
+                worker.became_ready(now, first_probe_at)
+            elif now - worker.begun_at > budget_s:
+                text = f"worker {worker.index} was not ready {budget_s:g} s after its start"
+                self._kill(worker, layout.KIND_BOOT_TIMEOUT, text, seconds=budget_s)
+
+    def _settle_phase(self) -> None:
+        if self.phase == FAILED:
+            return
+        ready = [w.ready for w in self.workers]
+        if all(ready):
+            self.ever_ran = True
+        if not self.ever_ran:
+            self.phase = STARTING
+        elif any(ready):
+            self.phase = RUNNING
+        else:
+            self.phase = BACKOFF if all(w.pid is None for w in self.workers) else STARTING
+
+    # --- liveness ---
+
+    def _watch_liveness(self, now: float) -> None:
+        times = self.launch.liveness
+        for worker in self.workers:
+            if not worker.ready or worker.killed_for is not None:
+                continue
+            if worker.probe is None:
+                if now < worker.next_probe_at:
+                    continue
+                worker.next_probe_at = now + float(times["period_s"])
+                worker.probe = Probe(str(worker.socket), deadline=now + float(times["timeout_s"]))
+            answer = self._step_probe(worker.probe, now)
+            if answer is None:
+                continue
+            worker.drop_probe()
+            worker.probe_failures = 0 if answer else worker.probe_failures + 1
+            if worker.probe_failures >= int(times["failure_threshold"]):
+                text = (
+                    f"worker {worker.index} failed its liveness probe {worker.probe_failures} times in a row"
+                )
+                self._kill(worker, layout.KIND_LIVENESS, text)
+
+    def _step_probe(self, probe: Probe, now: float) -> bool | None:
+        """The socket is watched only for waking up, so that a good answer is noticed at once."""
+        before = probe.sock
+        answer = probe.step(now)
+        if before is None and probe.sock is not None and answer is None:
+            self.selector.register(probe.sock, selectors.EVENT_READ, probe)
+        elif before is not None and answer is not None:
+            self.selector.unregister(before)
+        return answer
+
+    def _kill(self, worker: Worker, kind: str, text: str, **more: Any) -> None:
+        self._say(f"{text}: killed")
+        worker.killed_for = _report(kind, text, **more)
+        self._drop_probe(worker)
+        assert worker.pid is not None
+        procs.signal_group(worker.pid, signal.SIGKILL)
+
+    def _drop_probe(self, worker: Worker) -> None:
+        if worker.probe is not None and worker.probe.sock is not None:
+            with contextlib.suppress(KeyError):
+                self.selector.unregister(worker.probe.sock)
+        worker.drop_probe()
+
+    # --- ends ---
+
+    def _reap(self, now: float) -> None:
+        ended = list(children.reap())
+        for pid, code, signum in ended:
+            if pid == self.initializer_pid:
+                self.initializer_pid = None
+                self._initializer_ended(now, code, signum, None)
+            for worker in self.workers:
+                if worker.pid == pid:
+                    report = worker.killed_for or boot_failure(self.launch.boot_report(worker.index), pid)
+                    self._worker_ended(worker, now, code, signum, report)
+        if ended:
+            self._end_strays()
+
+    def _initializer_ended(
+        self, now: float, code: int | None, signum: int | None, report: dict[str, Any] | None
+    ) -> None:
+        if code == 0:
+            self.initialized = True
+            return
+        self._note_exit(INITIALIZER, code, signum, report or _report(layout.KIND_INITIALIZER, ""))
+        if self.phase == STOPPING:
+            return
+        self.initializer_crashes += 1
+        coded = code is not None and code != 0
+        if coded or report is not None or self.initializer_crashes >= policy.MOST_BOOT_TRIES:
+            self.phase = FAILED
+        else:
+            self.initializer_at = now + policy.FIRST_DELAY_S
+
+    def _worker_ended(
+        self,
+        worker: Worker,
+        now: float,
+        code: int | None,
+        signum: int | None,
+        report: dict[str, Any] | None,
+    ) -> None:
+        self._drop_probe(worker)
+        served_s = now - worker.ready_at if worker.ready else 0.0
+        worker.ended()
+        if self.phase == STOPPING:
+            return
+        self._note_exit(SERVER, code, signum, report)
+        worker.crashes = policy.crashes_in_a_row(worker.crashes, served_s=served_s)
+        kind = None if report is None else report.get("kind")
+        delay_s = policy.restart_delay_s(ever_ran=self.ever_ran, code=code, kind=kind, crashes=worker.crashes)
+        how = f"worker {worker.index} ended ({_how(code, signum)})"
+        if delay_s is None:
+            self._say(f"{how}; the instance has failed")
+            self.phase = FAILED
+        else:
+            self._say(f"{how}; it starts again in {delay_s:g} s")
+            worker.start_at = now + delay_s
+
+    def _note_exit(
+        self, step: str, code: int | None, signum: int | None, report: dict[str, Any] | None
+    ) -> None:
+        oom_kills = self.group.oom_kills()
+        self.last_exit = {
+            "code": code,
+            "signal": signum,
+            "at": time.time(),
+            "report": report,
+            "step": step,
+            "oom": signum == signal.SIGKILL and report is None and oom_kills > self.oom_kills,
+        }
+        self.oom_kills = oom_kills
+
+    def _end_strays(self) -> None:
+        """Kill what workers that are no more have left behind (by double fork, or in another session)."""
+        known = {w.pid for w in self.workers if w.pid is not None}
+        if self.initializer_pid is not None:
+            known.add(self.initializer_pid)
+        for pid in children.adopted(known):
+            index = children.variable_of(pid, contract.ENV_WORKER_INDEX) or ""
+            known_owner = index.isdigit() and int(index) < len(self.workers)
+            owners = [self.workers[int(index)]] if known_owner else self.workers
+            ticks = procs.start_ticks(pid)
+            if ticks is None or all(w.pid is None or ticks < (w.ticks or 0) for w in owners):
+                children.kill(pid)
+
+    # --- the end ---
+
+    def _look_for_stop(self) -> None:
+        if (self.launch.folder / layout.STOP).exists():
+            self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        """Also when told again: a shorter grace counts, a longer one does not."""
+        grace_s = self.grace_s
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            grace_s = float(json.loads((self.launch.folder / layout.STOP).read_bytes())["grace_s"])
+        now = time.monotonic()
+        stop_at = now + max(0.0, grace_s)
+        first = self.stop_at is None
+        self.stop_at = stop_at if self.stop_at is None else min(self.stop_at, stop_at)
+        self.unready_stop_at = min(now + UNREADY_GRACE_S, self.stop_at)
+        if not first:
+            return
+        self.phase = STOPPING
+        self.initializer_at = None
+        if self.initializer_pid is not None:
+            procs.signal_group(self.initializer_pid, signal.SIGKILL)
+        for worker in self.workers:
+            worker.start_at = None
+            self._drop_probe(worker)
+            if worker.pid is not None:
+                # To it alone: what it has started may be needed to finish its requests.
+                children.kill(worker.pid, signal.SIGTERM)
+
+    def _stopping(self, now: float) -> bool:
+        """Whether everything has ended; kills what is late."""
+        living = [w for w in self.workers if w.pid is not None]
+        if not living and self.initializer_pid is None:
+            return True
+        for worker in living:
+            deadline = self.stop_at if worker.ready else self.unready_stop_at
+            if deadline is not None and now >= deadline and worker.pid is not None:
+                procs.signal_group(worker.pid, signal.SIGKILL)
+        if self.stop_at is not None and now >= self.stop_at:
+            # Killed already: what is left of it comes as a signal, not by the clock.
+            self.stop_at = self.unready_stop_at = now + LONGEST_SLEEP_S
+        elif self.unready_stop_at is not None and now >= self.unready_stop_at:
+            self.unready_stop_at = None if all(w.ready for w in living) else now + LONGEST_SLEEP_S
+        return False
+
+    def _end_everything(self) -> None:
+        """Kill and reap every child, ours and adopted, then clean up what only living processes need."""
+        deadline = time.monotonic() + LAST_KILL_S
+        while time.monotonic() < deadline:
+            left = children.adopted(set())
+            if not left:
+                break
+            for pid in left:
+                children.kill(pid)
+            time.sleep(0.005)
+            for _ in children.reap():
+                pass
+        for worker in self.workers:
+            worker.ended()
+        self.group.remove()
+        for output in self.outputs.values():
+            output.pump(reads=10_000)
+
+    def _failed(self) -> int:
+        """The folder stays, with what there is to see; only the processes end."""
+        self._end_everything()
+        if self.last_exit is not None and self.last_exit["step"] == INITIALIZER:
+            self.last_exit["report"] = _with_last_word(self.last_exit["report"], self.launch.logs)
+        self._write_status()
+        return 0
+
+    def _stopped(self) -> int:
+        self._end_everything()
+        self.phase = layout.PHASE_STOPPED
+        self._write_status()
+        folder = self.launch.folder
+        old = folder.with_name(f"{layout.OLD_PREFIX}{folder.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            folder.replace(old)
+            shutil.rmtree(old, ignore_errors=True)
+        return 0
+
+    def _say(self, text: str) -> None:
+        if SERVER in self.outputs:
+            self.outputs[SERVER].say(text)
+
+    def _write_status(self) -> None:
+        data = {
+            "phase": self.phase,
+            "started_at": self.started_at,
+            "restarts": sum(w.restarts for w in self.workers),
+            "supervisor": {"pid": os.getpid(), "ticks": procs.start_ticks(os.getpid())},
+            "workers": [w.as_json() for w in self.workers],
+            "exit": self.last_exit,
+            "limits": self.group.limits,
+        }
+        text = json.dumps(data, default=str).encode()
+        if text == self._written:
+            return
+        try:
+            atomic.write(self.launch.folder / layout.STATUS, text)
+            self._written = text
+        except OSError as problem:  # disk full: serving goes on, and the next change is written again
+            sys.stderr.write(f"cannot write the status: {problem}\n")
+
+
+def main(argv: list[str]) -> int:
+    folder, lock_fd = Path(argv[0]), int(argv[1])
+    os.set_inheritable(lock_fd, False)
+    children.become_reaper()
+    try:
+        launch = Launch(folder, json.loads((folder / layout.INSTANCE).read_bytes()))
+        return Supervisor(launch).run()
+    except Exception:  # noqa: BLE001 - process boundary: the workers die with us, the lock says so
+        sys.stderr.write(traceback.format_exc())
+        return 1
+
+
+def _signal_socket() -> socket.socket:
+    """Signals as bytes to read, so that one selector waits for everything."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    # Handlers, not SIG_IGN: what is ignored would stay ignored in everything we start.
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, lambda _number, _frame: None)
+    return reader
+
+
+def _nothing() -> None:
+    return
+
+
+def _report(kind: str, message: str, **more: Any) -> dict[str, Any]:
+    return {"outcome": "failed", "kind": kind, "message": message, **more}
+
+
+def _with_last_word(report: dict[str, Any] | None, logs: Path) -> dict[str, Any]:
+    """The report of the initializer, completed by the `ERROR <Code>: <message>` line its log ends with."""
+    report = dict(report or _report(layout.KIND_INITIALIZER, ""))
+    last = (tail(logs / f"{INITIALIZER}.log", 1) or "").strip()
+    head, _, message = last.partition(": ")
+    if head.startswith("ERROR "):
+        report.update(code=head[len("ERROR ") :], message=message)
+    elif not report["message"]:
+        report["message"] = last
+    return report
+
+
+def _how(code: int | None, signum: int | None) -> str:
+    if signum is not None:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(signum).name}"
+        return f"signal {signum}"
+    return "could not be started" if code is None else f"exit code {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

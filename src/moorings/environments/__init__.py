@@ -1,0 +1,1 @@
+"""Environments of deployments: what is asked for, translated, locked, built once and kept by its content."""

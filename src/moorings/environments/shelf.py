@@ -1,0 +1,171 @@
+"""Where built environments, their locks and logs lie, and which of them are complete. Must not know how to
+build one.
+
+    <key>/               a virtual environment; `meta.json` in it is written last and makes it complete
+    recipes/<key>.json   recipe key -> build key
+    recipes/<key>.in     the requirements of a recipe
+    logs/<key>.log       build log of a recipe (0600)
+    locks/<key>.lock     held by whoever resolves that recipe or builds that environment
+    wheels/              the inference server
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moorings.lib import atomic, procs
+
+META = "meta.json"
+KEY = re.compile(r"^[0-9a-f]{16}$")
+_PREFIX = re.compile(r"^[0-9a-f]{4,16}$")
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A finished environment."""
+
+    key: str
+    recipe_key: str
+    """The recipe it was built for first; others may have led to it since."""
+    python: Path
+    python_version: str
+    packages: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+class Shelf:
+    """The folder of environments."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        for folder in (self.root, *(self.root / name for name in ("recipes", "logs", "locks", "wheels"))):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def folder(self, key: str) -> Path:
+        return self.root / key
+
+    def lock(self, key: str) -> Path:
+        return self.root / "locks" / f"{key}.lock"
+
+    def log_file(self, recipe_key: str) -> Path:
+        return self.root / "logs" / f"{recipe_key}.log"
+
+    def requirements(self, recipe_key: str) -> Path:
+        return self.root / "recipes" / f"{recipe_key}.in"
+
+    def of_recipe(self, recipe_key: str) -> Complete | None:
+        """The complete environment a recipe has led to, if it is still there."""
+        data = _json(self.root / "recipes" / f"{recipe_key}.json")
+        return self.complete(str(data["key"])) if data is not None and "key" in data else None
+
+    def complete(self, key: str) -> Complete | None:
+        """The environment of a build key when it is finished and its interpreter is still there."""
+        if not KEY.match(key):
+            return None
+        folder = self.folder(key)
+        data = _json(folder / META)
+        # The link leads out of here: whoever removed that Python has made the environment useless.
+        if data is None or not (folder / "bin" / "python").exists():
+            return None
+        try:
+            return Complete(
+                key=key,
+                recipe_key=str(data["recipe_key"]),
+                python=folder / "bin" / "python",
+                python_version=str(data["python_version"]),
+                packages={str(name): str(version) for name, version in data["packages"].items()},
+                notes=tuple(str(note) for note in data["notes"]),
+            )
+        except (KeyError, TypeError, AttributeError):
+            return None
+
+    def remember(self, recipe_key: str, key: str) -> None:
+        text = json.dumps({"key": key}).encode()
+        atomic.write_if_changed(self.root / "recipes" / f"{recipe_key}.json", text)
+
+    def finish(self, key: str, meta: Mapping[str, Any]) -> None:
+        """Make the environment complete: everything in it reaches the disk before the file that says so."""
+        folder = self.folder(key)
+        sync_file_system(folder)
+        atomic.write(folder / META, json.dumps(meta, indent=1, sort_keys=True).encode())
+
+    def discard(self, key: str) -> None:
+        """Remove an environment, its sign of completeness first. The caller holds its lock."""
+        folder = self.folder(key)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / META).unlink()
+            atomic.sync_folder(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self) -> int:
+        """Remove unfinished environments that nobody builds any more; how many there were."""
+        swept = 0
+        if not self.root.is_dir():
+            return 0
+        for folder in sorted(self.root.iterdir()):
+            if not KEY.match(folder.name) or (folder / META).exists():
+                continue
+            self.prepare()
+            held = procs.try_lock(self.lock(folder.name))
+            if held is None:
+                continue
+            try:
+                if not (folder / META).exists():
+                    self.discard(folder.name)
+                    swept += 1
+            finally:
+                held.release()
+        return swept
+
+    def log(self, key: str) -> str | None:
+        """The build log of a recipe key or of a build key; the first digits (4 or more) will do when only
+        one begins so."""
+        if not _PREFIX.match(key):
+            return None
+        logs = {path.stem: path.stem for path in (self.root / "logs").glob("*.log")}
+        for folder in self.root.glob(f"{key}*"):
+            complete = self.complete(folder.name)
+            if complete is not None:
+                logs.setdefault(complete.key, complete.recipe_key)
+        matches = {recipe for name, recipe in logs.items() if name.startswith(key)}
+        if key in logs:
+            matches = {logs[key]}
+        if len(matches) != 1:
+            return None
+        try:
+            return self.log_file(matches.pop()).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+
+def sync_file_system(path: Path) -> None:
+    """Bring everything written to the file system of `path` to the disk, which is faster than file by
+    file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(fd)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,8 @@
+"""From evidence to one coded failure with its proof and its fix. Pure: what is to be judged is handed in."""
+
+from __future__ import annotations
+
+from moorings.errors.diagnosis.evidence import InstanceEvidence
+from moorings.errors.diagnosis.instance import diagnose_instance
+
+__all__ = ["InstanceEvidence", "diagnose_instance"]

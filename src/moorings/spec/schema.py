@@ -1,0 +1,78 @@
+"""JSON Schemas of the spec files, for editors: `python -m moorings.spec.schema OUT_DIR`. Derived from the
+models alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from moorings.spec.assets import EnvironmentSpec, ModelSpec
+from moorings.spec.base import Spec
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.loader import (
+    DEPLOYMENT_READ_ONLY,
+    ENDPOINT_READ_ONLY,
+    ENVIRONMENT_READ_ONLY,
+    MODEL_READ_ONLY,
+)
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_FILES: tuple[tuple[str, type[Spec], tuple[str, ...]], ...] = (
+    ("managedOnlineEndpoint.schema.json", EndpointSpec, ENDPOINT_READ_ONLY),
+    ("managedOnlineDeployment.schema.json", DeploymentSpec, DEPLOYMENT_READ_ONLY),
+    ("model.schema.json", ModelSpec, MODEL_READ_ONLY),
+    ("environment.schema.json", EnvironmentSpec, ENVIRONMENT_READ_ONLY),
+)
+
+
+def schemas() -> Mapping[str, dict[str, Any]]:
+    """File name -> JSON Schema of what the loader takes in such a file."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, model, read_only in _FILES:
+        schema = model.model_json_schema(by_alias=True)
+        properties = schema["properties"]
+        properties |= {
+            key: {"readOnly": True, "description": "Shown, ignored in files."} for key in read_only
+        }
+        _as_written(schema)
+        found[name] = {"$schema": DRAFT, **schema}
+    return found
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write every schema below `folder`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, schema in schemas().items():
+        file = folder / name
+        file.write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        written.append(file)
+    return written
+
+
+def _as_written(schema: dict[str, Any]) -> None:
+    """What the loader takes beyond the value it makes: a conda file by its path, numbers where text is
+    meant."""
+    for owner in (schema, *schema.get("$defs", {}).values()):
+        properties = owner.get("properties", {})
+        if "conda_file" in properties:
+            properties["conda_file"]["anyOf"].insert(
+                0, {"type": "string", "description": "Path of a conda file."}
+            )
+        if "version" in properties and "dockerfile_path" not in properties:
+            properties["version"]["anyOf"].insert(0, {"type": "number"})
+        for key in ("tags", "properties", "environment_variables"):
+            free = properties.get(key, {}).get("additionalProperties")
+            if free == {"type": "string"}:
+                properties[key]["additionalProperties"] = {"type": ["string", "number", "boolean"]}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m moorings.spec.schema OUT_DIR")
+    for path in write_schemas(Path(sys.argv[1])):
+        print(path)

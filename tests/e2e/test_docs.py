@@ -1,0 +1,66 @@
+"""The commands the documents tell people to type are typed here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"<!-- quick-start: [^>]*-->\n```bash\n(.*?)```", re.DOTALL)
+TUTORIAL = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+
+
+def run(workspace: Any, script: str, folder: Path) -> str:
+    import sys
+
+    path = f"{Path(sys.executable).parent}:{workspace.env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={**workspace.env, "PATH": path},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_quick_start_of_the_readme(workspace: Any) -> None:
+    found = BLOCK.search((ROOT / "README.md").read_text())
+    assert found, "the README has lost its quick start"
+    out = run(workspace, found[1], workspace.files)
+    assert "6" in out.splitlines()[-1] and "sum" in out
+
+
+def test_the_tutorial_from_top_to_bottom(workspace: Any) -> None:
+    text = (ROOT / "docs/tutorial/first-endpoint.md").read_text()
+    blocks = TUTORIAL.findall(text)
+    assert len(blocks) >= 5
+    folder = workspace.files / "tutorial"
+    folder.mkdir()
+    script = "\n".join(blocks).replace("8650", str(workspace.port))
+    out = run(workspace, script, folder)
+    for promised in re.findall(r"<!-- prints: (.*?) -->", text):
+        assert promised in out, f"the tutorial promises {promised!r}"
+
+
+@pytest.mark.parametrize(
+    "link",
+    sorted(
+        {
+            (str(doc.relative_to(ROOT)), target)
+            for doc in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+            for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", doc.read_text())
+        }
+    ),
+    ids=lambda link: f"{link[0]} -> {link[1]}",
+)
+def test_links_between_documents_lead_somewhere(link: tuple[str, str]) -> None:
+    document, target = link
+    assert ((ROOT / document).parent / target).exists()

@@ -1,0 +1,67 @@
+"""Desired state -> gateway state."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moorings.gateway.build import DeploymentInput, EndpointInput, build
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import EndpointSpec
+
+
+def deployment(name: str, *addresses: str, **more) -> DeploymentInput:
+    return DeploymentInput(DeploymentSpec(name=name, endpoint_name="shop", **more), addresses)
+
+
+def endpoint(*deployments: DeploymentInput, name: str = "shop", keys=("b", "a"), **more) -> EndpointInput:
+    return EndpointInput(EndpointSpec(name=name, **more), tuple(keys), deployments)
+
+
+def test_settings_arrive_where_the_gateway_needs_them():
+    state = build(
+        [
+            endpoint(
+                deployment(
+                    "blue",
+                    "/b.sock",
+                    "/a.sock",
+                    "/a.sock",
+                    instance_count=3,
+                    request_settings={"request_timeout_ms": 700, "max_concurrent_requests_per_instance": 4},
+                    readiness_probe={"period": 7, "timeout": 3, "failure_threshold": 5},
+                    liveness_probe={"period": 99, "timeout": 98, "failure_threshold": 97},
+                )
+            )
+        ]
+    )
+    (found,) = state.endpoints[0].deployments
+    assert found.addresses == ("/a.sock", "/b.sock")
+    assert (found.instance_count, found.max_concurrent_requests, found.request_timeout_ms) == (3, 4, 700)
+    assert (found.health_period_s, found.health_timeout_s, found.health_failures) == (7.0, 3.0, 5)
+
+
+def test_shares_go_only_to_deployments_that_exist_under_their_own_spelling():
+    state = build(
+        [
+            endpoint(
+                deployment("Blue"),
+                deployment("green"),
+                traffic={"blue": 60, "green": 0, "red": 40},
+                mirror_traffic={"green": 10, "red": 5},
+            )
+        ]
+    )
+    assert state.endpoints[0].traffic == {"Blue": 60}
+    assert state.endpoints[0].mirror == {"green": 10}
+
+
+@given(st.permutations(range(4)))
+def test_order_of_the_input_does_not_matter(order):
+    names = ["able", "baker", "charlie", "delta"]
+    inputs = [endpoint(*(deployment(n) for n in names), name=name, keys=("k1", "k2")) for name in names]
+    shuffled = [
+        EndpointInput(inputs[i].spec, ("k2", "k1"), tuple(inputs[i].deployments[j] for j in order))
+        for i in order
+    ]
+    assert build(shuffled) == build(inputs)

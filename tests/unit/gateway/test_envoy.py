@@ -1,0 +1,266 @@
+"""Gateway state -> Envoy resources: what each feature looks like, and what holds for every state."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moorings.errors.catalogue import CATALOGUE
+from moorings.gateway import envoy, envoy_listener, envoy_replies
+from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState
+
+NAMES = ("able", "Baker", "charlie-1", "baker")
+
+
+def deployment(name="blue", *addresses, count=1, concurrent=1, timeout_ms=5000, **more) -> DeploymentRoute:
+    return DeploymentRoute(name, addresses, count, concurrent, timeout_ms, **more)
+
+
+def endpoint(name="shop", *deployments, keys=("secret-1", "secret-2"), **more) -> EndpointRoute:
+    return EndpointRoute(name, keys, deployments, **more)
+
+
+def bundle(route: EndpointRoute) -> envoy.Bundle:
+    return envoy.resources(GatewayState((route,)))[route.name]
+
+
+def routes(route: EndpointRoute) -> list[dict]:
+    (table,) = bundle(route).of_type(envoy.ROUTES)
+    return table.body["virtual_hosts"][0]["routes"]
+
+
+@st.composite
+def states(draw) -> GatewayState:
+    found = []
+    for name in sorted(draw(st.sets(st.sampled_from(NAMES)))):
+        names = sorted(draw(st.sets(st.sampled_from(("blue", "green", "next")))))
+        shares = _shares(draw, names)
+        found.append(
+            EndpointRoute(
+                name=name,
+                keys=tuple(draw(st.lists(st.text("abcdef0123456789", min_size=24, max_size=24), max_size=2))),
+                deployments=tuple(
+                    deployment(
+                        n,
+                        *sorted(draw(st.sets(st.sampled_from(("/r/a", "/r/b", "10.0.0.1:80"))))),
+                        count=draw(st.integers(1, 50)),
+                        concurrent=draw(st.integers(1, 9)),
+                        timeout_ms=draw(st.integers(1, 180_000)),
+                    )
+                    for n in names
+                ),
+                traffic=shares,
+                mirror={n: draw(st.integers(1, 50)) for n in names if n not in shares},
+            )
+        )
+    return GatewayState(tuple(found))
+
+
+def _shares(draw, names: list[str]) -> dict[str, int]:
+    if not names or draw(st.booleans()):
+        return {}
+    cuts = sorted(draw(st.lists(st.integers(0, 100), min_size=len(names) - 1, max_size=len(names) - 1)))
+    parts = [b - a for a, b in zip([0, *cuts], [*cuts, 100], strict=True)]
+    return {name: part for name, part in zip(names, parts, strict=True) if part}
+
+
+@given(states())
+@settings(max_examples=60)
+def test_every_name_that_is_referred_to_exists(state):
+    bundles = envoy.resources(state)
+    for item in bundles.values():
+        clusters = {r.name for r in item.of_type(envoy.CLUSTER)}
+        assert {r.name for r in item.of_type(envoy.ASSIGNMENT)} == clusters == set(item.caps)
+        assert all(r.body["cluster_name"] == r.name for r in item.of_type(envoy.ASSIGNMENT))
+        tables = {r.name for r in item.of_type(envoy.ROUTES)}
+        assert {r.body["route_configuration_name"] for r in item.of_type(envoy.SCOPE)} == tables
+        for table in item.of_type(envoy.ROUTES):
+            for rule in table.body["virtual_hosts"][0]["routes"]:
+                action = rule.get("route", {})
+                named = {action["cluster"]} if action else set()
+                named |= {policy["cluster"] for policy in action.get("request_mirror_policies", ())}
+                assert named <= clusters
+    keys = [
+        r.body["key"]["fragments"][0]["string_key"] for b in bundles.values() for r in b.of_type(envoy.SCOPE)
+    ]
+    assert len(keys) == len(set(keys))
+
+
+@given(states())
+@settings(max_examples=60)
+def test_each_deployment_gets_exactly_its_share(state):
+    for route in state.endpoints:
+        got: dict[str, Fraction] = {}
+        below = Fraction(0)
+        for rule in routes(route):
+            if "headers" in rule["match"]:
+                continue
+            fraction = rule["match"].get("runtime_fraction", {"default_value": {"numerator": 100}})
+            upto = Fraction(fraction["default_value"]["numerator"], 100)
+            name = rule["metadata"]["filter_metadata"]["moorings"].get("deployment", "")
+            got[name] = upto - below
+            below = upto
+        assert below == 1
+        assert got == (
+            {name: Fraction(share, 100) for name, share in route.traffic.items()} or {"": Fraction(1)}
+        )
+
+
+@given(states())
+@settings(max_examples=40)
+def test_keys_are_only_where_they_are_compared(state):
+    for name, item in envoy.resources(state).items():
+        for resource in item.resources:
+            text = json.dumps(resource.body)
+            for key in next(e for e in state.endpoints if e.name == name).keys:
+                assert key not in resource.name
+                expected = text.count(f'"exact": "Bearer {key}"') if resource.type == envoy.ROUTES else 0
+                assert text.count(key) == expected
+
+
+@given(states())
+@settings(max_examples=20)
+def test_equal_states_have_equal_versions_and_survive_json(state):
+    first, second = envoy.resources(state), envoy.resources(dataclasses.replace(state))
+    assert {n: b.version for n, b in first.items()} == {n: b.version for n, b in second.items()}
+    for item in first.values():
+        for resource in item.resources:
+            assert envoy.content_hash(json.loads(json.dumps(resource.body))) == resource.version
+
+
+def test_a_key_changes_the_routes_and_nothing_else():
+    before = bundle(endpoint("shop", deployment()))
+    after = bundle(endpoint("shop", deployment(), keys=("secret-1", "secret-3")))
+    assert _changed(before, after) == {envoy.ROUTES}
+    assert before.version != after.version
+
+
+def test_membership_changes_the_assignment_and_nothing_else():
+    before = bundle(endpoint("shop", deployment("blue", "/a")))
+    after = bundle(endpoint("shop", deployment("blue", "/a", "/b")))
+    assert _changed(before, after) == {envoy.ASSIGNMENT}
+
+
+def test_a_count_changes_the_cap_and_rebuilds_no_cluster():
+    before = bundle(endpoint("shop", deployment(count=1, concurrent=3)))
+    after = bundle(endpoint("shop", deployment(count=4, concurrent=3)))
+    assert _changed(before, after) == set()
+    assert before.version != after.version
+    layer = envoy.runtime([after]).body["layer"]
+    assert layer == {"circuit_breakers.shop~blue.default.max_requests": 24}
+
+
+def _changed(before: envoy.Bundle, after: envoy.Bundle) -> set[str]:
+    old = {(r.type, r.name): r.version for r in before.resources}
+    return {r.type for r in after.resources if old.get((r.type, r.name)) != r.version}
+
+
+def test_no_keys_means_nobody_and_an_empty_key_is_no_key():
+    for keys in ((), ("",)):
+        (table,) = bundle(endpoint(keys=keys)).of_type(envoy.ROUTES)
+        (filters,) = [host["typed_per_filter_config"] for host in table.body["virtual_hosts"]]
+        rules = filters["envoy.filters.http.rbac"]["rbac"]["rules"]
+        assert rules == {"action": "ALLOW", "policies": {}}
+
+
+def test_mirroring_is_on_shared_routes_only_and_never_to_itself():
+    found = routes(
+        endpoint(
+            "shop",
+            deployment("blue"),
+            deployment("next"),
+            traffic={"blue": 90, "next": 10},
+            mirror={"next": 20},
+        )
+    )
+    mirrored = [
+        (rule["name"], "headers" in rule["match"])
+        for rule in found
+        if rule.get("route", {}).get("request_mirror_policies")
+    ]
+    assert mirrored == [("shop/blue", False)]
+
+
+def test_every_forwarding_route_drops_the_key_and_names_its_deployment():
+    for rule in routes(endpoint("shop", deployment("blue", timeout_ms=1234), traffic={"blue": 100})):
+        if "route" in rule:
+            assert "authorization" in rule["request_headers_to_remove"]
+            assert rule["response_headers_to_add"][0]["header"] == {
+                "key": "azureml-model-deployment",
+                "value": "blue",
+            }
+            assert rule["route"]["timeout"] == "1.234s"
+
+
+@pytest.mark.parametrize(
+    ("period_s", "failures", "interval", "count"),
+    [(10.0, 30, "2.000s", 150), (1.0, 3, "1.000s", 3), (3.0, 1, "2.000s", 2), (2.0, 1, "2.000s", 1)],
+)
+def test_health_checks_take_the_time_the_spec_says(period_s, failures, interval, count):
+    (cluster,) = bundle(
+        endpoint("shop", deployment(health_period_s=period_s, health_failures=failures, health_timeout_s=4.0))
+    ).of_type(envoy.CLUSTER)
+    (check,) = cluster.body["health_checks"]
+    assert (check["interval"], check["unhealthy_threshold"], check["timeout"]) == (interval, count, "4.000s")
+    assert check["reuse_connection"] is False
+
+
+def test_settings_whose_defaults_lose_requests_are_set():
+    (cluster,) = bundle(endpoint("shop", deployment())).of_type(envoy.CLUSTER)
+    assert cluster.body["common_lb_config"]["update_merge_window"] == "0s"
+    assert cluster.body["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
+    assert cluster.body["ignore_health_on_host_removal"] is True
+    ejection = cluster.body["outlier_detection"]
+    assert ejection["successful_active_health_check_uneject_host"] is True
+    assert {
+        ejection[k] for k in ejection if k.startswith("enforcing_") and "local_origin_failure" not in k
+    } == {0}
+
+
+def test_a_rate_that_the_listener_does_not_list_is_refused():
+    with pytest.raises(ValueError, match="137"):
+        bundle(endpoint(rate_limit_per_s=137))
+
+
+def test_addresses_of_both_kinds():
+    (assignment,) = bundle(endpoint("shop", deployment("blue", "/run/a.sock", "10.1.2.3:8080"))).of_type(
+        envoy.ASSIGNMENT
+    )
+    hosts = [h["endpoint"]["address"] for h in assignment.body["endpoints"][0]["lb_endpoints"]]
+    assert hosts == [
+        {"pipe": {"path": "/run/a.sock"}},
+        {"socket_address": {"address": "10.1.2.3", "port_value": 8080}},
+    ]
+
+
+def test_the_listener_shares_no_port_and_the_admin_socket_is_private():
+    document = envoy_listener.bootstrap(
+        envoy_listener.ListenerSettings("127.0.0.1", 8080, "/r/ads.sock", "/r/admin.sock", "/d/access.log"),
+        "node",
+    )
+    (listener,) = document["static_resources"]["listeners"]
+    assert listener["enable_reuse_port"] is False
+    assert document["admin"]["address"]["pipe"] == {"path": "/r/admin.sock", "mode": 0o600}
+
+
+def test_every_reply_of_the_gateway_has_the_one_shape_and_a_code_of_the_catalogue():
+    replies = envoy_replies.local_replies()
+    bodies = [mapper["body_format_override"] for mapper in replies["mappers"]] + [replies["body_format"]]
+    for body in bodies:
+        error = body["json_format"]["error"]
+        assert set(error) == {"code", "message", "request_id"}
+        assert error["code"].startswith("%METADATA(ROUTE:moorings:code)") or error["code"] in CATALOGUE
+    for rule in routes(endpoint("shop")):
+        assert rule["metadata"]["filter_metadata"]["moorings"]["code"] in CATALOGUE
+
+
+def test_statuses_of_replies_are_those_of_the_catalogue():
+    for mapper in envoy_replies.local_replies()["mappers"]:
+        code = mapper["body_format_override"]["json_format"]["error"]["code"]
+        if "status_code" in mapper and code in CATALOGUE:
+            assert mapper["status_code"] == CATALOGUE[code].http_status, code

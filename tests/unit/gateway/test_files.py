@@ -1,0 +1,161 @@
+"""Snapshot, status, candidates, health documents and the binary's checks."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+
+from moorings.errors.exceptions import MooringsError, failure
+from moorings.gateway import admin, binary, envoy, snapshot, validate
+from moorings.gateway.control import GatewayControl, GatewaySettings
+from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState, GatewayStatus
+
+
+def state(*names: str, timeout_ms: int = 5000, addresses=("/r/a.sock",)) -> GatewayState:
+    deployment = DeploymentRoute("blue", addresses, 1, 1, timeout_ms)
+    return GatewayState(tuple(EndpointRoute(n, ("secret",), (deployment,), {"blue": 100}) for n in names))
+
+
+def bundles(*names: str, **more) -> list[envoy.Bundle]:
+    return list(envoy.resources(state(*names, **more)).values())
+
+
+def test_a_snapshot_survives_its_file(tmp_path):
+    path = tmp_path / "snapshot.json"
+    written = snapshot.of(bundles("shop", "bank"))
+    assert snapshot.write(path, written) is True
+    assert snapshot.read(path) == written
+    assert snapshot.write(path, written) is False
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"", b"{", b"[]", b'{"version": 1}', b'{"version":"x","bundles":[1]}']
+)
+def test_what_is_no_snapshot_reads_as_none(tmp_path, text):
+    path = tmp_path / "snapshot.json"
+    if text is not None:
+        path.write_bytes(text)
+    assert snapshot.read(path) is None
+    assert snapshot.read_status(path) is None
+
+
+def test_a_status_survives_its_file_with_its_problem(tmp_path):
+    path = tmp_path / "status.json"
+    problem = failure("GatewayPortInUse", "port 1 is taken", evidence=["bind"], fields={"holder": "x"})
+    status = GatewayStatus(
+        "v", {"shop": "1"}, {"bank": "no"}, {"shop~blue": ("/a",)}, 7, True, "text", problem
+    )
+    snapshot.write_status(path, status)
+    assert snapshot.read_status(path) == status
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_publishing_needs_no_agent_and_writes_only_changes(tmp_path):
+    control = GatewayControl(GatewaySettings(tmp_path, tmp_path / "g", tmp_path / "r", 1))
+    versions = control.publish(state("shop"))
+    before = control.settings.snapshot.stat().st_mtime_ns, control.settings.snapshot.stat().st_ino
+    assert control.publish(state("shop")) == versions
+    assert (control.settings.snapshot.stat().st_mtime_ns, control.settings.snapshot.stat().st_ino) == before
+    assert control.publish(state("shop", timeout_ms=1))["shop"] != versions["shop"]
+    assert (control.status(), control.running()) == (None, False)
+
+
+def test_a_change_of_workers_is_the_same_subject_and_a_change_of_routes_is_not():
+    (before,) = bundles("shop")
+    (moved,) = bundles("shop", addresses=("/r/b.sock",))
+    (changed,) = bundles("shop", timeout_ms=6000)
+    assert validate.subject(before) == validate.subject(moved) != validate.subject(changed)
+
+
+def test_a_candidate_holds_no_workers_and_asks_nobody():
+    document = validate.candidate(bundles("shop", "bank"))
+    clusters = document["static_resources"]["clusters"]
+    assert {(c["name"], c["type"]) for c in clusters} == {("shop~blue", "STATIC"), ("bank~blue", "STATIC")}
+    text = json.dumps(document)
+    assert '"ads"' not in text
+    assert "/r/a.sock" not in text
+    assert "access_log" not in text
+
+
+def test_the_message_of_a_refusal_holds_no_key_and_no_path_of_ours():
+    output = (
+        "[2026-11-21 03:00:00.000][12][critical][main] [source/server.cc:1] "
+        "error initializing configuration '/d/.candidate-1.json': bad \"Bearer secret\" here\nexiting\n"
+    )
+    message = validate.explain(output, "/d/.candidate-1.json")
+    assert message == "error initializing configuration 'the candidate': bad \"Bearer ***\" here"
+
+
+def test_only_hosts_that_pass_every_check_are_healthy():
+    def host(path: str, **health: object) -> dict:
+        return {
+            "address": {"pipe": {"path": path}},
+            "health_status": {"eds_health_status": "HEALTHY", **health},
+        }
+
+    document = {
+        "cluster_statuses": [
+            {"name": "discovery", "host_statuses": [host("/r/ads.sock")]},
+            {"name": "empty"},
+            {
+                "name": "shop~blue",
+                "host_statuses": [
+                    host("/b"),
+                    host("/a"),
+                    host("/c", failed_active_health_check=True),
+                    host("/d", failed_outlier_check=True),
+                    host("/e", pending_active_hc=True),
+                    host("/f", eds_health_status="DRAINING"),
+                    {
+                        "address": {"socket_address": {"address": "10.0.0.1", "port_value": 80}},
+                        "health_status": {},
+                    },
+                ],
+            },
+        ]
+    }
+    assert admin.healthy_hosts(document) == {"empty": (), "shop~blue": ("/a", "/b", "10.0.0.1:80")}
+
+
+def _program(path, version: str):
+    path.write_text(f"#!/bin/sh\necho 'envoy  version: abc/{version}/Clean/RELEASE/BoringSSL'\n")
+    path.chmod(0o700)
+    return path
+
+
+def test_the_installed_binary_is_the_pinned_one():
+    found = binary.find()
+    assert found.stat().st_size > 50_000_000
+
+
+def test_another_content_is_refused_where_the_hash_is_pinned(tmp_path):
+    program = _program(tmp_path / "envoy", "1.40.3")
+    with pytest.raises(MooringsError) as caught:
+        binary.check(program, tmp_path / "cache", machine="x86_64")
+    assert caught.value.failure.code == "GatewayBinaryRefused"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_another_version_is_refused_everywhere(tmp_path):
+    with pytest.raises(MooringsError, match=r"1\.41\.0"):
+        binary.check(_program(tmp_path / "envoy", "1.41.0"), tmp_path / "cache", machine="unlisted")
+
+
+def test_a_verdict_is_kept_until_the_file_changes(tmp_path):
+    program, cache = _program(tmp_path / "envoy", "1.40.9"), tmp_path / "cache"
+    first = binary.check(program, cache, machine="unlisted")
+    assert first.version == "1.40.9"
+    again = program.stat()
+    _program(program, "1.41.0")
+    import os
+
+    os.utime(program, ns=(again.st_atime_ns, again.st_mtime_ns))
+    # Same path, size and time: the content isn't read again.
+    assert binary.check(program, cache, machine="unlisted") == first
+    os.utime(program, ns=(1, 1))
+    with pytest.raises(MooringsError):
+        binary.check(program, cache, machine="unlisted")
