@@ -131,7 +131,8 @@ class Session:
         from moorings.client.operations import wait
         from moorings.lib.timing import SystemClock
 
-        self.say(title)
+        if title:
+            self.say(title)
         try:
             with self._progress() as progress:
                 return wait(self.client, accepted.operation, on_progress=progress, clock=SystemClock())

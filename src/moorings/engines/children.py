@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def become_reaper() -> None:
     """What a child leaves behind becomes ours instead of init's, so that it can be found and ended."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def signal_socket() -> socket.socket:
+    """What tells us that a child has ended or that we are to stop: signal numbers as bytes to read."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    # Handlers, not SIG_IGN: what is ignored would stay ignored in everything we start.
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, lambda _number, _frame: None)
+    return reader
 
 
 def start(

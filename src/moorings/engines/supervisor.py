@@ -16,7 +16,6 @@ import os
 import selectors
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,8 +27,9 @@ from moorings import contract
 from moorings.engines import children, layout, policy
 from moorings.engines.cgroup import Group, delegated_parent
 from moorings.engines.launch import Launch
-from moorings.engines.logfile import RotatingWriter, tail
-from moorings.engines.probe import Probe
+from moorings.engines.liveness import Liveness
+from moorings.engines.logfile import tail
+from moorings.engines.output import EVERYTHING, Output
 from moorings.engines.worker import Worker, boot_failure
 from moorings.lib import atomic, procs
 
@@ -37,36 +37,10 @@ SERVER, INITIALIZER = "inference-server", "storage-initializer"
 STARTING, RUNNING, BACKOFF, FAILED, STOPPING = "starting", "running", "backoff", "failed", "stopping"
 BOOT_POLL_S = 0.02
 """How often a worker that boots is looked at."""
-PROBE_RETRY_S = 0.05
 LONGEST_SLEEP_S = 5.0
 UNREADY_GRACE_S = 2.0
 """Grace on stop for what has no requests yet."""
-READ_BYTES = 64 * 1024
-READS_PER_TURN = 16
-"""A flood of output must not keep the loop from its other duties."""
 LAST_KILL_S = 5.0
-
-
-class Output:
-    """The pipe all processes of one container-equivalent write to, and the log it ends up in."""
-
-    def __init__(self, launch: Launch, container: str) -> None:
-        self.reader, self.writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        path = launch.logs / f"{container}.log"
-        self._log = RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files)
-
-    def pump(self, reads: int = READS_PER_TURN) -> None:
-        for _ in range(reads):
-            try:
-                data = os.read(self.reader, READ_BYTES)
-            except BlockingIOError:
-                return
-            self._log.write(data)
-
-    def say(self, text: str) -> None:
-        self.pump(reads=1_000)
-        self._log.write(f"moorings: {text}\n".encode(errors="replace"))
 
 
 class Supervisor:
@@ -76,7 +50,6 @@ class Supervisor:
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.phase = STARTING
-        self.began_at = time.monotonic()
         self.started_at = time.time()
         self.workers = [Worker(index, path) for index, path in enumerate(launch.sockets)]
         self.ever_ran = False
@@ -96,12 +69,10 @@ class Supervisor:
             parents = [delegated]
         self.group = Group(parents, launch.id, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
         self.oom_kills = self.group.oom_kills()
-        self.outputs = {INITIALIZER: Output(launch, INITIALIZER)}
+        self.outputs: dict[str, Output] = {}
         self.selector = selectors.DefaultSelector()
-        self.selector.register(
-            self.outputs[INITIALIZER].reader, selectors.EVENT_READ, self.outputs[INITIALIZER]
-        )
-        self._signals, self._stop_asked = _signal_socket(), False
+        self.liveness = Liveness(self.selector, launch.liveness)
+        self._signals, self._stop_asked = children.signal_socket(), False
         self.selector.register(self._signals, selectors.EVENT_READ, None)
 
     # --- the loop ---
@@ -139,15 +110,12 @@ class Supervisor:
     def _sleep_s(self, now: float) -> float:
         times = [now + LONGEST_SLEEP_S]
         times += [w.start_at for w in self.workers if w.start_at is not None and self.initialized]
-        times += [t for t in (self.initializer_at, self.unready_stop_at, self.stop_at) if t is not None]
+        due = (self.initializer_at, self.unready_stop_at, self.stop_at, self.liveness.next_at(now))
+        times += [t for t in due if t is not None]
         for w in self.workers if self.phase != STOPPING else []:
             if w.killed_for is not None:
                 continue  # its end comes as a signal
-            if w.probe is not None:
-                times.append(now + PROBE_RETRY_S)
-            elif w.ready:
-                times.append(w.next_probe_at)
-            elif w.pid is not None:
+            if w.pid is not None and not w.ready:
                 times.append(now + BOOT_POLL_S)
         return max(0.0, min(times) - now)
 
@@ -172,7 +140,7 @@ class Supervisor:
                 [*self.launch.initializer_argv, str(plan)],
                 env=env,
                 cwd=self.launch.folder,
-                output_fd=self.outputs[INITIALIZER].writer,
+                output_fd=self._output(INITIALIZER).writer,
                 enter=_nothing,
             )
         except (OSError, subprocess.SubprocessError) as problem:
@@ -180,9 +148,6 @@ class Supervisor:
 
     def _start_worker(self, worker: Worker, now: float) -> None:
         launch = self.launch
-        if SERVER not in self.outputs:
-            self.outputs[SERVER] = Output(launch, SERVER)
-            self.selector.register(self.outputs[SERVER].reader, selectors.EVENT_READ, self.outputs[SERVER])
         for path in (worker.socket, launch.boot_report(worker.index)):
             path.unlink(missing_ok=True)
         if self.ever_ran:
@@ -193,7 +158,7 @@ class Supervisor:
                 launch.worker_argv,
                 env=launch.worker_environment(os.environ, worker.index),
                 cwd=launch.app_root,
-                output_fd=self.outputs[SERVER].writer,
+                output_fd=self._output(SERVER).writer,
                 enter=self.group.enter,
             )
         except (OSError, subprocess.SubprocessError) as problem:
@@ -202,14 +167,25 @@ class Supervisor:
             return
         worker.started(pid, now)
 
+    def _output(self, container: str) -> Output:
+        """Its log appears with the first process that writes to it."""
+        if container not in self.outputs:
+            launch = self.launch
+            path = launch.logs / f"{container}.log"
+            output = Output(path, file_bytes=launch.log_file_bytes, files=launch.log_files)
+            self.selector.register(output.reader, selectors.EVENT_READ, output)
+            self.outputs[container] = output
+        return self.outputs[container]
+
     def _watch_boots(self, now: float) -> None:
         budget_s = self.launch.boot_budget_s()
         for worker in self.workers:
             if worker.pid is None or worker.ready or worker.killed_for is not None:
                 continue
             if worker.socket.exists():
-                first_probe_at = max(now, worker.begun_at + float(self.launch.liveness["initial_delay_s"]))
-                worker.became_ready(now, first_probe_at)
+                worker.became_ready(now)
+                first_at = max(now, worker.begun_at + float(self.launch.liveness["initial_delay_s"]))
+                self.liveness.watch(worker.index, str(worker.socket), first_at)
             elif now - worker.begun_at > budget_s:
                 text = f"worker {worker.index} was not ready {budget_s:g} s after its start"
                 self._kill(worker, layout.KIND_BOOT_TIMEOUT, text, seconds=budget_s)
@@ -230,48 +206,16 @@ class Supervisor:
     # --- liveness ---
 
     def _watch_liveness(self, now: float) -> None:
-        times = self.launch.liveness
-        for worker in self.workers:
-            if not worker.ready or worker.killed_for is not None:
-                continue
-            if worker.probe is None:
-                if now < worker.next_probe_at:
-                    continue
-                worker.next_probe_at = now + float(times["period_s"])
-                worker.probe = Probe(str(worker.socket), deadline=now + float(times["timeout_s"]))
-            answer = self._step_probe(worker.probe, now)
-            if answer is None:
-                continue
-            worker.drop_probe()
-            worker.probe_failures = 0 if answer else worker.probe_failures + 1
-            if worker.probe_failures >= int(times["failure_threshold"]):
-                text = (
-                    f"worker {worker.index} failed its liveness probe {worker.probe_failures} times in a row"
-                )
-                self._kill(worker, layout.KIND_LIVENESS, text)
-
-    def _step_probe(self, probe: Probe, now: float) -> bool | None:
-        """The socket is watched only for waking up, so that a good answer is noticed at once."""
-        before = probe.sock
-        answer = probe.step(now)
-        if before is None and probe.sock is not None and answer is None:
-            self.selector.register(probe.sock, selectors.EVENT_READ, probe)
-        elif before is not None and answer is not None:
-            self.selector.unregister(before)
-        return answer
+        for index, failures in self.liveness.failed(now):
+            text = f"worker {index} failed its liveness probe {failures} times in a row"
+            self._kill(self.workers[index], layout.KIND_LIVENESS, text)
 
     def _kill(self, worker: Worker, kind: str, text: str, **more: Any) -> None:
         self._say(f"{text}: killed")
         worker.killed_for = _report(kind, text, **more)
-        self._drop_probe(worker)
+        self.liveness.forget(worker.index)
         assert worker.pid is not None
         procs.signal_group(worker.pid, signal.SIGKILL)
-
-    def _drop_probe(self, worker: Worker) -> None:
-        if worker.probe is not None and worker.probe.sock is not None:
-            with contextlib.suppress(KeyError):
-                self.selector.unregister(worker.probe.sock)
-        worker.drop_probe()
 
     # --- ends ---
 
@@ -312,7 +256,7 @@ class Supervisor:
         signum: int | None,
         report: dict[str, Any] | None,
     ) -> None:
-        self._drop_probe(worker)
+        self.liveness.forget(worker.index)
         served_s = now - worker.ready_at if worker.ready else 0.0
         worker.ended()
         if self.phase == STOPPING:
@@ -380,7 +324,7 @@ class Supervisor:
             procs.signal_group(self.initializer_pid, signal.SIGKILL)
         for worker in self.workers:
             worker.start_at = None
-            self._drop_probe(worker)
+            self.liveness.forget(worker.index)
             if worker.pid is not None:
                 # To it alone: what it has started may be needed to finish its requests.
                 children.kill(worker.pid, signal.SIGTERM)
@@ -417,7 +361,7 @@ class Supervisor:
             worker.ended()
         self.group.remove()
         for output in self.outputs.values():
-            output.pump(reads=10_000)
+            output.pump(EVERYTHING)
 
     def _failed(self) -> int:
         """The folder stays, with what there is to see; only the processes end."""
@@ -472,18 +416,6 @@ def main(argv: list[str]) -> int:
     except Exception:  # noqa: BLE001 - process boundary: the workers die with us, the lock says so
         sys.stderr.write(traceback.format_exc())
         return 1
-
-
-def _signal_socket() -> socket.socket:
-    """Signals as bytes to read, so that one selector waits for everything."""
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-    # Handlers, not SIG_IGN: what is ignored would stay ignored in everything we start.
-    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
-        signal.signal(signum, lambda _number, _frame: None)
-    return reader
 
 
 def _nothing() -> None:

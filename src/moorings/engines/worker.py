@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from moorings.contract import BOOT_FAILED
-from moorings.engines.probe import Probe
 from moorings.lib import procs
 
 LONGEST_REPORT_BYTES = 256 * 1024
@@ -33,28 +32,19 @@ class Worker:
         """Starts after the instance's first boot."""
         self.killed_for: dict[str, Any] | None = None
         """Why the supervisor itself ended it: a report."""
-        self.probe: Probe | None = None
-        self.next_probe_at = 0.0
-        self.probe_failures = 0
 
     def started(self, pid: int, now: float) -> None:
         self.pid, self.ticks = pid, procs.start_ticks(pid)
         self.ready, self.begun_at, self.start_at = False, now, None
-        self.killed_for, self.probe_failures = None, 0
+        self.killed_for = None
 
-    def became_ready(self, now: float, first_probe_at: float) -> None:
-        self.ready, self.ready_at, self.next_probe_at = True, now, first_probe_at
+    def became_ready(self, now: float) -> None:
+        self.ready, self.ready_at = True, now
 
     def ended(self) -> None:
         self.pid, self.ticks, self.ready = None, None, False
-        self.drop_probe()
         with contextlib.suppress(OSError):
             self.socket.unlink()
-
-    def drop_probe(self) -> None:
-        if self.probe is not None:
-            self.probe.close()
-            self.probe = None
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -48,8 +48,8 @@ class MatchSpec:
 
     name: str
     """As written."""
-    specifiers: str
-    """PEP 440; empty for any version."""
+    version: str
+    """Version expression of conda, tidied; empty for any version."""
     channel: str | None = None
     build: str | None = None
 
@@ -137,7 +137,7 @@ def parse_match_spec(text: str) -> MatchSpec:
     version = given.get("version", version)
     return MatchSpec(
         name=match["name"],
-        specifiers=specifiers_of(version),
+        version=version,
         channel=given.get("channel", channel),
         build=given.get("build", build),
     )
@@ -200,12 +200,6 @@ def _package(found: Translation, place: str, spec: MatchSpec) -> None:
         known = ", ".join(sorted(CHANNELS))
         raise UntranslatableError(f"the channel {spec.channel} is not known (known: {known})")
     name = canonicalize_name(spec.name.lstrip("_"))
-    if name == "python":
-        if spec.specifiers:
-            found.python.append(spec.specifiers)
-        return
-    if name == "pip" and not spec.specifiers:
-        return
     if name in DROPPED:
         found.notes.append(f"{place} ({spec.name}) is left out: {DROPPED[name]}")
         return
@@ -214,10 +208,17 @@ def _package(found: Translation, place: str, spec: MatchSpec) -> None:
     )
     if refused:
         raise UntranslatableError(refused)
+    specifiers = specifiers_of(spec.version)
+    if name == "python":
+        if specifiers:
+            found.python.append(specifiers)
+        return
+    if name == "pip" and not specifiers:
+        return
     target = RENAMED.get(name, name)
     if target != name:
         found.notes.append(f"{place}: {spec.name} is called {target} on the package index")
-    found.requirements.append(Requirement(f"{target}{spec.specifiers}"))
+    found.requirements.append(Requirement(f"{target}{specifiers}"))
 
 
 def _version_and_build(rest: str) -> tuple[str, str | None]:

@@ -117,7 +117,7 @@ class DiscoveryServer:
         for name, bundle in bundles.items():
             try:
                 entries = [self._entry(r, name, bundle.version, before) for r in bundle.resources]
-            except ValueError as problem:  # json_format.ParseError: Envoy would not know the field either
+            except ValueError as problem:
                 self.refused[name] = (bundle.version, str(problem))
                 continue
             self._bundles[name] = bundle

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, json_format, message_factory
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, json_format, message, message_factory
 
 from moorings.lib import atomic
 
@@ -54,11 +54,14 @@ class Messages:
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(full_name))
 
     def pack(self, type_name: str, body: Mapping[str, Any]) -> Any:
-        """`body` (proto-JSON form) as an Any. Raises json_format.ParseError for a field the binary does not
-        know."""
+        """`body` (proto-JSON form) as an Any. Raises ValueError for what it does not know."""
         packed = self.type("google.protobuf.Any")()
         document = {"@type": f"type.googleapis.com/{type_name}", **body}
-        json_format.ParseDict(document, packed, descriptor_pool=self._pool)
+        try:
+            json_format.ParseDict(document, packed, descriptor_pool=self._pool)
+        except json_format.ParseError as problem:
+            # Its first line names the field; the rest lists all fields there are.
+            raise ValueError(str(problem).split("\n", 1)[0]) from problem
         return packed
 
 
@@ -71,7 +74,7 @@ def load(binary: Path, cache_dir: Path, sha256: str) -> Messages:
     cache = cache_dir / f"descriptors-{sha256[:16]}.bin"
     try:
         return Messages(descriptor_pb2.FileDescriptorSet.FromString(cache.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, message.DecodeError, TypeError, KeyError):
         files = extract(binary)
     atomic.write(cache, files.SerializeToString())
     return Messages(files)

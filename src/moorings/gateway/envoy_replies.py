@@ -70,7 +70,7 @@ def local_replies() -> dict[str, Any]:
                 _flags("UF", "UC", "URX", "UR", "LR"), 502, "InstanceLost", "the instance went away meanwhile"
             ),
             _mapper(_status(408), None, "RequestTimeout", "the request did not arrive in time"),
-            _mapper(_status(400), None, "BadRequest", "%RESPONSE_CODE_DETAILS%"),
+            _mapper(_status(400), None, "MalformedRequest", "%RESPONSE_CODE_DETAILS%"),
         ],
         "body_format": _body("GatewayError", "%RESPONSE_CODE_DETAILS%"),
     }

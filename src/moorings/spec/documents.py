@@ -60,24 +60,32 @@ def _read(path: Path, name: str) -> bytes:
         raise error(
             "SpecFileUnreadable", f"{name}: {reason.lower()}", target=name, fields={"folder": folder}
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
             raise error("SpecFileUnreadable", f"{name} is {what}", target=name, fields={"folder": folder})
         if found.st_size > MAX_BYTES:
             raise _too_large(name, found.st_size)
-        try:
-            data = file.read(MAX_BYTES + 1)
-        except OSError as wrong:
-            raise error(
-                "SpecFileUnreadable",
-                f"{name}: {(wrong.strerror or 'read error').lower()}",
-                target=name,
-                fields={"folder": folder},
-            ) from None
+        data = _read_all(descriptor)
+    except OSError as wrong:
+        reason = (wrong.strerror or "read error").lower()
+        raise error("SpecFileUnreadable", f"{name}: {reason}", target=name, fields={"folder": folder}) from None
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise _too_large(name, len(data))
+    return data
+
+
+def _read_all(descriptor: int) -> bytes:
+    """What the file holds, up to one byte more than is taken: it may grow while it is read."""
+    data = b""
+    while len(data) <= MAX_BYTES:
+        chunk = os.read(descriptor, MAX_BYTES + 1 - len(data))
+        if not chunk:
+            break
+        data += chunk
     return data
 
 

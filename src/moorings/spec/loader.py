@@ -166,12 +166,14 @@ def prepare_deployment(draft: Draft) -> None:
         )
         draft.note(Problem(("type",), message, "KubernetesNotAvailable"))
         draft.hidden += [("resources",), ("scale_settings", "type")]
-    for key, model in (("model", ModelSpec), ("environment", EnvironmentSpec)):
-        _take_in(draft, key, model)
     if isinstance(value.get("model"), dict):
         prepare_model(draft, ("model",))
+    else:
+        _take_in(draft, "model", ModelSpec)
     if isinstance(value.get("environment"), dict):
         prepare_environment(draft, ("environment",))
+    else:
+        _take_in(draft, "environment", EnvironmentSpec)
     _prepare_code(draft)
 
 

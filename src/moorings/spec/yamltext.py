@@ -49,7 +49,7 @@ class Document:
 def parse_yaml(data: bytes, name: str) -> Document:
     """The one document in `data`, which its user calls `name`.
 
-    Raises YamlProblem when it is too large, no UTF-8, no YAML, holds several documents, tags or nests too deep.
+    Raises YamlProblem when it is too large, no UTF-8, no YAML, holds several documents or tags, or nests too deep.
     Any bytes give a Document or a YamlProblem.
     """
     whole = Place(Source(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -101,8 +102,9 @@ class Envoy:
     async def close(self) -> None:
         self._inbox.put_nowait(None)
         if self._next is not None:
-            with pytest.raises(StopAsyncIteration):
+            with contextlib.suppress(StopAsyncIteration):
                 await self._next
+        await self._stream.aclose()
 
 
 @pytest.fixture

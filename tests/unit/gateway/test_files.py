@@ -78,7 +78,7 @@ def test_a_candidate_holds_no_workers_and_asks_nobody():
     text = json.dumps(document)
     assert '"ads"' not in text
     assert "/r/a.sock" not in text
-    assert "access_log" not in text
+    assert "FileAccessLog" not in text
 
 
 def test_the_message_of_a_refusal_holds_no_key_and_no_path_of_ours():

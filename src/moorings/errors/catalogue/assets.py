@@ -96,7 +96,7 @@ ENTRIES: tuple[Entry, ...] = (
         title="This kind of address is not supported",
         cause="Models and code are read from this machine's disk; other kinds of addresses are not known "
         "here.",
-        fix="Download it first and give the local path (or {supported}). Then: moor model create -f <file>",
+        fix="Download it first and give the local path (or {supported}). Then: moor online-deployment create -f <file>",
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,

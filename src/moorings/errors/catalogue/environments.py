@@ -98,7 +98,7 @@ ENTRIES: tuple[Entry, ...] = (
         "it).",
         fix="Take a version of {package} with a ready-made file for this Python, another python=, or "
         "install what the "
-        "compiler misses. The whole log: moor environment build-log {key}",
+        "compiler misses. The whole log: moor environment build-log --key {key}",
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
@@ -130,7 +130,7 @@ ENTRIES: tuple[Entry, ...] = (
         title="Building the environment failed",
         cause="The installer ended with an error that has no name of its own; its last lines are the "
         "evidence.",
-        fix="Read the whole log: moor environment build-log {key}",
+        fix="Read the whole log: moor environment build-log --key {key}",
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,

@@ -80,6 +80,15 @@ _SCORING: tuple[Entry, ...] = (
         http_status=401,
     ),
     Entry(
+        code="MalformedRequest",
+        title="The request is not well-formed",
+        cause="Its path, headers or body framing break HTTP; the message holds the proxy's own word for it.",
+        fix="Use an HTTP client library, or `moor online-endpoint invoke -n {endpoint} -r request.json`",
+        fault=Fault.USER,
+        step=Step.SCORING,
+        http_status=400,
+    ),
+    Entry(
         code="NoTraffic",
         title="No deployment takes traffic",
         cause="The endpoint exists, but its traffic table gives this request to no deployment.",
