@@ -58,7 +58,7 @@ class Daemon:
         clock = SystemClock()
         self._settings = settings
         self._database = Database.at(settings.database, clock)
-        self._store = AssetStore(home / "assets")
+        self._store = AssetStore(home / "assets", home=home)
         vault = Vault(home / "secret.key")
         self._environments = EnvironmentBuilder(
             home / "environments",
@@ -75,7 +75,9 @@ class Daemon:
                 bind=settings.gateway.bind,
             )
         )
-        self._publisher = Publisher(self._database, self._gateway, vault)
+        self._publisher = Publisher(
+            self._database, self._gateway, vault, rate_limit_per_s=settings.gateway.rate_limit_per_s
+        )
         self._vault = vault
         self._clock = clock
         self._loops: dict[str, Loop] = {}
@@ -87,6 +89,7 @@ class Daemon:
             private(folder)
         workspace_id = await asyncio.to_thread(self._database.open)
         await asyncio.to_thread(self._store.sweep)
+        await asyncio.to_thread(self._environments.sweep)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
         await self._expect(engine)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings.errors.exceptions import error
+from moorings.gateway.state import RATE_CLASSES_PER_S
 
 T = TypeVar("T")
 
@@ -119,6 +120,11 @@ class Settings:
             controller=_section(Controller, data, "controller"),
             environments=_section(Environments, data, "environments"),
         )
+        rate = settings.gateway.rate_limit_per_s
+        if rate not in RATE_CLASSES_PER_S:
+            allowed = ", ".join(str(r) for r in RATE_CLASSES_PER_S)
+            message = f"settings.json: gateway.rate_limit_per_s is {rate}; possible: {allowed}"
+            raise error("SettingsInvalid", message, target="gateway.rate_limit_per_s")
         port = env.get("MOORINGS_GATEWAY_PORT")
         if port is None:
             return settings

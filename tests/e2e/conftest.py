@@ -55,6 +55,7 @@ class Workspace:
     files: Path
     port: int
     env: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
 
     def moor(
         self, *argv: str, check: bool = True, timeout_s: float = 240
@@ -72,7 +73,7 @@ class Workspace:
             raise AssertionError(
                 f"moor {' '.join(argv)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
             )
-        assert "Traceback" not in done.stderr, done.stderr
+        assert "\nTraceback" not in f"\n{done.stderr}", done.stderr
         return done
 
     def json(self, *argv: str) -> Any:
@@ -101,11 +102,15 @@ class Workspace:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return Answer(answer.status, answer.read().decode(), dict(answer.headers.items()))
         except urllib.error.HTTPError as problem:
-            return Answer(problem.code, problem.read().decode(), dict(problem.headers.items()))
+            with problem:
+                return Answer(problem.code, problem.read().decode(), dict(problem.headers.items()))
 
     def key(self, endpoint: str) -> str:
-        found = self.json("online-endpoint", "get-credentials", "-n", endpoint)
-        return str(found["primaryKey"])
+        """The primary key; asked for once (`keys.clear()` after it was changed)."""
+        if endpoint not in self.keys:
+            found = self.json("online-endpoint", "get-credentials", "-n", endpoint)
+            self.keys[endpoint] = str(found["primaryKey"])
+        return self.keys[endpoint]
 
     def processes(self) -> list[dict[str, Any]]:
         return list(self.json("workspace", "status")["processes"])
@@ -154,7 +159,7 @@ def make_workspace(base: Path, settings: Mapping[str, Any] | None = None) -> Wor
     files.mkdir()
     (files / "conda.yaml").write_text(CONDA)
     port = free_port()
-    given = {"gateway": {"port": port, "rate_limit_per_s": 100_000}}
+    given = {"gateway": {"port": port, "rate_limit_per_s": 1_000_000}}
     for section, values in (settings or {}).items():
         given[section] = {**given.get(section, {}), **values}
     (home / "settings.json").write_text(json.dumps(given))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import re
 import time
 from typing import Any
@@ -74,12 +76,10 @@ def test_ids_of_the_client_are_cleaned_cut_and_echoed(live: Any) -> None:
 
 
 def test_the_host_form_reaches_the_same_endpoint(live: Any) -> None:
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1", live.port)
     headers = {"Host": f"life.localhost:{live.port}", "Authorization": f"Bearer {live.key('life')}"}
-    connection.request("POST", "/score", body=b"7", headers=headers)
-    assert connection.getresponse().status == 200
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", live.port)) as connection:
+        connection.request("POST", "/score", body=b"7", headers=headers)
+        assert connection.getresponse().status == 200
 
 
 def test_invoke_prints_the_answer(live: Any) -> None:
@@ -100,6 +100,7 @@ def test_logs_hold_what_the_script_printed(live: Any) -> None:
 def test_regenerated_key_replaces_only_itself(live: Any) -> None:
     before = live.json("online-endpoint", "get-credentials", "-n", "life")
     live.moor("online-endpoint", "regenerate-keys", "-n", "life", "--key-type", "primary")
+    live.keys.clear()
     after = live.json("online-endpoint", "get-credentials", "-n", "life")
     assert after["secondaryKey"] == before["secondaryKey"]
     assert after["primaryKey"] != before["primaryKey"]

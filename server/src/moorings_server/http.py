@@ -81,6 +81,7 @@ class Service:
         self.body_limit_bytes = body_limit_bytes
         self.new_id = RequestIds().new
         self.connections: Set["HttpConnection"] = set()
+        self.closing = False
         self.draining = False
         self.arriving = 0
         self.gate: Any = None
@@ -94,8 +95,9 @@ class Service:
         }
 
     def begin_drain(self) -> None:
-        """No connection outlives its current requests from now on."""
-        self.draining = True
+        """No connection outlives its current requests from now on. (`closing` may be set before, so that the
+        answer to a request that is being scored says so.)"""
+        self.closing = self.draining = True
         for connection in list(self.connections):
             connection.close_if_idle()
         self.check_drained()
@@ -446,7 +448,7 @@ class HttpConnection(asyncio.Protocol):
     def _closes_after(self, request: Request) -> bool:
         if not request.keep_alive:
             return True
-        last = self._service.draining or (self._last and self._refusal is None)
+        last = self._service.closing or (self._last and self._refusal is None)
         return last and not self._waiting
 
     def _plain(

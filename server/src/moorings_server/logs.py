@@ -28,7 +28,7 @@ TARGET_LIMIT_CHARS = 2048
 class LineFormatter(logging.Formatter):
     """`2026-11-21 01:33:03,307 I [8742] logger - message`, in UTC."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]
+    converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(initial)s [%(process)d] %(name)s - %(message)s")

@@ -86,6 +86,7 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
                 "%s is longer than the %d bytes a unix socket path may have: %s"
                 % (contract.ENV_SOCKET, UNIX_PATH_BYTES, socket_path)
             )
+    model_dir = values.get(contract.ENV_MODEL_DIR)
     source = values.get("AZUREML_SOURCE_DIRECTORY") or None
     return Settings(
         app_root=app_root,
@@ -94,7 +95,7 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
             os.path.join(app_root, values.get(contract.ENV_ENTRY_SCRIPT) or "main.py")
         ),
         source_directory=os.path.abspath(os.path.join(app_root, source)) if source else None,
-        model_dir=values.get(contract.ENV_MODEL_DIR) or None,
+        model_dir=os.path.join(cwd, model_dir) if model_dir else None,
         socket_path=socket_path,
         max_concurrent=_integer(values, contract.ENV_MAX_CONCURRENT, 1, least=1),
         worker_index=_integer(values, contract.ENV_WORKER_INDEX, 0, least=0),

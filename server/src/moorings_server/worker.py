@@ -317,6 +317,7 @@ class Worker:
         if not self._drain_started:
             self._drain_started = perf_counter()
             deadline = self._drain_started + self._settings.drain_s
+            self._service.closing = True
             self._sentinel.stop_accepting()
             self._sentinel.exit_at(deadline, lambda: leave_now(self._log.flush))
             self._loop.call_soon_threadsafe(self._drain)

@@ -72,7 +72,7 @@ class Assets:
             key = "codeUri" if kind == CODES else "modelUri"
             raise error("RequestInvalid", f"properties.{key} is missing", target=f"properties.{key}")
         source = fetch(uri)
-        tree = self.store.ingest(source, keep_name=kind == MODELS, use_ignore=True)
+        tree = self.store.ingest(source, keep_name=kind == MODELS, use_ignore=kind == CODES)
         body["moorings"] = {
             "digest": tree.digest,
             "folder": source.name,

@@ -3,6 +3,7 @@ command has."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import click
 
 from moorings.cli.args import Flag, FlagError, expand
 from moorings.cli.session import Options, Session
+from moorings.errors.exceptions import MooringsError
 
 OUTPUT_FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -83,7 +85,9 @@ class DefaultedOption(click.Option):
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(ctx)
         session = ctx.find_object(Session)
-        value = session.defaults.get(self.default_key) if session is not None else None
+        value = None
+        with contextlib.suppress(MooringsError):  # a damaged file is no reason to refuse help
+            value = session.defaults.get(self.default_key) if session is not None else None
         if record is None or not value:
             return record
         return record[0], f"{record[1]}  [configured default: {value}]"

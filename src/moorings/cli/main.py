@@ -20,7 +20,6 @@ from moorings.errors.exceptions import MooringsError, error
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_PIPE_CLOSED = 141
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def run(argv: Sequence[str], session: Session | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has what it wanted; the interpreter must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE_CLOSED
+        return EXIT_FAILED
     except Exception as problem:  # noqa: BLE001 - the process boundary: whatever it is becomes a coded failure
         _show(_internal(problem, argv, session), session)
         return EXIT_FAILED

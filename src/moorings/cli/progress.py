@@ -64,7 +64,7 @@ class PlainProgress:
             self._write(
                 f"  {_MARKS.get(phase.status, ' ')} {phase.name:<12} {phase.status}{elapsed}{message}"
             )
-        if report.waiting_for and report.waiting_for != self._waiting_for and not report.ended:
+        if _waits(report) and report.waiting_for != self._waiting_for:
             self._waiting_for = report.waiting_for
             self._write(f"    waiting for: {clean(report.waiting_for)}")
 
@@ -119,7 +119,7 @@ class LiveProgress:
                 Text("" if seconds is None else f"{seconds:.1f} s", justify="right"),
                 Text(clean(phase.message), overflow="ellipsis", no_wrap=True),
             )
-        if report.waiting_for and not report.ended:
+        if _waits(report):
             table.add_row(
                 Text("    waiting for", style="dim"), "", Text(clean(report.waiting_for), style="dim")
             )
@@ -131,3 +131,9 @@ class NoProgress(PlainProgress):
 
     def __init__(self) -> None:
         super().__init__(lambda _: None)
+
+
+def _waits(report: Report) -> bool:
+    """Whether the report says what it waits for, beyond what its phases say."""
+    said = {phase.message for phase in report.phases}
+    return bool(report.waiting_for) and not report.ended and report.waiting_for not in said

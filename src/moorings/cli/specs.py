@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moorings.cli.commands.flags import Changes
 from moorings.errors.exceptions import error
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Draft, read_document
@@ -14,6 +14,19 @@ from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.loader import load_deployment, load_endpoint, prepare_endpoint
 from moorings.spec.update import update_deployment, update_endpoint
 from moorings.spec.validate import endpoint_problems
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `--set`, `--add` and `--remove` ask for."""
+
+    set_: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    force_string: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.set_ or self.add or self.remove)
 
 
 def endpoint_to_create(file: Path | None, name: str | None, overrides: Sequence[str]) -> EndpointSpec:

@@ -21,6 +21,7 @@ from moorings.lib.processes import HOME_VARIABLE, ROLE_VARIABLE, ProcessInfo, is
 from moorings.security.folders import private
 
 START_TIMEOUT_S = 60.0
+GATEWAY_TIMEOUT_S = 20.0
 STOP_STEPS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("daemon",), 15.0),
     (("gateway-keeper",), 20.0),
@@ -100,6 +101,18 @@ def ensure_running(workspace: Workspace, workspace_path: str, say: Say) -> bool:
     )
 
 
+def wait_for_gateway(workspace: Workspace, workspace_path: str, timeout_s: float = GATEWAY_TIMEOUT_S) -> bool:
+    """Wait until the gateway of a running workspace takes requests; False when `timeout_s` seconds passed first."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        facts = status(workspace, workspace_path)["facts"]
+        if (facts.get("gateway") or {}).get("ready"):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(4 * _POLL_S)
+
+
 def answers(workspace: Workspace, workspace_path: str) -> bool:
     """Whether the control process answers now."""
     if not workspace.api_socket.exists():
@@ -119,7 +132,8 @@ def stop(workspace: Workspace, say: Say) -> list[Ended]:
     """
     if workspace.home.is_dir():
         atomic.write(_stop_mark(workspace), b"")
-    ended: dict[int, Ended] = {}
+    at_first = scan(workspace.home)
+    killed: dict[int, Ended] = {}
     for roles, grace_s in STOP_STEPS:
         targets = [p for p in scan(workspace.home) if p.role in roles]
         if not targets:
@@ -128,20 +142,20 @@ def stop(workspace: Workspace, say: Say) -> list[Ended]:
         for process in targets:
             send(process, signal.SIGTERM)
         _wait_gone(targets, grace_s)
-        ended.update({p.pid: Ended(p.role, p.pid, p.owner, killed=False) for p in targets if not is_alive(p)})
     deadline = time.monotonic() + KILL_WAIT_S
     left = scan(workspace.home)
     while left and time.monotonic() < deadline:
         # Whoever restarts others must not live longer than they do.
         for process in sorted(left, key=lambda p: p.role.startswith(("worker", "envoy"))):
             send(process, signal.SIGKILL)
-            ended[process.pid] = Ended(process.role, process.pid, process.owner, killed=True)
+            killed[process.pid] = Ended(process.role, process.pid, process.owner, killed=True)
         _wait_gone(left, 0.5)
         left = scan(workspace.home)
     if left:
         names = tuple(f"{p.role} pid {p.pid}" for p in left)
         raise error("WorkspaceStopIncomplete", f"{len(left)} processes did not end", evidence=names)
-    return list(ended.values())
+    by_themselves = (p for p in at_first if p.pid not in killed)
+    return [*(Ended(p.role, p.pid, p.owner, killed=False) for p in by_themselves), *killed.values()]
 
 
 def stopped_since(workspace: Workspace, unix_s: float) -> bool:

@@ -4,6 +4,7 @@ resources."""
 from __future__ import annotations
 
 import json
+import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -86,6 +87,7 @@ class SocketTransport:
                     f"no answer to {method} {path} within {timeout_s} s", problem
                 ) from None
             except httpx.TransportError as problem:
+                self.close()
                 refused = isinstance(problem, httpx.ConnectError)
                 if not refused and method not in _REPEATABLE:
                     raise self._unreachable(f"the connection broke during {method} {path}", problem) from None
@@ -122,6 +124,7 @@ class SocketTransport:
         import httpx
 
         if self._client is None:
+            self._knock()
             self._client = httpx.Client(
                 transport=httpx.HTTPTransport(uds=str(self.socket)),
                 base_url="http://moorings",
@@ -139,6 +142,16 @@ class SocketTransport:
         )
         self._note(f"< {answer.status} {answer.reason}", answer.body, answer.headers)
         return answer
+
+    def _knock(self) -> None:
+        """Find out that nobody listens before the library does: it leaves the refused socket open."""
+        import httpx
+
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError as problem:
+                raise httpx.ConnectError(problem.strerror or str(problem)) from None
 
     def _note(self, first: str, body: bytes | None, headers: Mapping[str, str]) -> None:
         if self.trace is None:

@@ -37,7 +37,8 @@ class GatewayView:
         """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
         if self.status is None:
             return False
-        return self.status.accepted.get(endpoint) == self.published.get(endpoint)
+        accepted = self.status.accepted.get(endpoint) == self.published.get(endpoint)
+        return accepted and endpoint not in self.status.rejected
 
     def rejected(self, endpoint: str) -> str | None:
         return None if self.status is None else self.status.rejected.get(endpoint)
@@ -56,7 +57,8 @@ class Publisher:
     table must never replace the one that serves.
     """
 
-    def __init__(self, database: Database, gateway: Gateway, vault: Vault) -> None:
+    def __init__(self, database: Database, gateway: Gateway, vault: Vault, *, rate_limit_per_s: int) -> None:
+        self._rate_limit_per_s = rate_limit_per_s
         self._database = database
         self._gateway = gateway
         self._vault = vault
@@ -120,7 +122,7 @@ class Publisher:
                     self._keys(tx.secret_values(ENDPOINT, row.name)) if spec.auth_mode is AuthMode.KEY else ()
                 )
                 inputs.append(EndpointInput(spec, keys, deployments))
-        return build(inputs)
+        return build(inputs, rate_limit_per_s=self._rate_limit_per_s)
 
     def _keys(self, stored: Mapping[str, str]) -> tuple[str, ...]:
         keys = []

@@ -146,6 +146,7 @@ class ProcessEngine:
                     self._end_leftovers(instance)
                     # A new supervisor is not to be taken for the old one's last word.
                     (folder / layout.STATUS).unlink(missing_ok=True)
+                    self._write_description(folder, group, ordinal, instance)
                     self._start(folder, held)
                     return
                 self._discard(folder)
@@ -158,7 +159,7 @@ class ProcessEngine:
         new = owner_dir / f"{layout.NEW_PREFIX}{instance}"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        atomic.write(new / layout.INSTANCE, json.dumps(self._describe(group, ordinal, instance)).encode())
+        self._write_description(new, group, ordinal, instance)
         held = procs.try_lock(new / layout.LOCK)
         if held is None:
             return
@@ -169,6 +170,10 @@ class ProcessEngine:
             self._start(folder, held)
         finally:
             held.release()
+
+    def _write_description(self, folder: Path, group: GroupSpec, ordinal: int, instance: str) -> None:
+        description = self._describe(group, ordinal, instance)
+        atomic.write(folder / layout.INSTANCE, json.dumps(description).encode())
 
     def _describe(self, group: GroupSpec, ordinal: int, instance: str) -> dict[str, Any]:
         settings, template = self._settings, group.template

@@ -131,7 +131,7 @@ def parse_match_spec(text: str) -> MatchSpec:
         prefix, _, rest = rest.rpartition("::")
         channel = prefix.split(":")[0]
     match = _NAME.match(rest)
-    if match is None or not re.match(r"^[\s=<>!~0-9*]?", match["rest"]):
+    if match is None or not re.match(r"^([=<>!~0-9*(]|$)", match["rest"]):
         raise UntranslatableError("not a match spec: expected name, name=version or name>=version")
     version, build = _version_and_build(match["rest"].strip())
     version = given.get("version", version)

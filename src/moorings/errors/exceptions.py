@@ -87,7 +87,7 @@ class MooringsError(Exception):
         return f"({self.failure.code}) {self.failure.message}"
 
 
-class SpecInvalid(MooringsError):
+class SpecInvalid(MooringsError):  # noqa: N818 - named as its code
     """One input with one or more problems, each a detail with its file:line and field path."""
 
 

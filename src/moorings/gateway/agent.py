@@ -61,7 +61,7 @@ class Agent:
         self._ready = False
         self._status: GatewayStatus | None = None
         self._expected: frozenset[tuple[str, str]] = frozenset()
-        self._expected_since_s = 0.0
+        self._expected_since_s = clock.monotonic()
         self._observed_s = 0.0
         self._starts = 0
         self._silent = 0
@@ -159,6 +159,8 @@ class Agent:
             self._starts = self._process.starts
             self._ads.forget()
             self._healthy, self._ready = {}, False
+            self._expected_since_s = self._clock.monotonic()
+            self._observed_s = 0.0
         if self._clock.monotonic() - self._observed_s >= self._observe_pace_s():
             await self._observe()
         self._write_status(self._current())
@@ -280,7 +282,7 @@ class Agent:
             snapshot_version=self._taken.version,
             accepted=dict(self._ads.accepted),
             rejected=rejected,
-            healthy=dict(self._healthy),
+            healthy=dict(self._healthy) if self._process.pid is not None else {},
             envoy_pid=self._process.pid,
             ready=self._ready and self._process.pid is not None,
             failure=_text(problem),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState
+from moorings.gateway.state import RATE_LIMIT_PER_S, DeploymentRoute, EndpointRoute, GatewayState
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 
@@ -28,12 +28,16 @@ class EndpointInput:
     deployments: tuple[DeploymentInput, ...] = ()
 
 
-def build(endpoints: Sequence[EndpointInput]) -> GatewayState:
-    """The state that serves exactly `endpoints`. Equal inputs in any order give equal states."""
-    return GatewayState(tuple(_endpoint(item) for item in sorted(endpoints, key=lambda item: item.spec.name)))
+def build(endpoints: Sequence[EndpointInput], *, rate_limit_per_s: int = RATE_LIMIT_PER_S) -> GatewayState:
+    """The state that serves exactly `endpoints`, each with the same rate limit.
+
+    Equal inputs in any order give equal states.
+    """
+    ordered = sorted(endpoints, key=lambda item: item.spec.name)
+    return GatewayState(tuple(_endpoint(item, rate_limit_per_s) for item in ordered))
 
 
-def _endpoint(item: EndpointInput) -> EndpointRoute:
+def _endpoint(item: EndpointInput, rate_limit_per_s: int) -> EndpointRoute:
     deployments = tuple(_deployment(d) for d in sorted(item.deployments, key=lambda d: d.spec.name))
     names = {deployment.name.lower(): deployment.name for deployment in deployments}
     return EndpointRoute(
@@ -42,6 +46,7 @@ def _endpoint(item: EndpointInput) -> EndpointRoute:
         deployments=deployments,
         traffic=_shares(item.spec.traffic, names),
         mirror=_shares(item.spec.mirror_traffic, names),
+        rate_limit_per_s=rate_limit_per_s,
     )
 
 

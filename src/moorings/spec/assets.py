@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from moorings.spec.base import AssetName, Spec, Whole
+from moorings.spec.base import NO_BOOL, AssetName, Spec
 
 
 class ModelType(StrEnum):
@@ -56,7 +56,7 @@ class CodeConfiguration(Spec):
 
 class Route(Spec):
     path: Annotated[str, StringConstraints(pattern=r"^/")]
-    port: Annotated[Whole, Field(ge=1, le=65535)]
+    port: Annotated[int, Field(ge=1, le=65535), NO_BOOL]
 
 
 class InferenceConfig(Spec):

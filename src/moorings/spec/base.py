@@ -31,8 +31,8 @@ def _no_bool(value: Any) -> Any:
 
 ResourceName = Annotated[str, StringConstraints(min_length=3, max_length=32, pattern=NAME_PATTERN)]
 AssetName = Annotated[str, StringConstraints(pattern=ASSET_NAME_PATTERN)]
-Whole = Annotated[int, BeforeValidator(_no_bool)]
-"""An int that does not take `true` for 1."""
+NO_BOOL = BeforeValidator(_no_bool)
+"""For ints: `true` is not taken for 1. Last in an `Annotated`, so that the limits stay in the JSON Schema."""
 
 
 class Spec(BaseModel):

@@ -8,11 +8,11 @@ from pydantic import Discriminator, Field, Tag
 
 from moorings.spec.assets import CodeConfiguration, EnvironmentSpec, ModelSpec
 from moorings.spec.base import (
+    NO_BOOL,
     OBJECT_TAG,
     REFERENCE_TAG,
     ResourceName,
     Spec,
-    Whole,
     object_or_reference,
 )
 
@@ -25,7 +25,7 @@ MAX_WHOLE = 1_000_000
 """Upper bound of counts and times that have none of their own: far above any use, far below what would
 overflow."""
 
-PositiveInt = Annotated[Whole, Field(ge=1, le=MAX_WHOLE)]
+PositiveInt = Annotated[int, Field(ge=1, le=MAX_WHOLE), NO_BOOL]
 ModelOrReference = Annotated[
     Annotated[ModelSpec, Tag(OBJECT_TAG)] | Annotated[str, Tag(REFERENCE_TAG)],
     Discriminator(object_or_reference),
@@ -37,9 +37,9 @@ EnvironmentOrReference = Annotated[
 
 
 class RequestSettings(Spec):
-    request_timeout_ms: Annotated[Whole, Field(ge=1, le=MAX_REQUEST_TIMEOUT_MS)] = 5000
+    request_timeout_ms: Annotated[int, Field(ge=1, le=MAX_REQUEST_TIMEOUT_MS), NO_BOOL] = 5000
     max_concurrent_requests_per_instance: PositiveInt = 1
-    max_queue_wait_ms: Annotated[Whole, Field(ge=0, le=MAX_WHOLE)] = 500
+    max_queue_wait_ms: Annotated[int, Field(ge=0, le=MAX_WHOLE), NO_BOOL] = 500
 
 
 class Probe(Spec):
@@ -56,7 +56,7 @@ class ScaleSettings(Spec):
     type: Literal["default", "target_utilization"] = "default"
     min_instances: PositiveInt = 1
     max_instances: PositiveInt = 1
-    target_utilization_percentage: Annotated[Whole, Field(ge=1, le=100)] = 70
+    target_utilization_percentage: Annotated[int, Field(ge=1, le=100), NO_BOOL] = 70
     polling_interval: PositiveInt = 1
 
 
@@ -104,7 +104,7 @@ class DeploymentSpec(Spec):
     environment: EnvironmentOrReference | None = None
     environment_variables: dict[str, str] = Field(default_factory=dict)
     instance_type: str | None = None
-    instance_count: Annotated[Whole, Field(ge=1, le=MAX_INSTANCES)] = 1
+    instance_count: Annotated[int, Field(ge=1, le=MAX_INSTANCES), NO_BOOL] = 1
     app_insights_enabled: bool = False
     scale_settings: ScaleSettings = Field(default_factory=ScaleSettings)
     request_settings: RequestSettings = Field(default_factory=RequestSettings)

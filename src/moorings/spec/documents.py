@@ -70,7 +70,9 @@ def _read(path: Path, name: str) -> bytes:
         data = _read_all(descriptor)
     except OSError as wrong:
         reason = (wrong.strerror or "read error").lower()
-        raise error("SpecFileUnreadable", f"{name}: {reason}", target=name, fields={"folder": folder}) from None
+        raise error(
+            "SpecFileUnreadable", f"{name}: {reason}", target=name, fields={"folder": folder}
+        ) from None
     finally:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
@@ -202,9 +204,9 @@ class Draft:
         )
 
     def _rank(self, problem: Problem, located: Located) -> tuple[int, str, int, int]:
-        """The spec itself first, then what it names, line by line; last what is missing altogether."""
+        """The spec itself first, then what it names, line by line; last what has no line."""
         found = _POSITION.match(located.target)
-        if found is None or problem.code == "SpecKeyMissing":
+        if found is None or (problem.code == "SpecKeyMissing" and len(problem.path) == 1):
             return (2, "", 0, 0)
         other = found["name"] != self.name
         return (int(other), found["name"], int(found["line"]), int(found["column"]))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from moorings.spec.base import ResourceName, Spec, Whole
+from moorings.spec.base import NO_BOOL, ResourceName, Spec
 
 
 class AuthMode(StrEnum):
@@ -33,7 +33,7 @@ class EndpointProperties(Spec):
     enforce_access_to_default_secret_stores: Literal["enabled", "disabled"] = "disabled"  # noqa: S105 - a switch, no password
 
 
-Percent = Annotated[Whole, Field(ge=0, le=100)]
+Percent = Annotated[int, Field(ge=0, le=100), NO_BOOL]
 
 
 def _shares(table: dict[str, int]) -> dict[str, int]:
@@ -48,7 +48,7 @@ def _shares(table: dict[str, int]) -> dict[str, int]:
 
 
 Traffic = Annotated[dict[str, Percent], AfterValidator(_shares)]
-MirrorTraffic = Annotated[dict[str, Annotated[Whole, Field(ge=0, le=50)]], AfterValidator(_shares)]
+MirrorTraffic = Annotated[dict[str, Annotated[int, Field(ge=0, le=50), NO_BOOL]], AfterValidator(_shares)]
 
 
 class EndpointSpec(Spec):

@@ -122,7 +122,7 @@ async def test_a_boot_that_takes_too_long(harbour):
 
 async def test_a_hung_worker_is_killed_and_comes_back(harbour):
     # The boot budget is the probe's: long enough for the worker's start on a busy machine.
-    times = ProbeTimes(0.1, 0.1, 0.2, 1, 30)
+    times = ProbeTimes(0.1, 0.1, 0.1, 1, 30)
     group = harbour.group(liveness=times)
     instance = await harbour.started(group)
     with contextlib.suppress(TimeoutError):
@@ -236,6 +236,7 @@ async def test_logs_of_ended_instances_are_bounded(harbour):
         await harbour.engine.apply(group)
         await harbour.phase(Phase.FAILED)
         await harbour.engine.remove(OWNER, group.revision, grace_s=0)
+        await harbour.until(lambda seen: not seen)
     await harbour.started(harbour.group())
     assert len(list((harbour.settings.root / "shop.blue" / "logs").iterdir())) == 3
 

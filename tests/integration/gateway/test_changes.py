@@ -167,3 +167,35 @@ def test_requests_in_flight_on_a_removed_worker_finish(shared, kit, turn):
         thread.join()
     assert [(a.status, a.body) for a in answers] == [(200, b"old")] * 4
     shared.drop("drained")
+
+
+def test_a_worker_that_vanishes_costs_at_most_what_was_in_flight_and_is_avoided_from_then_on(shared, kit):
+    one, two = kit.backends.start("one", gate=20), kit.backends.start("two", gate=20)
+    shared.put(kit.endpoint("halved", kit.route("blue", one, two, mc=20)))
+    clients = 4
+    with kit.load(shared, "halved", clients=clients) as load:
+        kit.until(lambda: load.total > 50)
+        kit.backends.stop(one)
+        kit.until(lambda: shared.status.healthy["halved~blue"] == (two.path,))
+        lost = sum(load.failures.values())
+        assert lost <= clients
+        assert set(load.failures) <= {502}
+        already = load.total
+        kit.until(lambda: load.total > already + 200)
+    assert sum(load.failures.values()) == lost
+    shared.drop("halved")
+
+
+def test_a_worker_that_fails_its_check_leaves_after_the_threshold_and_returns_when_it_recovers(shared, kit):
+    sick, well = kit.backends.start("sick", gate=20), kit.backends.start("well", gate=20)
+    base = kit.route("blue", sick, well, mc=20)
+    checked = dataclasses.replace(base, health_period_s=0.3, health_failures=3, health_timeout_s=1.0)
+    shared.put(kit.endpoint("checked", checked))
+    sick.health = 503
+    began_s = time.monotonic()
+    kit.until(lambda: shared.status.healthy["checked~blue"] == (well.path,))
+    assert time.monotonic() - began_s > 0.3, "one failed check is not the threshold"
+    assert {shared.score("checked").body for _ in range(10)} == {b"well"}
+    sick.health = 200
+    kit.until(lambda: len(shared.status.healthy["checked~blue"]) == 2)
+    shared.drop("checked")

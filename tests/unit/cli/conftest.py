@@ -113,8 +113,15 @@ def answer(status: int, body: Any, *, operation: bool = False, hint: str | None 
 
 def missing(path: str) -> Answer:
     kind, name = path.split("/")[-2:]
-    code = {"onlineEndpoints": "EndpointNotFound", "deployments": "DeploymentNotFound"}.get(kind, "AssetNotFound")
-    info = {"title": "It is not there", "cause": "No.", "fix": f"Create it first: moor {name}", "evidence": []}
+    code = {"onlineEndpoints": "EndpointNotFound", "deployments": "DeploymentNotFound"}.get(
+        kind, "AssetNotFound"
+    )
+    info = {
+        "title": "It is not there",
+        "cause": "No.",
+        "fix": f"Create it first: moor {name}",
+        "evidence": [],
+    }
     body = {
         "code": code,
         "message": f"{kind} {name} does not exist",

@@ -81,7 +81,10 @@ def test_equal_environments_are_one_version(moor: Any, workspace: Any, project: 
     moor("online-deployment", "create", "-f", str(project / "blue.yml"), "-n", "green")
     (project / "conda.yml").write_text("dependencies:\n- python=3.11\n")
     moor("online-deployment", "create", "-f", str(project / "blue.yml"), "-n", "red")
-    ids = [workspace.sent("PUT", f"{EP}/deployments/{n}")["properties"]["environmentId"] for n in ("blue", "green", "red")]
+    ids = [
+        workspace.sent("PUT", f"{EP}/deployments/{n}")["properties"]["environmentId"]
+        for n in ("blue", "green", "red")
+    ]
     assert ids[0] == ids[1] != ids[2]
 
 
@@ -249,7 +252,9 @@ def test_delete_of_what_is_not_there_is_no_failure(moor: Any) -> None:
 
 def test_keys_are_printed_on_stdout_only(moor: Any) -> None:
     moor("online-endpoint", "create", "-n", "shop")
-    code, out, err = moor("online-endpoint", "get-credentials", "-n", "shop", "--query", "primaryKey", "-o", "tsv")
+    code, out, err = moor(
+        "online-endpoint", "get-credentials", "-n", "shop", "--query", "primaryKey", "-o", "tsv"
+    )
     assert (code, out) == (0, "first-key\n")
     assert "first-key" not in err
 
@@ -275,7 +280,16 @@ def test_get_logs_prints_raw_text(moor: Any, flag: str) -> None:
 
 
 def test_get_logs_of_the_other_container(moor: Any) -> None:
-    argv = ("online-deployment", "get-logs", "-n", "blue", "--endpoint", "shop", "\u2013-container", "storage-initializer")
+    argv = (
+        "online-deployment",
+        "get-logs",
+        "-n",
+        "blue",
+        "--endpoint",
+        "shop",
+        "\u2013-container",
+        "storage-initializer",
+    )
     assert moor(*argv) == (0, "last 5000 of StorageInitializer\n", "")
 
 
@@ -314,7 +328,9 @@ def test_list_as_a_table(moor: Any) -> None:
 
 
 def test_ml_is_the_same_tree(moor: Any) -> None:
-    assert moor.json("ml", "online-endpoint", "create", "-n", "shop", "-g", "mine", "-w", "ws")["name"] == "shop"
+    assert (
+        moor.json("ml", "online-endpoint", "create", "-n", "shop", "-g", "mine", "-w", "ws")["name"] == "shop"
+    )
 
 
 def test_query_and_its_mistakes(moor: Any) -> None:

@@ -1,4 +1,4 @@
-"""Output as uv printed it, and what it has to be called."""
+"""Output as uv printed it (lines wrapped), and what it has to be called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ CASES = {
         """
 error: No solution found when resolving dependencies
   cause: Because numba==0.57.0 depends on numpy>=1.21,<1.25 and you require numpy==2.3.1, we can conclude
-  that yo And because you require numba==0.57.0, we can conclude that your requirements are unsatisfiable.
+         that your requirements and numba==0.57.0 are incompatible.
+         And because you require numba==0.57.0, we can conclude that your requirements are unsatisfiable.
 """,
         """
   × No solution found when resolving dependencies:
@@ -25,7 +26,7 @@ error: No solution found when resolving dependencies
         """
 error: No solution found when resolving dependencies
   cause: Because scikit-lern was not found in the package registry and you require scikit-lern==1.0, we can
-  conclu
+         conclude that your requirements are unsatisfiable.
 """,
         "error: Distribution not found at: file:///nope/foo-1.0-py3-none-any.whl",
         """
@@ -37,22 +38,22 @@ error: Failed to download `foo @ https://host/foo-1.0-py3-none-any.whl`
         """
 error: No solution found when resolving dependencies
   cause: Because there is no version of six==99.1 and you require six==99.1, we can conclude that your
-  requirement
+         requirements are unsatisfiable.
 """,
         """
 error: No solution found when resolving dependencies
   cause: Because only six<=1.17.0 is available and you require six>=99, we can conclude that your
-  requirements are
+         requirements are unsatisfiable.
 """,
     ],
     "NoWheelForPython": [
         """
 error: No solution found when resolving dependencies
   cause: Because tensorflow==2.5.0 has no wheels with a matching Python ABI tag (e.g., `cp312`) and you
-  require ten
+         require tensorflow==2.5.0, we can conclude that your requirements are unsatisfiable.
 
 hint: You require CPython 3.12 (`cp312`), but we only found wheels for `tensorflow` (v2.5.0) with the
-following Pyt
+following Python ABI tags: `cp36m`, `cp37m`, `cp38`, `cp39`
 """,
         """
 error: No solution found when resolving dependencies
@@ -84,8 +85,10 @@ error: Request failed after 3 retries in 4.3s
         """
 error: No solution found when resolving dependencies
   cause: Because zstandard was not found in the cache and you require zstandard==0.19.0, we can conclude that
-  your hint: Packages were unavailable because the network was disabled. When the network is disabled,
-  registry packages
+         your requirements are unsatisfiable.
+
+hint: Packages were unavailable because the network was disabled. When the network is disabled, registry
+packages may only be read from the cache.
 """,
     ],
     "EnvironmentDiskFull": [
@@ -133,7 +136,7 @@ def test_a_contradiction_with_the_inference_server_says_so() -> None:
     text = """
 error: No solution found when resolving dependencies
   cause: Because moorings-server==0.1.0 depends on uvloop and you require uvloop<0, we can conclude that your
-  requir
+         requirements are unsatisfiable.
 """
     failure = verdict(text.splitlines(), fields=FIELDS)
     assert failure.code == "EnvironmentUnsatisfiable"

@@ -154,7 +154,7 @@ def test_the_strategies_above_give_every_field() -> None:
         found: set[str] = set()
 
         @given(strategy)
-        @settings(max_examples=300, deadline=None, database=None)
+        @settings(max_examples=120, deadline=None, database=None)
         def collect(plain: dict[str, Any]) -> None:
             found.update(plain)
 

@@ -199,6 +199,7 @@ environment_variables: {C: [1]}
     assert told(load_deployment, path, overrides=["instance_count[0]=1", "scale_settings.type=other"]) == [
         ("spec.yml:1:1 nmae", "SpecKeyUnknown"),
         ("spec.yml:2:16 endpoint_name", "SpecValueInvalid"),
+        ("spec.yml:3:1 model.path", "SpecKeyMissing"),
         ("spec.yml:3:9 model.local_path", "SpecKeyUnknown"),
         ("spec.yml:6:19 code_configuration.scoring_script", "SpecPathUnusable"),
         ("spec.yml:9:17 instance_count", "SpecValueInvalid"),
@@ -210,7 +211,6 @@ environment_variables: {C: [1]}
         ("env/conda.yml:3:5 environment.conda_file.dependencies[1]", "SpecValueInvalid"),
         ("--set instance_count[0]=1", "ChangeExpressionInvalid"),
         ("spec.yml:1:1 name", "SpecKeyMissing"),
-        ("spec.yml:3:8 model.path", "SpecKeyMissing"),
         ("--set scale_settings.type=other scale_settings.type", "SpecValueInvalid"),
     ]
 

@@ -150,7 +150,7 @@ def update(
     flags.not_served(
         "moor online-deployment update -h", vscode_debug=vscode_debug, with_package=package_model
     )
-    changes = flags.Changes(set_, add, remove, force_string)
+    changes = specs.Changes(set_, add, remove, force_string)
     if file is None and not changes:
         command = f"moor online-deployment update -n {name or '<name>'} -e {endpoint_name or '<endpoint>'}"
         fields = {"command": f"{command} --set instance_count=2"}

@@ -105,7 +105,7 @@ def update(
     web: bool,
 ) -> None:
     _no_web(session, web)
-    changes = flags.Changes(set_, add, remove, force_string)
+    changes = specs.Changes(set_, add, remove, force_string)
     live, mirrored = _tables(traffic, mirror_traffic)
     if file is not None:
         name = specs.endpoint_name_of(file, endpoint_name, session.defaults.get("endpoint"))

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from moorings.cli.framework import DefaultedOption, SeveralOption
 from moorings.errors.exceptions import error
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What `--set`, `--add` and `--remove` ask for."""
-
-    set_: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-    force_string: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.set_ or self.add or self.remove)
 
 
 def file(*, required: bool = False, what: str) -> click.Option:

@@ -22,7 +22,10 @@ COLUMNS: Columns = (
 def start(session: Session) -> None:
     settings = session.settings
     started = daemon_control.ensure_running(settings, settings.workspace.path, session.say)
+    ready = daemon_control.wait_for_gateway(settings, settings.workspace.path)
     session.say("The workspace is started." if started else "The workspace is running already.")
+    if not ready:
+        session.warn(f"the gateway is not ready yet; its log is below {settings.home / 'gateway'}")
     _print(session, daemon_control.status(settings, settings.workspace.path))
 
 

@@ -54,7 +54,7 @@ ENTRIES: tuple[Entry, ...] = (
         code="TrafficInvalid",
         title="The traffic table cannot be used",
         cause="Traffic names a deployment that is not there, or does not add up to 0 or 100.",
-        fix='Name existing deployments and give 0 or 100 per cent in all: '
+        fix="Name existing deployments and give 0 or 100 per cent in all: "
         'moor online-endpoint update -n {endpoint} --traffic "{example}"',
         fault=Fault.USER,
         step=Step.API,

@@ -19,13 +19,12 @@ CRASH_LOOP_RESTARTS = 3
 OUR_PREFIX = "moorings: "
 """Begins the lines a supervisor writes into the log."""
 
-_INITIALIZER_CODES = ("ArtifactsUnavailable", "ArtifactsNoSpace", "InternalServerError")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 def diagnose_instance(instance: InstanceEvidence) -> Failure:
     """Why this instance does not serve. Always an answer; the fallback is `UserContainerCrash`."""
-    for judge in (_of_initializer, _of_machine, _of_report, _of_end, _of_waiting):
+    for judge in (_of_silence, _of_initializer, _of_machine, _of_report, _of_end, _of_waiting):
         verdict = judge(instance)
         if verdict is not None:
             return verdict
@@ -40,6 +39,14 @@ def diagnose_instance(instance: InstanceEvidence) -> Failure:
 # --- judges, the most certain first -------------------------------------------------------------------------
 
 
+def _of_silence(instance: InstanceEvidence) -> Failure | None:
+    """It runs: an end before that explains nothing, unless it ends again and again."""
+    if instance.phase != "running" or instance.restarts >= CRASH_LOOP_RESTARTS:
+        return None
+    text = f"the instance runs, but its readiness probe was not answered{_waited(instance)}"
+    return _make(instance, "ResourceNotReady", text, evidence=_log(instance))
+
+
 def _of_initializer(instance: InstanceEvidence) -> Failure | None:
     if instance.step != ev.STEP_INITIALIZER or not _has_ended(instance):
         return None
@@ -49,7 +56,7 @@ def _of_initializer(instance: InstanceEvidence) -> Failure | None:
     code, message = str(report.get("code") or ""), str(report.get("message") or "")
     if not code:
         code, message = _last_error_line(instance.log_tail)
-    if code not in _INITIALIZER_CODES and code not in CATALOGUE:
+    if code not in CATALOGUE:
         code = "ArtifactsUnavailable"
     message = (
         message or f"the storage initializer ended ({_how(instance)}) before model and code were in place"
@@ -110,13 +117,10 @@ def _of_end(instance: InstanceEvidence) -> Failure | None:
 
 
 def _of_waiting(instance: InstanceEvidence) -> Failure | None:
-    if _has_ended(instance) or not (instance.overdue or instance.phase in ("starting", "running")):
+    if _has_ended(instance) or not (instance.overdue or instance.phase == "starting"):
         return None
-    waited = "" if instance.waited_s is None else f" within {instance.waited_s:g} s"
-    if instance.phase == "running":
-        text = f"the instance runs, but its readiness probe was not answered{waited}"
-        return _make(instance, "ResourceNotReady", text, evidence=_log(instance))
-    return _make(instance, "BootTimeout", f"the instance was not ready{waited}", evidence=_log(instance))
+    text = f"the instance was not ready{_waited(instance)}"
+    return _make(instance, "BootTimeout", text, evidence=_log(instance))
 
 
 # --- verdicts on a report -----------------------------------------------------------------------------------
@@ -296,6 +300,10 @@ def _how(instance: InstanceEvidence) -> str:
         except ValueError:
             return f"signal {instance.signal}"
     return "no exit status" if instance.exit_code is None else f"exit code {instance.exit_code}"
+
+
+def _waited(instance: InstanceEvidence) -> str:
+    return "" if instance.waited_s is None else f" within {instance.waited_s:.0f} s"
 
 
 def _size(count: int) -> str:
