@@ -304,10 +304,9 @@ def _say_what_next(session: Session, spec: DeploymentSpec) -> None:
 
 
 def _short(reference: Any) -> str:
-    """`name:version` of an ARM id; other references as they are."""
+    """`name:version` of an ARM id, with hashes cut; other references as they are."""
     parts = str(reference or "").split("/")
-    return (
-        f"{parts[-3]}:{parts[-1][:12]}"
-        if len(parts) > 4 and parts[-2] == "versions"
-        else str(reference or "")
-    )
+    if len(parts) < 5 or parts[-2] != "versions":
+        return str(reference or "")
+    name, version = parts[-3], parts[-1]
+    return f"{name[:12] if len(name) == 32 else name}:{version[:12]}"

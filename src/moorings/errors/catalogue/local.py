@@ -58,7 +58,8 @@ _WORKSPACE = (
         code="OperationTimeout",
         title="The operation has not ended in the time given",
         cause="It goes on in the workspace; only the waiting ended.",
-        fix="Watch it: {command}",
+        fix="Watch the resource: moor online-deployment show -n <name> -e <endpoint>, or "
+        "moor online-endpoint show -n <name>",
         fault=Fault.MACHINE,
         step=Step.CLIENT,
         http_status=504,
