@@ -63,11 +63,32 @@ class Wire:
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = [(line.split(": ", 1)[0], line.split(": ", 1)[1]) for line in lines]
         status = int(first.split(" ")[1])
-        length = 0 if head_only or status == 100 else int(dict(headers)["Content-Length"])
+        named = {name.lower(): value for name, value in headers}
+        if named.get("transfer-encoding") == "chunked" and not head_only:
+            return Response(status, headers, b"".join(iter(self.read_chunk, b"")))
+        length = 0 if head_only or status in (100, 204, 304) else int(named["content-length"])
         while len(self._left) < length:
             self._more()
         body, self._left = self._left[:length], self._left[length:]
         return Response(status, headers, body)
+
+    def read_head(self) -> str:
+        """The head of an answer whose body is read in chunks."""
+        while b"\r\n\r\n" not in self._left:
+            self._more()
+        head, _, self._left = self._left.partition(b"\r\n\r\n")
+        return head.decode("latin-1")
+
+    def read_chunk(self) -> bytes:
+        """The next chunk of a chunked body; b"" is its end. Raises EOFError when the body breaks off."""
+        while b"\r\n" not in self._left:
+            self._more()
+        size, _, self._left = self._left.partition(b"\r\n")
+        length = int(size, 16)
+        while len(self._left) < length + 2:
+            self._more()
+        part, self._left = self._left[:length], self._left[length + 2 :]
+        return part
 
     def at_end(self) -> bool:
         """Wait for the server to close; False when it sends something instead."""

@@ -99,9 +99,8 @@ def test_a_queued_request_whose_client_has_left_does_not_run(
     assert worker.wait_for_log(" 499 ").count(" 499 ") == 5
 
 
-@pytest.mark.parametrize("script", [COUNTING, ASYNC], ids=["threads", "async"])
-def test_work_of_a_client_that_left_keeps_its_place(start: Any, make_post: Any, script: str) -> None:
-    worker = start(script, MOORINGS_MAX_CONCURRENT="2").ready()
+def test_work_of_a_client_that_left_keeps_its_place(start: Any, make_post: Any) -> None:
+    worker = start(COUNTING, MOORINGS_MAX_CONCURRENT="2").ready()
     for _ in range(2):
         wire = worker.connect().send(make_post(b"0.5 left"))
         time.sleep(0.05)
@@ -109,6 +108,39 @@ def test_work_of_a_client_that_left_keeps_its_place(start: Any, make_post: Any, 
     assert worker.score(b"0 later").json == "0 later"
     stats = worker.score(b"stats").json
     assert (stats["most"], stats["ran"]) == (2, ["0.5 left", "0.5 left", "0 later"])
+
+
+def test_an_async_run_whose_client_left_is_cancelled_and_keeps_its_place_until_it_has_ended(
+    start: Any, make_post: Any
+) -> None:
+    script = """
+        import asyncio
+        running = most = 0
+        seen = []
+        def init(): pass
+        async def run(data):
+            global running, most
+            if data == "stats":
+                return {"most": most, "seen": seen}
+            running += 1
+            most = max(most, running)
+            try:
+                await asyncio.sleep(20 if data == "left" else 0)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.3)
+                seen.append("cancelled")
+                raise
+            finally:
+                running -= 1
+            seen.append(data)
+    """
+    worker = start(script, MOORINGS_MAX_CONCURRENT="1").ready()
+    wire = worker.connect().send(make_post(b"left"))
+    time.sleep(0.1)
+    wire.close()
+    assert worker.score(b"later").status == 200
+    assert worker.score(b"stats").json == {"most": 1, "seen": ["cancelled", "later"]}
+    assert worker.wait_for_log(" 499 ").count("Exception") == 0
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorings_server import contract
+from moorings_server.inputs import BadInputError, body_text, query_text
+from moorings_server.rawrequest import header_dict, multipart
 from moorings_server.report import BootFailure
-from moorings_server.scoring import BadInputError, body_text, header_dict, query_text, result_body
+from moorings_server.results import result_body, to_answer
 from moorings_server.script import check_signature
 
 JSON_VALUES = st.recursive(
@@ -90,6 +92,40 @@ def test_a_query_becomes_json_text(query: bytes, text: str) -> None:
 def test_json_in_a_query_arrives_as_it_was(values: dict[str, Any]) -> None:
     query = urlencode({name: json.dumps(value) for name, value in values.items()}).encode()
     assert json.loads(query_text(query)) == values
+
+
+@given(JSON_VALUES | st.binary() | st.sets(st.integers()) | st.complex_numbers())
+def test_every_result_has_one_answer_or_none(value: Any) -> None:
+    """JSON values become JSON, bytes stay bytes, the rest is refused: nothing is guessed."""
+    try:
+        answer = to_answer(value, 1.0)
+    except (TypeError, ValueError):
+        assert not isinstance(value, (str, int, float, bool, bytes, type(None)))
+        return
+    assert (answer.status, answer.failed, answer.stream) == (200, False, None)
+    if isinstance(value, bytes):
+        assert answer.body == value
+        assert b"application/octet-stream" in (answer.head or b"")
+    else:
+        assert (answer.body, answer.head) == (result_body(value), None)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="ascii", exclude_characters='"\\\r\n\0;'), min_size=1), st.binary()
+        )
+    )
+)
+def test_parts_of_a_form_arrive_as_they_were(parts: list[tuple[str, bytes]]) -> None:
+    boundary = b"xX-boundary-that-no-content-holds-Xx"
+    body = b"".join(
+        b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="f"\r\n\r\n%b\r\n'
+        % (boundary, name.encode(), content)
+        for name, content in parts
+    )
+    found = [(name, content) for name, _, _, content in multipart(body + b"--%b--\r\n" % boundary, boundary)]
+    assert found == parts
 
 
 def test_request_headers_are_title_case_and_joined() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -30,12 +31,17 @@ def run(data):
 
 
 class Standalone:
-    def __init__(self, folder: Path, arguments: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, arguments: tuple[str, ...], environ: dict[str, str]) -> None:
         self.output = folder / "output"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "moorings_server", *arguments],
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(SOURCES),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    **environ,
+                },
                 cwd=folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -68,9 +74,9 @@ class Standalone:
 def serve(tmp_path: Path) -> Iterator[Callable[..., Standalone]]:
     running: list[Standalone] = []
 
-    def begin(*arguments: str, script: str = PIDS) -> Standalone:
+    def begin(*arguments: str, script: str = PIDS, **environ: str) -> Standalone:
         (tmp_path / "score.py").write_text(script)
-        running.append(Standalone(tmp_path, arguments))
+        running.append(Standalone(tmp_path, arguments, environ))
         return running[-1]
 
     yield begin
@@ -181,6 +187,101 @@ def test_a_config_file_names_the_script(serve: Any, tmp_path: Path) -> None:
     server = serve("--config-file", "c.json", "--port", "0")
     server.wait_for("ready for serving traffic")
     assert b"/from/file" in server.score("x")
+
+
+PRELOADED = """
+import os, json
+made_by = 0
+def init():
+    global made_by
+    made_by = os.getpid()
+    print("init was called")
+def run(data):
+    if data == "die": os._exit(9)
+    return [made_by, os.getpid(), os.environ.get("SERVER_PORT"), os.environ["MOORINGS_ROLE"]]
+"""
+
+
+def test_preload_calls_init_once_and_copies_the_process(serve: Any) -> None:
+    arguments = ("--entry-script", "score.py", "--port", "0", "--worker-count", "2")
+    server = serve(*arguments, script=PRELOADED, WORKER_PRELOAD="true")
+    server.wait_for("ready for serving traffic", 2)
+    made_by, pid, port, role = json.loads(server.score("x"))
+    assert made_by == server.process.pid != pid
+    assert port == str(server.port)
+    assert role in ("worker-0", "worker-1")
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        server.score("die")
+    server.wait_for("exited with code 9; it is started again")
+    server.wait_for("ready for serving traffic", 3)
+    assert {json.loads(server.score("x"))[0] for _ in range(8)} == {made_by}
+    assert server.text.count("init was called") == 1
+    server.process.terminate()
+    assert server.process.wait(10) == 0
+    for pid_text in re.findall(r"Worker with pid (\d+) ready", server.text):
+        assert not os.path.exists(f"/proc/{pid_text}")
+
+
+def test_preload_of_a_script_that_fails(serve: Any) -> None:
+    arguments = ("--entry-script", "score.py", "--port", "0")
+    server = serve(*arguments, script="def init(): 1 / 0\ndef run(d): pass\n", WORKER_PRELOAD="true")
+    assert server.process.wait(20) == 3
+    assert "ZeroDivisionError" in server.text
+    assert server.text.count("Encountered Exception") == 1
+
+
+def test_a_second_port_for_probes(serve: Any) -> None:
+    script = "import time, os\ndef init(): pass\ndef run(d): time.sleep(float(d)); return os.environ['HEALTH_PORT']\n"
+    arguments = ("--entry-script", "score.py", "--port", "0", "--health-port", "0")
+    server = serve(*arguments, script=script, SEPERATE_HEALTH_ENDPOINT="true")
+    server.wait_for("ready for serving traffic")
+    found = re.search(r"liveness: GET +http://127\.0\.0\.1:(\d+)/", server.text)
+    assert found is not None
+    health_port = int(found[1])
+    assert health_port != server.port
+    with contextlib.closing(socket.create_connection(("127.0.0.1", server.port), 20)) as busy:
+        busy.sendall(b"POST /score HTTP/1.1\r\nContent-Length: 3\r\n\r\n1.5")
+        time.sleep(0.3)
+        began = time.monotonic()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", health_port, timeout=20)) as probe:
+            probe.request("GET", "/")
+            assert probe.getresponse().read() == b"Healthy"
+        assert time.monotonic() - began < 1.0  # run() is still busy
+        assert str(health_port).encode() in busy.recv(4096)
+
+
+def test_without_the_setting_there_is_one_port(serve: Any) -> None:
+    server = serve("--entry-script", "score.py", "--port", "0", "--health-port", "0")
+    assert f"liveness: GET   http://127.0.0.1:{server.port}/" in server.wait_for("ready for serving traffic")
+
+
+def test_a_worker_that_is_stuck_is_replaced(serve: Any) -> None:
+    script = "import time\ndef init(): pass\ndef run(d): time.sleep(float(d)); return 1\n"
+    server = serve("--entry-script", "score.py", "--port", "0", script=script, WORKER_TIMEOUT="1")
+    server.wait_for("ready for serving traffic")
+    assert b"Worker timeout after 1 s" in server.score("30")
+    server.wait_for("exited with code 6; it is started again")
+    server.wait_for("ready for serving traffic", 2)
+    assert server.score("0") == b"1"
+
+
+def test_flags_of_the_page_and_telemetry_settings(serve: Any) -> None:
+    server = serve(
+        "--entry-script",
+        "score.py",
+        "--port",
+        "0",
+        "--access_control_allow_origins",
+        "http://a.com",
+        "--appinsights_instrumentation_key",
+        "k",
+    )
+    server.wait_for("exports nothing to Application Insights")
+    server.wait_for("ready for serving traffic")
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request("GET", "/", headers={"Origin": "http://a.com"})
+        answer = connection.getresponse()
+        assert answer.getheader("Access-Control-Allow-Origin") == "http://a.com"
 
 
 def test_restarts_are_spaced_out() -> None:

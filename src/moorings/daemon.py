@@ -36,6 +36,7 @@ from moorings.gateway.control import GatewayControl, GatewaySettings
 from moorings.lib import procs
 from moorings.lib.timing import Backoff, SystemClock
 from moorings.security.folders import private
+from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.settings import Settings
 from moorings.state.database import Database
@@ -73,10 +74,17 @@ class Daemon:
                 run_dir=settings.run_dir,
                 port=settings.gateway.port,
                 bind=settings.gateway.bind,
+                max_connections=settings.gateway.max_connections,
             )
         )
+        self._tokens = TokenIssuer(home / "token-keys.json", clock)
         self._publisher = Publisher(
-            self._database, self._gateway, vault, rate_limit_per_s=settings.gateway.rate_limit_per_s
+            self._database,
+            self._gateway,
+            vault,
+            self._tokens,
+            clock,
+            rate_limit_per_s=settings.gateway.rate_limit_per_s,
         )
         self._vault = vault
         self._clock = clock
@@ -181,7 +189,11 @@ class Daemon:
     def _server(self, engine: Engine, workspace_id: str) -> uvicorn.Server:
         workspace = self._settings.workspace
         resources = Resources(
-            self._database, self._vault, workspace.path, self._hint(asyncio.get_running_loop())
+            self._database,
+            self._vault,
+            self._tokens,
+            workspace.path,
+            self._hint(asyncio.get_running_loop()),
         )
         api = Api(
             resources=resources,
@@ -192,6 +204,7 @@ class Daemon:
             workspace_name=workspace.name,
             workspace_id=workspace_id,
             gateway_url=self._settings.gateway_url,
+            rate_limit_per_s=self._settings.gateway.rate_limit_per_s,
             facts=self._facts,
         )
         config = uvicorn.Config(

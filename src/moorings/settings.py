@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings.errors.exceptions import error
-from moorings.gateway.state import RATE_CLASSES_PER_S
+from moorings.spec.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_LIMIT, MAX_RATE_LIMIT_PER_S
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ class GatewayPort:
     """Address the gateway listens on; loopback unless asked otherwise."""
     rate_limit_per_s: int = 100
     """Requests per second each endpoint may get before 429 (behaviour reference, section 5.8)."""
+    max_connections: int = MAX_CONNECTIONS
+    """Callers' connections at once, all endpoints together; one more is closed."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,15 @@ class Settings:
             environments=_section(Environments, data, "environments"),
         )
         rate = settings.gateway.rate_limit_per_s
-        if rate not in RATE_CLASSES_PER_S:
-            allowed = ", ".join(str(r) for r in RATE_CLASSES_PER_S)
-            message = f"settings.json: gateway.rate_limit_per_s is {rate}; possible: {allowed}"
+        if not 1 <= rate <= MAX_RATE_LIMIT_PER_S:
+            message = (
+                f"settings.json: gateway.rate_limit_per_s is {rate}; possible: 1 to {MAX_RATE_LIMIT_PER_S}"
+            )
             raise error("SettingsInvalid", message, target="gateway.rate_limit_per_s")
+        connections = settings.gateway.max_connections
+        if not 1 <= connections <= MAX_CONNECTIONS_LIMIT:
+            message = f"settings.json: gateway.max_connections is {connections}; possible: 1 to {MAX_CONNECTIONS_LIMIT}"
+            raise error("SettingsInvalid", message, target="gateway.max_connections")
         port = env.get("MOORINGS_GATEWAY_PORT")
         if port is None:
             return settings

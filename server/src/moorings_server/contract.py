@@ -38,6 +38,8 @@ EXIT_OK = 0
 EXIT_USAGE = 1
 EXIT_BOOT_FAILED = 3
 """The user's code, environment or settings failed at boot; the boot report says how. Not worth an immediate retry."""
+EXIT_RUN_STUCK = 6
+"""A `run()` took longer than WORKER_TIMEOUT and the worker ended itself; the log holds its stack. Worth a new start."""
 
 # --- boot report: {"outcome", "pid", "seconds", "kind", "message", "traceback", "file", "line", "text", "missing"} ---
 BOOT_READY = "ready"

@@ -16,13 +16,20 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Callable, List, Optional
+from time import perf_counter
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 LOGGER_NAME = "azmlinfsrv"
 PRINT_LOGGER_NAME = "azmlinfsrv.print"
 BATCH_DELAY_S = 0.05
 BATCH_LIMIT_LINES = 4096
+SLICE_LINES = 64  # rendered at a stretch: the event loop's thread waits for no more than that
+STARTS_LIMIT = 256
 TARGET_LIMIT_CHARS = 2048
+
+RequestLine = Tuple[float, bytes, bytes, int, float, Optional[int], bytes]
+"""When it was answered (perf_counter), method, target, status, milliseconds, body length (None: streamed), request
+id."""
 
 
 class LineFormatter(logging.Formatter):
@@ -40,24 +47,28 @@ class LineFormatter(logging.Formatter):
 
 class LineWriter:
     """Lines on their way to one file descriptor. `collect` is for the hot path, `write` for everything else;
-    both may be called from any thread. A reader that has gone away, or a full disk, loses lines and disturbs
-    nobody."""
+    both may be called from any thread. `render` makes the text of what was collected, when it is written. A reader
+    that has gone away, or a full disk, loses lines and disturbs nobody."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, render: Callable[[List[Any]], str] = "".join) -> None:
         self._fd = fd
-        self._lines: List[str] = []
+        self._render = render
+        self._lines: List[Any] = []
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._pending = False
         self._thread: Optional[threading.Thread] = None
 
     def start(self) -> None:
-        """Begin to write collected lines in the background."""
+        """Begin to write collected lines in the background; in a forked process, anew."""
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._pending = False
         self._thread = threading.Thread(target=self._run, name="moorings-log", daemon=True)
         self._thread.start()
 
-    def collect(self, line: str) -> None:
-        """Take a line (with its newline) that may be written up to BATCH_DELAY_S later."""
+    def collect(self, line: Any) -> None:
+        """Take a line that may be written up to BATCH_DELAY_S later."""
         self._lines.append(line)
         if not self._pending:
             self._pending = True
@@ -74,11 +85,11 @@ class LineWriter:
     def flush(self) -> None:
         """Write what was collected, now."""
         with self._lock:
-            count = len(self._lines)
-            if count:
-                batch = self._lines[:count]
-                del self._lines[:count]  # others only append, so the first `count` are still these
-                self._put("".join(batch))
+            lines = self._lines
+            while lines:
+                batch = lines[:SLICE_LINES]
+                del lines[: len(batch)]  # others only append, so these are still the first
+                self._put(self._render(batch))
 
     def _run(self) -> None:
         while True:
@@ -122,16 +133,74 @@ class LineHandler(logging.Handler):
         self._writer.write(text)
 
 
+class RequestLines:
+    """The text of request lines: `<stamp> I [<pid>] azmlinfsrv - POST /score 200 0.400ms 28 request_id=<id>`."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._stamp = ""
+        self._starts: Dict[Tuple[bytes, bytes, int], str] = {}
+
+    def __call__(self, lines: List[RequestLine]) -> str:
+        """The lines as they are written, each with its newline."""
+        wall = time.time() - perf_counter()
+        starts = self._starts
+        text: List[str] = []
+        for at, method, target, status, ms, length, request_id in lines:
+            moment = wall + at
+            second = int(moment)
+            if second != self._second:
+                self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+                self._second = second
+            start = starts.get((method, target, status)) or self._start(method, target, status)
+            text.append(
+                "%s,%03d%s%.3fms %s%s\n"
+                % (
+                    self._stamp,
+                    (moment - second) * 1000,
+                    start,
+                    ms,
+                    "N/A" if length is None else length,
+                    " request_id=" + request_id.decode("latin-1") if request_id else "",
+                )
+            )
+        return "".join(text)
+
+    def _start(self, method: bytes, target: bytes, status: int) -> str:
+        """What lines about the same thing have in common; kept for the few targets that most requests name."""
+        made = " I [%d] %s - %s %s %d " % (
+            os.getpid(),
+            LOGGER_NAME,
+            method.decode("latin-1"),
+            target[:TARGET_LIMIT_CHARS].decode("latin-1"),
+            status,
+        )
+        if len(self._starts) < STARTS_LIMIT and len(target) < 100:
+            self._starts[method, target, status] = made
+        return made
+
+
+def describe(line: RequestLine) -> str:
+    """What one line says of its request; a streamed body has the length N/A."""
+    _, method, target, status, ms, length, request_id = line
+    said = "%s %s %d %.3fms %s" % (
+        method.decode("latin-1"),
+        target[:TARGET_LIMIT_CHARS].decode("latin-1"),
+        status,
+        ms,
+        "N/A" if length is None else length,
+    )
+    return said + " request_id=" + request_id.decode("latin-1") if request_id else said
+
+
 class Log:
     """Everything the worker writes. Made once per process by `install`."""
 
     def __init__(self, out: LineWriter) -> None:
         self.out = out
         self.logger = logging.getLogger(LOGGER_NAME)
-        self._custom = False
-        self._pid = os.getpid()
-        self._second = 0
-        self._stamp = ""
+        self.request: Callable[[RequestLine], None] = out.collect
+        """Takes one line for one answered request."""
 
     def info(self, message: str) -> None:
         self.logger.info("%s", message)
@@ -142,31 +211,8 @@ class Log:
     def error(self, message: str) -> None:
         self.logger.error("%s", message)
 
-    def request(
-        self, method: bytes, target: bytes, status: int, ms: float, length: int, request_id: bytes
-    ) -> None:
-        """One line for one answered request: `POST /score 200 0.400ms 28 request_id=<x-request-id>`."""
-        what = "%s %s %d %.3fms %d" % (
-            method.decode("latin-1"),
-            target[:TARGET_LIMIT_CHARS].decode("latin-1"),
-            status,
-            ms,
-            length,
-        )
-        if request_id:
-            what += " request_id=" + request_id.decode("latin-1")
-        if self._custom:
-            self.logger.info("%s", what)
-            return
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
-            self._second = second
-        self.out.collect(
-            "%s,%03d I [%d] %s - %s\n"
-            % (self._stamp, int((now - second) * 1000), self._pid, LOGGER_NAME, what)
-        )
+    def _through_logging(self, line: RequestLine) -> None:
+        self.logger.info("%s", describe(line))
 
     def use_config(self, path: str) -> None:
         """Let the dictConfig in the JSON file `path` replace the set-up. Raises OSError or ValueError: the
@@ -184,21 +230,23 @@ class Log:
         logging.config.dictConfig(config)
         for logger in own:
             logger.disabled = False  # dictConfig switches off every logger it was not told about
-        self._custom = True
+        self.request = self._through_logging
 
     def flush(self) -> None:
         self.out.flush()
 
 
-def install() -> Log:
+def install(*, background: bool = True) -> Log:
     """Set up the log of this process: own loggers to stdout, messages of other loggers from WARNING up to
     stderr.
 
-    The root logger gets no handler: `logging.basicConfig()` in a script then works as it does everywhere
+    Without `background` nothing that is collected is written until `start` of its writer is called. The root logger
+    gets no handler: `logging.basicConfig()` in a script then works as it does everywhere
     else.
     """
-    out = LineWriter(1)
-    out.start()
+    out = LineWriter(1, RequestLines())
+    if background:
+        out.start()
     log = Log(out)
     for name in (LOGGER_NAME, PRINT_LOGGER_NAME):
         logger = logging.getLogger(name)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Dict, List, Mapping, Optional, Set
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from moorings_server import __version__, contract
 from moorings_server.settings import DEFAULT_DRAIN_S
@@ -40,35 +40,53 @@ def restart_delay_s(crashes: int) -> float:
     return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(crashes - 1, 10))
 
 
-def main(environ: Mapping[str, str], host: str, port: int, worker_count: int) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as failure:
-        sys.stderr.write(
-            "error: cannot listen on %s port %d: %s\nChoose another one with --port N.\n"
-            % (host, port, failure.strerror or failure)
-        )
-        return contract.EXIT_USAGE
-    actual_port = listener.getsockname()[1]
-    sys.stdout.write(banner(environ, host, actual_port, worker_count))
+def main(
+    environ: Mapping[str, str], host: str, port: int, worker_count: int, health_port: Optional[int] = None
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. `health_port`: a second port for probes."""
+    listeners: List[socket.socket] = []
+    for number, option in ((port, "--port"), (health_port, "--health-port")):
+        if number is None or (listeners and number == port != 0):
+            continue
+        try:
+            listeners.append(_bind(host, number))
+        except OSError as failure:
+            sys.stderr.write(
+                "error: cannot listen on %s port %d: %s\nChoose another one with %s N.\n"
+                % (host, number, failure.strerror or failure, option)
+            )
+            return contract.EXIT_USAGE
+    ports = [listener.getsockname()[1] for listener in listeners]
+    changed = dict(environ)
+    changed["SERVER_PORT"], changed["HEALTH_PORT"] = str(ports[0]), str(ports[-1])
+    sys.stdout.write(banner(changed, host, ports[0], worker_count, ports[-1]))
     sys.stdout.flush()
     with tempfile.TemporaryDirectory(prefix="moorings-server-") as folder:
-        return Parent(environ, listener, worker_count, folder).run()
+        if environ.get("WORKER_PRELOAD", "").strip().lower() not in ("true", "1"):
+            return Parent(changed, listeners, worker_count, folder).run()
+        from moorings_server import preload
+
+        return preload.run(changed, listeners, worker_count, folder)
 
 
-def banner(environ: Mapping[str, str], host: str, port: int, worker_count: int) -> str:
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def banner(environ: Mapping[str, str], host: str, port: int, worker_count: int, health_port: int) -> str:
     """What is about to be served, for people."""
-    url = "http://%s:%d" % ("[%s]" % host if ":" in host else host, port)
+    name = "[%s]" % host if ":" in host else host
+    url, health_url = "http://%s:%d" % (name, port), "http://%s:%d" % (name, health_port)
     lines = ["moorings-server %s" % __version__, "", "Settings", "  worker processes: %d" % worker_count]
     lines += ["  %s: %s" % (name, environ[name]) for name in SHOWN if environ.get(name)]
     lines += [
         "",
         "Routes",
-        "  liveness: GET   %s/" % url,
+        "  liveness: GET   %s/" % health_url,
         "  score:    POST  %s/score" % url,
         "  OpenAPI:  GET   %s/swagger.json" % url,
         "",
@@ -82,7 +100,7 @@ class Slot:
     def __init__(self, index: int, report_path: str) -> None:
         self.index = index
         self.report_path = report_path
-        self.process: Optional["subprocess.Popen[bytes]"] = None
+        self.process: Any = None
         self.started = 0.0
         self.start_at = 0.0
         self.crashes = 0
@@ -97,13 +115,13 @@ class Slot:
 
 
 class Parent:
-    """Keeps `worker_count` workers running on one listening socket."""
+    """Keeps `worker_count` workers running on the same listening sockets."""
 
     def __init__(
-        self, environ: Mapping[str, str], listener: socket.socket, worker_count: int, folder: str
+        self, environ: Mapping[str, str], listeners: Sequence[socket.socket], worker_count: int, folder: str
     ) -> None:
         self._environ = environ
-        self._listener = listener
+        self._listeners = listeners
         self._slots = [Slot(n, os.path.join(folder, "worker-%d.json" % n)) for n in range(worker_count)]
         self._signals: Set[int] = set()
 
@@ -142,15 +160,21 @@ class Parent:
     def _start(self, slot: Slot, now: float) -> None:
         if os.path.exists(slot.report_path):
             os.unlink(slot.report_path)
+        slot.process = self._launch(slot)
+        slot.started = now
+
+    def _launch(self, slot: Slot) -> Any:
+        """Start a worker; what comes back has `poll`, `wait`, `terminate`, `kill` and `returncode`."""
         environ: Dict[str, str] = dict(self._environ)
         environ.pop(contract.ENV_SOCKET, None)
         environ[contract.ENV_BOOT_REPORT] = slot.report_path
         environ[contract.ENV_WORKER_INDEX] = str(slot.index)
         environ["MOORINGS_ROLE"] = "worker-%d" % slot.index
-        fd = self._listener.fileno()
-        argv: List[str] = [sys.executable, "-m", "moorings_server", "--worker", "--listen-fd", str(fd)]
-        slot.process = subprocess.Popen(argv, env=environ, pass_fds=[fd])
-        slot.started = now
+        fds = [listener.fileno() for listener in self._listeners]
+        argv: List[str] = [sys.executable, "-m", "moorings_server", "--worker"]
+        for fd in fds:
+            argv += ["--listen-fd", str(fd)]
+        return subprocess.Popen(argv, env=environ, pass_fds=fds)
 
     def _ended(self, slot: Slot, now: float) -> bool:
         """Note the end of a worker; True when it could not boot, which another start would not mend."""

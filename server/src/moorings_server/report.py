@@ -10,8 +10,9 @@ import contextlib
 import json
 import os
 import tempfile
+import threading
 import traceback
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from moorings_server import contract
 
@@ -57,6 +58,41 @@ def users_traceback(failure: BaseException) -> str:
         )
         waiting += [part.__cause__, part.__context__]
     return "".join(rendered.format()).rstrip("\n")
+
+
+def stacks(frames: Mapping[int, Any], tasks: Sequence[Any]) -> str:
+    """Where user code is in each thread (`frames` by thread id) and each asyncio task; those without any are left
+    out."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    found = [
+        (names.get(ident, str(ident)), traceback.extract_stack(frame)) for ident, frame in frames.items()
+    ]
+    for task in tasks:
+        inner = [traceback.extract_stack(frame, 1)[0] for frame in _awaited(task.get_coro())]
+        found.append(("task of run()", traceback.StackSummary.from_list(inner)))
+    lines: List[str] = []
+    for name, stack in found:
+        users = [frame for frame in stack if not _is_ours(frame.filename) and not _is_library(frame.filename)]
+        if users:
+            kept = [frame for frame in stack if not _is_ours(frame.filename)]
+            lines += ["%s:\n" % name] + traceback.format_list(kept)
+    return "".join(lines).rstrip("\n") or "(no thread is in user code)"
+
+
+def _awaited(coroutine: Any) -> Iterator[Any]:
+    """The frames from a coroutine to what it waits for in the end."""
+    while coroutine is not None:
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(coroutine, kind + "_frame")), None)
+        if kind is None:
+            return
+        frame = getattr(coroutine, kind + "_frame")
+        if frame is not None:
+            yield frame
+        coroutine = getattr(coroutine, "gi_yieldfrom" if kind == "gi" else kind + "_await")
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith((os.path.dirname(os.__file__) + os.sep, "<"))
 
 
 def _is_ours(filename: str) -> bool:

@@ -1,23 +1,22 @@
-"""What one scoring request means: body or query to the text `run()` gets, its result or failure to an answer.
+"""One call of `run()` and what becomes of it: an Answer for a result, an exception, a timeout.
 
-Knows the script's call and JSON; nothing of connections, queues or threads.
+Knows the script's call and its log; nothing of connections, queues or threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from time import perf_counter
-from typing import Any, Callable, Dict, List, Optional, Tuple
-from urllib.parse import parse_qsl
+from typing import Any, Callable, Dict, List, Optional
 
 from moorings_server.logs import Log
 from moorings_server.report import users_traceback
+from moorings_server.results import Answer, is_stream, to_answer
 from moorings_server.script import UserScript
 
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 SERVER_FAILED = "An unexpected internal error occurred. Check the logs for more info."
-
-_encode = json.JSONEncoder().encode  # what json.dumps does, without its argument checks
 
 
 class ScoringTimeout(BaseException):
@@ -25,64 +24,13 @@ class ScoringTimeout(BaseException):
     code does not swallow it."""
 
 
-class BadInputError(Exception):
-    """The request's data cannot be given to `run()`; answered with 400 and this message. The client's
-    fault."""
-
-
-class Answer:
-    """What goes back: `exec_ms` is None when `run()` did not return."""
-
-    __slots__ = ("body", "exec_ms", "failed", "status")
-
-    def __init__(
-        self, status: int, body: bytes, failed: bool = False, exec_ms: Optional[float] = None
-    ) -> None:
-        self.status = status
-        self.body = body
-        self.failed = failed
-        self.exec_ms = exec_ms
+class BatchResultError(Exception):
+    """A batched `run()` returned something that cannot be told apart into one result per request."""
 
 
 def message_body(message: str) -> bytes:
     """The JSON body of every failure."""
     return json.dumps({"message": message}).encode("ascii")
-
-
-def body_text(body: bytes) -> str:
-    """The text of a POST body, whatever its content type. Raises BadInputError."""
-    try:
-        return body.decode()
-    except UnicodeDecodeError as failure:
-        raise BadInputError("Input cannot be decoded as UTF-8: %s" % failure) from failure
-
-
-def query_text(query: bytes) -> str:
-    """The query of a GET as JSON text: values parsed as JSON where possible, repeated names become lists."""
-    found: Dict[str, List[Any]] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace"):
-        try:
-            parsed = json.loads(value)
-        except (ValueError, RecursionError):
-            parsed = value
-        found.setdefault(name, []).append(parsed)
-    return json.dumps({name: values[0] if len(values) == 1 else values for name, values in found.items()})
-
-
-def header_dict(raw: List[Tuple[bytes, bytes]]) -> Dict[str, str]:
-    """Request headers as `request_headers` shows them: names in Title-Case, repeated ones joined by a
-    comma."""
-    found: Dict[str, str] = {}
-    for name, value in raw:
-        key = name.decode("latin-1").title()
-        text = value.decode("latin-1")
-        found[key] = found[key] + "," + text if key in found else text
-    return found
-
-
-def result_body(result: Any) -> bytes:
-    """The JSON of what `run()` returned. Raises whatever the encoder raises for a value that has none."""
-    return b"{}" if result is None else _encode(result).encode("ascii")
 
 
 class Scorer:
@@ -91,29 +39,99 @@ class Scorer:
     def __init__(self, script: UserScript, log: Log, timeout_ms: int) -> None:
         self._call = script.caller()
         self._log = log
+        if script.takes_data_only:  # the usual run(): one call less on the way to it
+            self.execute = self._execute_plain(script.run)  # type: ignore[method-assign]
         self.timeout_s = timeout_ms / 1000
         self._script_failed = message_body(SCRIPT_FAILED)
         self._server_failed = message_body(SERVER_FAILED)
         self._timed_out = message_body("Scoring timeout after %d ms" % timeout_ms)
 
-    def execute(self, text: str, headers: Optional[Dict[str, str]], started: float) -> Answer:
+    def execute(self, data: Any, headers: Optional[Dict[str, str]], started: float) -> Answer:
         """Score one request, begun at `started` (perf_counter). Raises ScoringTimeout and nothing else."""
         try:
-            result = self._call(text, headers)
+            result = self._call(data, headers)
         except ScoringTimeout:
             raise
         except BaseException as failure:  # sys.exit() in a script must not end the worker
-            return self._raised(failure)
+            return self.raised(failure)
         exec_ms = (perf_counter() - started) * 1000
-        return self._shape(result, exec_ms)
-
-    async def execute_async(self, text: str, headers: Optional[Dict[str, str]], started: float) -> Answer:
-        """Like `execute`, for an `async def run`."""
         try:
-            result = await self._call(text, headers)
+            return to_answer(result, exec_ms)
+        except Exception as failure:  # user types may raise anything while they are encoded
+            return self.internal_error(failure, exec_ms)
+
+    def _execute_plain(self, run: Callable[[Any], Any]) -> Callable[..., Answer]:
+        raised, internal_error = self.raised, self.internal_error
+
+        def execute(data: Any, headers: Optional[Dict[str, str]], started: float) -> Answer:
+            try:
+                result = run(data)
+            except ScoringTimeout:
+                raise
+            except BaseException as failure:
+                return raised(failure)
+            exec_ms = (perf_counter() - started) * 1000
+            try:
+                return to_answer(result, exec_ms)
+            except Exception as failure:
+                return internal_error(failure, exec_ms)
+
+        return execute
+
+    async def execute_async(self, data: Any, headers: Optional[Dict[str, str]], started: float) -> Answer:
+        """Like `execute`, for an `async def run`; a cancelled call raises CancelledError."""
+        try:
+            result = self._call(data, headers)
+            if not is_stream(result):  # an async generator function has its result at once
+                result = await result
+        except asyncio.CancelledError:
+            raise
         except BaseException as failure:  # SystemExit would otherwise end the event loop
-            return self._raised(failure)
-        return self._shape(result, (perf_counter() - started) * 1000)
+            return self.raised(failure)
+        return self.shape(result, (perf_counter() - started) * 1000)
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def execute_batch(self, data: List[Any], headers: Optional[List[Any]], started: float) -> List[Answer]:
+        """Score several requests with one call. Raises ScoringTimeout and nothing else."""
+        try:
+            results = self._call(data, headers)
+        except ScoringTimeout:
+            raise
+        except BaseException as failure:
+            return [self.raised(failure)] * len(data)
+        return self._tell_apart(results, len(data), (perf_counter() - started) * 1000)
+
+    async def execute_batch_async(
+        self, data: List[Any], headers: Optional[List[Any]], started: float
+    ) -> List[Answer]:
+        """Like `execute_batch`, for an `async def run`."""
+        try:
+            results = await self._call(data, headers)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as failure:
+            return [self.raised(failure)] * len(data)
+        return self._tell_apart(results, len(data), (perf_counter() - started) * 1000)
+
+    def _tell_apart(self, results: Any, count: int, exec_ms: float) -> List[Answer]:
+        """One answer per request of a batch."""
+        try:
+            found = batch_results(results, count)
+        except Exception as failure:  # a sequence of the user's own may raise anything
+            return [self.raised(failure)] * count
+        return [
+            self.raised(result) if isinstance(result, BaseException) else self._shape_one(result, exec_ms)
+            for result in found
+        ]
+
+    def _shape_one(self, result: Any, exec_ms: float) -> Answer:
+        answer = self.shape(result, exec_ms)
+        if answer.stream is None:
+            return answer
+        return self.internal_error(TypeError("a stream cannot be one of the results of a batch"), exec_ms)
+
+    # --- outcomes ---------------------------------------------------------------------------------------------------
 
     def timed_out(self) -> Answer:
         """The answer to a request whose `run()` took too long."""
@@ -125,15 +143,32 @@ class Scorer:
         self._log.error("Encountered Exception %s" % users_traceback(failure))
         return Answer(500, self._server_failed, exec_ms=exec_ms)
 
-    def _shape(self, result: Any, exec_ms: float) -> Answer:
+    def shape(self, result: Any, exec_ms: float) -> Answer:
+        """The answer for what `run()` returned."""
         try:
-            return Answer(200, result_body(result), exec_ms=exec_ms)
-        except Exception as failure:  # user types may raise anything while they are encoded
+            return to_answer(result, exec_ms)
+        except Exception as failure:
             return self.internal_error(failure, exec_ms)
 
-    def _raised(self, failure: BaseException) -> Answer:
+    def raised(self, failure: BaseException) -> Answer:
+        """The answer when the script raised `failure`."""
         self._log.error("Encountered Exception %s" % users_traceback(failure))
         return Answer(500, self._script_failed, failed=True)
 
+    def broke_off(self, why: BaseException) -> None:
+        """Note a stream that failed after its first part was sent."""
+        self._log.error("A stream broke off. Encountered Exception %s" % users_traceback(why))
 
-Execute = Callable[[str, Optional[Dict[str, str]], float], Answer]
+
+def batch_results(results: Any, count: int) -> List[Any]:
+    """`count` results as a list. Raises BatchResultError: the script's fault."""
+    if isinstance(results, (str, bytes, dict)) or not hasattr(results, "__len__"):
+        raise BatchResultError(
+            "run() of a batch has to return a list with one result per input; it returned %s"
+            % type(results).__name__
+        )
+    if len(results) != count:
+        raise BatchResultError(
+            "run() was given a batch of %d inputs and returned %d results" % (count, len(results))
+        )
+    return list(results)

@@ -11,20 +11,25 @@ import os
 import sys
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
-from moorings_server import contract
+from moorings_server import aml, contract
+from moorings_server.batching import MARK, BatchOptions
+from moorings_server.inputs import Prepare, prepare_arguments, prepare_raw, prepare_text
 from moorings_server.report import BootFailure
 from moorings_server.settings import Settings
 
 MODULE_NAME = "entry_script"
 HEADERS_PARAMETER = "request_headers"
+SCHEMA_MODULE = "inference_schema.schema_util"
+TEXT, RAW, SCHEMA = "text", "raw", "schema"
 
 
 class UserScript:
     """A checked script: `init()`, `run`, and the shape of the call.
 
-    `wants_headers`: run has a parameter `request_headers`. `is_async`: run must be awaited.
+    `mode`: "text", "raw" (`@rawhttp`) or "schema" (`@input_schema`). `wants_headers`: run has a parameter
+    `request_headers`. `is_async`: run must be awaited, or is an async generator. `batch`: run takes lists.
     """
 
     def __init__(
@@ -32,26 +37,58 @@ class UserScript:
         path: str,
         init: Callable[[], Any],
         run: Callable[..., Any],
-        data_parameter: inspect.Parameter,
+        data_parameters: List[inspect.Parameter],
         wants_headers: bool,
+        mode: str = TEXT,
+        batch: Optional[BatchOptions] = None,
     ) -> None:
         self.path = path
         self.init = init
         self.run = run
         self.wants_headers = wants_headers
-        self.is_async = inspect.iscoroutinefunction(run)
-        self._name = data_parameter.name
-        self._by_name = data_parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        self.is_async = inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
+        self.mode = mode
+        self.batch = batch
+        self.parameters = data_parameters
 
-    def caller(self) -> Callable[[str, Optional[Dict[str, str]]], Any]:
-        """`call(text, headers)`: the only thing that happens per request; what can be decided is decided
+    @property
+    def takes_data_only(self) -> bool:
+        """Whether `run(data)` is all there is to a call."""
+        by_name = self.parameters[0].kind is inspect.Parameter.KEYWORD_ONLY
+        return not (self.wants_headers or by_name or self.mode == SCHEMA)
+
+    def caller(self) -> Callable[[Any, Any], Any]:
+        """`call(data, headers)`: the only thing that happens per request; what can be decided is decided
         here."""
-        run, name = self.run, self._name
+        run, name = self.run, self.parameters[0].name
+        if self.mode == SCHEMA:
+            if self.wants_headers:
+                return lambda data, headers: run(**dict(data, **{HEADERS_PARAMETER: headers}))
+            return lambda data, headers: run(**data)
         if self.wants_headers:  # by name, for either may be declared first
-            return lambda text, headers: run(**{name: text, HEADERS_PARAMETER: headers})
-        if self._by_name:
-            return lambda text, headers: run(**{name: text})
-        return lambda text, headers: run(text)
+            return lambda data, headers: run(**{name: data, HEADERS_PARAMETER: headers})
+        if self.parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            return lambda data, headers: run(**{name: data})
+        return lambda data, headers: run(data)
+
+    def prepare(self) -> Prepare:
+        """What makes the data for one call of a request."""
+        if self.mode == SCHEMA:
+            return prepare_arguments(self.parameters)
+        return prepare_raw if self.mode == RAW else prepare_text
+
+    def described(self) -> str:
+        """One line for the log: how run() will be called."""
+        if self.mode == SCHEMA:
+            names = ", ".join(parameter.name for parameter in self.parameters)
+            how = "run() is decorated with a schema. The server will call it with the arguments: %s" % names
+        elif self.mode == RAW:
+            how = "run() is decorated with @rawhttp. The server will call it with the request"
+        else:
+            how = "run() is not decorated. The server will call it with the request's body as text"
+        if self.batch is not None:
+            how += ", up to %d requests in one call" % self.batch.max_size
+        return how + (" (on the event loop: it is an async function)" if self.is_async else "")
 
 
 def prepare_path(settings: Settings) -> None:
@@ -75,8 +112,9 @@ def load(settings: Settings) -> UserScript:
             file=path,
         )
     prepare_path(settings)
+    aml.install_aliases()
     module = _import(path, settings)
-    return inspect_module(module, path)
+    return inspect_module(module, path, settings)
 
 
 def _names(folder: str, limit: int = 50) -> str:
@@ -122,7 +160,7 @@ def top_level_name(failure: ImportError) -> Optional[str]:
     return failure.name.split(".")[0] if failure.name else None
 
 
-def inspect_module(module: ModuleType, path: str) -> UserScript:
+def inspect_module(module: ModuleType, path: str, settings: Settings) -> UserScript:
     """Check that a loaded module has usable `init` and `run`. Raises BootFailure."""
     driver = getattr(module, "driver_module", None)
     inner = getattr(driver, "run", None) if isinstance(driver, ModuleType) else None
@@ -145,7 +183,51 @@ def inspect_module(module: ModuleType, path: str) -> UserScript:
             contract.KIND_BAD_SIGNATURE, "The parameters of run() cannot be read: %s" % failure, file=path
         ) from failure
     data = check_signature(parameters, path)
-    return UserScript(path, init, run, data[0], any(p.name == HEADERS_PARAMETER for p in parameters))
+    wants_headers = any(p.name == HEADERS_PARAMETER for p in parameters)
+    mode, batch = mode_of(run, path), batch_options(run, settings)
+    if batch is not None:
+        _check_batch(run, mode, path)
+    return UserScript(path, init, run, data, wants_headers, mode, batch)
+
+
+def mode_of(run: Callable[..., Any], path: str) -> str:
+    """Which of the three ways to call `run` its decorators ask for. Raises BootFailure when they ask for two."""
+    schemas = sys.modules.get(SCHEMA_MODULE)  # a script that has a schema has imported it
+    has_schema = schemas is not None and bool(schemas.is_schema_decorated(run))
+    if not aml.wants_raw(run):
+        return SCHEMA if has_schema else TEXT
+    if has_schema:
+        raise BootFailure(
+            contract.KIND_BAD_SIGNATURE,
+            "run() in %s has both @rawhttp and @input_schema; it can have only one of them." % path,
+            missing="run",
+            file=path,
+        )
+    return RAW
+
+
+def batch_options(run: Callable[..., Any], settings: Settings) -> Optional[BatchOptions]:
+    """What the decorator says, or the deployment's settings, which win."""
+    marked = getattr(run, MARK, None)
+    if marked is None and settings.batch_max_size is None:
+        return None
+    size = settings.batch_max_size or (marked or BatchOptions()).max_size
+    wait_s = settings.batch_max_wait_s
+    return BatchOptions(size, wait_s if wait_s is not None else (marked or BatchOptions()).max_wait_s)
+
+
+def _check_batch(run: Callable[..., Any], mode: str, path: str) -> None:
+    generator = inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run)
+    if mode == TEXT and not generator:
+        return
+    why = "yields its results" if generator else "has @rawhttp" if mode == RAW else "has @input_schema"
+    raise BootFailure(
+        contract.KIND_BAD_SIGNATURE,
+        "run() in %s %s and cannot take batches as well: batching is for a run() that takes the bodies' texts as a "
+        "list and returns a list. Remove @batch (or MOORINGS_BATCH_MAX_SIZE), or the other." % (path, why),
+        missing="run",
+        file=path,
+    )
 
 
 def check_signature(parameters: List[inspect.Parameter], path: str) -> List[inspect.Parameter]:

@@ -1,26 +1,30 @@
 """Signs of life while `run()` occupies the event loop: one thread that answers liveness probes on new
-connections, stops a `run()` that takes too long, and ends a drain whose time is up.
+connections, stops a `run()` that takes too long, ends a process that is stuck in one, and ends a drain whose time is
+up.
 
 It sleeps until a run begins, wakes every 20 ms while there is work, and acts only inside a run longer than
-that. Knows a listening socket and a clock; nothing of scripts or of HTTP beyond the first line of a request
+that. Knows listening sockets and a clock; nothing of scripts or of HTTP beyond the first line of a request
 and one fixed answer.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
 import socket
 import threading
 from time import perf_counter, sleep
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Sequence
 
 from moorings_server.scoring import ScoringTimeout
 
 TICK_S = 0.02
 IDLE_TICKS = 50
 PEEK_BYTES = 8192
+REARM_S = 1.0
+LAST_RESORT_S = 5.0
 HEAD_START = {b"GET / HTTP/1.": True, b"HEAD / HTTP/1.": False}
 
 
@@ -32,30 +36,41 @@ class RunWatch:
     it, so it can raise only inside the very run that was found too long.
     """
 
-    __slots__ = ("_armed", "_expired", "_wake", "started")
+    __slots__ = ("_armed", "_expired", "_wake", "on_wake", "started")
 
     def __init__(self) -> None:
         self.started = 0.0
         self._expired = -1.0
         self._armed = False
         self._wake = threading.Event()
+        self.on_wake: Callable[[], None] = lambda: None
 
     def begin(self, started: float) -> None:
         """Note the beginning of a run and see to it that the sentinel is awake."""
         self.started = started
         if not self._armed:  # after `started` is set: see `rest`
+            self.arm()
+
+    def arm(self) -> None:
+        """See to it that the sentinel is awake, for work that does not occupy the loop."""
+        if not self._armed:
             self._armed = True
+            self.on_wake()
             self._wake.set()
+
+    def end(self) -> None:
+        """The loop has got round to calling this: nothing occupies it."""
+        self.started = 0.0
 
     def wait_for_work(self) -> None:
         """Block until a run has begun since the last `rest`."""
         self._wake.wait()
         self._wake.clear()
 
-    def rest(self) -> bool:
+    def rest(self, is_working: Callable[[], bool]) -> bool:
         """Go to sleep unless a run has begun meanwhile; True when it is time to `wait_for_work`."""
         self._armed = False
-        if self.started:
+        if self.started or is_working():
             self._armed = True
             return False
         return True
@@ -81,29 +96,45 @@ class RunWatch:
 class Sentinel:
     """The thread. `hand_over` (called on it) takes an accepted socket that is not a liveness probe.
 
-    `shared`: other processes accept from the same socket; an idle one of them is given the time to do so.
+    `oldest` says when the oldest call that has not ended began (0.0: none); one that is older than `stuck_after_s`
+    (None: no limit) makes it call `on_stuck`, which ends the process. `ping`, for gates that do not mark their runs in
+    `watch`, has the loop call `watch.end` as soon as it can. `shared`: other processes accept from the same sockets; an
+    idle one of them is given the time to do so.
     """
 
     def __init__(
         self,
         watch: RunWatch,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         healthy: bytes,
         hand_over: Callable[[socket.socket], None],
         timeout_s: float,
         *,
+        oldest: Callable[[], float],
+        stuck_after_s: Optional[float] = None,
+        on_stuck: Callable[[], None] = lambda: None,
+        ping: Optional[Callable[[], None]] = None,
         shared: bool = False,
         now: Callable[[], float] = perf_counter,
     ) -> None:
         self._watch = watch
-        self._listener = listener.dup()
-        self._listener.setblocking(False)
+        self._listeners: Dict[int, socket.socket] = {}
+        for listener in listeners:
+            own = listener.dup()
+            own.setblocking(False)
+            self._listeners[own.fileno()] = own
         self._healthy = healthy
         self._healthy_head = healthy[: healthy.index(b"\r\n\r\n") + 4]
         self._hand_over = hand_over
         self._timeout_s = timeout_s
+        self._oldest = oldest
+        self._stuck_after_s = stuck_after_s
+        self._on_stuck = on_stuck
+        self._ping = ping
         self._shared = shared
         self._now = now
+        self._rearm_at = 0.0
+        watch.on_wake = self._arm_last_resort  # before a first run could keep this thread from starting
         self._loop_thread = threading.get_ident()
         self._stopped = False
         self._accepting = True
@@ -133,35 +164,70 @@ class Sentinel:
         idle = 0
         self._watch.wait_for_work()
         while not self._stopped:
+            self._rearm()
             sleep(TICK_S)
             started = self._watch.started
-            if not started:
-                idle += 1
-                if idle > IDLE_TICKS and self._watch.rest():
+            working = bool(started) or self._is_working()
+            idle = 0 if working else idle + 1
+            if idle > IDLE_TICKS:
+                self._disarm()
+                if self._watch.rest(self._is_working):
                     self._watch.wait_for_work()
-                    idle = 0
-            else:
                 idle = 0
-                if self._now() - started > TICK_S:
-                    self._attend(started)
-        self._listener.close()
+            elif started and self._now() - started > TICK_S:
+                self._attend(started)
+            elif working:
+                self._check_stuck()
+                if self._ping is not None and not started:
+                    self._watch.started = self._now()
+                    self._ping()
+        self._disarm()
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _is_working(self) -> bool:
+        return bool(self._oldest())
+
+    def _rearm(self) -> None:
+        """Where C code keeps every thread of Python from running, this one included, only a timer that needs no
+        Python can end the process: it is set anew as long as this thread lives."""
+        if self._stuck_after_s is not None and self._now() >= self._rearm_at:
+            self._rearm_at = self._now() + REARM_S
+            self._arm_last_resort()
+
+    def _arm_last_resort(self) -> None:
+        if self._stuck_after_s is not None:
+            faulthandler.dump_traceback_later(self._stuck_after_s + LAST_RESORT_S, exit=True)
+
+    def _disarm(self) -> None:
+        if self._stuck_after_s is not None:
+            self._rearm_at = 0.0
+            faulthandler.cancel_dump_traceback_later()
+
+    def _check_stuck(self) -> None:
+        if self._stuck_after_s is None:
+            return
+        oldest = self._oldest()
+        if oldest and self._now() - oldest > self._stuck_after_s:
+            self._on_stuck()
 
     def _attend(self, started: float) -> None:
-        """Stay beside one long run until it has ended."""
+        """Stay beside whatever occupies the loop until it has ended."""
         poller = select.poll()
         listening = False
         waiting: Dict[int, socket.socket] = {}
-        expired = False
+        expired = self._ping is not None  # what is not marked as a run cannot be interrupted as one
         while self._watch.started == started and not self._stopped:
             if self._accepting != listening:
                 listening = self._accepting
-                if listening:
-                    poller.register(self._listener, select.POLLIN)
-                else:
-                    poller.unregister(self._listener)
+                for fd in self._listeners:
+                    if listening:
+                        poller.register(fd, select.POLLIN)
+                    else:
+                        poller.unregister(fd)
             for fd, _ in poller.poll(int(TICK_S * 1000)):
-                if fd == self._listener.fileno():
-                    self._accept(poller, waiting)
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd], poller, waiting)
                 else:
                     poller.unregister(fd)
                     self._attend_client(waiting.pop(fd))
@@ -171,14 +237,18 @@ class Sentinel:
                 self._watch.expire(started, self._loop_thread)
             if self._exit_at is not None and now > self._exit_at:
                 self._on_exit()
+            self._rearm()
+            self._check_stuck()
         for client in waiting.values():
             self._hand_over(client)
 
-    def _accept(self, poller: "select.poll", waiting: Dict[int, socket.socket]) -> None:
+    def _accept(
+        self, listener: socket.socket, poller: "select.poll", waiting: Dict[int, socket.socket]
+    ) -> None:
         if self._shared:
             sleep(0.005)
         try:
-            client, _ = self._listener.accept()
+            client, _ = listener.accept()
         except OSError:  # somebody else took it, or it went away
             return
         client.setblocking(False)

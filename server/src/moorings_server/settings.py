@@ -15,6 +15,9 @@ from moorings_server import contract
 
 DEFAULT_SCORING_TIMEOUT_MS = 3_600_000
 DEFAULT_DRAIN_S = 30.0
+DEFAULT_WORKER_TIMEOUT_S = 300.0
+ENV_BATCH_MAX_SIZE = "MOORINGS_BATCH_MAX_SIZE"
+ENV_BATCH_MAX_WAIT_MS = "MOORINGS_BATCH_MAX_WAIT_MS"
 UNIX_PATH_BYTES = 107  # what the kernel stores of a socket's path, without its closing NUL
 CONFIG_KEYS = frozenset(
     {
@@ -41,7 +44,9 @@ class SettingsError(ValueError):
 @dataclass(frozen=True)
 class Settings:
     """All settings of one worker. Paths are absolute. `exports` must be put into the process environment,
-    because scripts read them there (values that came from a config file)."""
+    because scripts read them there (values that came from a config file); `ignored_keys` are those of the file that
+    mean nothing there. `worker_timeout_s`: None for no limit. `insights`: export to Application Insights was asked
+    for."""
 
     app_root: str
     entry_script: str
@@ -59,6 +64,14 @@ class Settings:
     service_path_prefix: str
     parser: str
     event_loop: str
+    worker_timeout_s: Optional[float] = DEFAULT_WORKER_TIMEOUT_S
+    batch_max_size: Optional[int] = None
+    batch_max_wait_s: Optional[float] = None
+    cors_origins: str = ""
+    debug_port: Optional[int] = None
+    insights: bool = False
+    config_path: Optional[str] = None
+    ignored_keys: Tuple[str, ...] = ()
     exports: Tuple[Tuple[str, str], ...] = ()
 
     @property
@@ -74,7 +87,8 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
     app_root = os.path.abspath(os.path.join(cwd, environ.get(contract.ENV_APP_ROOT) or "."))
     named = environ.get(contract.ENV_ENTRY_SCRIPT)
     script_folder = os.path.dirname(os.path.join(app_root, named)) if named else None
-    from_file = _config_file(environ, cwd, app_root, script_folder)
+    config_path, content = _config_file(environ, cwd, app_root, script_folder)
+    from_file = _honoured(content)
     values: Dict[str, str] = dict(from_file)
     values.update(environ)
 
@@ -88,6 +102,8 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
             )
     model_dir = values.get(contract.ENV_MODEL_DIR)
     source = values.get("AZUREML_SOURCE_DIRECTORY") or None
+    max_wait = values.get(ENV_BATCH_MAX_WAIT_MS, "").strip()
+    debug_port = _integer(values, "AZUREML_DEBUG_PORT", 0, least=0)
     return Settings(
         app_root=app_root,
         # Without a name the script is `main.py` of the app root, as it is for `import main`.
@@ -110,14 +126,22 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
         service_path_prefix=values.get("SERVICE_PATH_PREFIX") or "",
         parser=_choice(values, "MOORINGS_SERVER_PARSER", ("auto", "httptools", "python")),
         event_loop=_choice(values, "MOORINGS_SERVER_LOOP", ("auto", "uvloop", "asyncio")),
+        worker_timeout_s=_seconds(values, contract.ENV_WORKER_TIMEOUT_S, DEFAULT_WORKER_TIMEOUT_S) or None,
+        batch_max_size=_integer(values, ENV_BATCH_MAX_SIZE, 0, least=0) or None,
+        batch_max_wait_s=_seconds(values, ENV_BATCH_MAX_WAIT_MS, 0.0) / 1000 if max_wait else None,
+        cors_origins=values.get("AML_CORS_ORIGINS", "").strip(),
+        debug_port=debug_port or None,
+        insights=values.get("AML_APP_INSIGHTS_ENABLED", "").strip().lower() == "true",
+        config_path=config_path,
+        ignored_keys=tuple(sorted(key for key in content if key not in CONFIG_KEYS)),
         exports=tuple(sorted((key, value) for key, value in from_file.items() if key not in environ)),
     )
 
 
 def _config_file(
     environ: Mapping[str, str], cwd: str, app_root: str, script_folder: Optional[str]
-) -> Dict[str, str]:
-    """The honoured keys of the config file. A `config.json` that merely lies there (a model's, say) counts
+) -> Tuple[Optional[str], Dict[str, Any]]:
+    """(path, content) of the config file. A `config.json` that merely lies there (a model's, say) counts
     only when it is a JSON object with at least one of our keys; one that was named must be usable."""
     named = environ.get("AZUREML_CONFIG_FILE")
     if named:
@@ -126,17 +150,17 @@ def _config_file(
             content = _json_object(path)
         except (OSError, ValueError) as failure:
             raise SettingsError("The config file %s cannot be used: %s" % (path, failure)) from failure
-        return _honoured(content)
+        return path, content
     for folder in (app_root, script_folder):
         path = os.path.join(folder, "config.json") if folder else ""
         if path and os.path.isfile(path):
             try:
-                found = _honoured(_json_object(path))
+                content = _json_object(path)
             except (OSError, ValueError):
                 continue
-            if found:
-                return found
-    return {}
+            if _honoured(content):
+                return path, content
+    return None, {}
 
 
 def _json_object(path: str) -> Dict[str, Any]:

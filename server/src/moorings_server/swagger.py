@@ -1,4 +1,5 @@
-"""The OpenAPI documents of `/swagger.json`: made from the service's name, or a user's file in their place.
+"""The OpenAPI documents of `/swagger.json`: made from the service's name and the schema that a script declares, or a
+user's file in their place.
 
 Pure but for reading those files once at boot.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 from urllib.parse import parse_qs
 
 from moorings_server.settings import Settings
@@ -17,11 +18,31 @@ VERSIONS = {"2": "2", "2.0": "2", "3": "3", "3.0": "3", "3.1": "3.1"}
 REPLACEMENTS = {"2": ("swagger.json", "swagger2.json"), "3": ("swagger3.json",), "3.1": ("swagger3.1.json",)}
 
 
-class SwaggerDocuments:
-    """The three documents as bytes, by version."""
+class Schema:
+    """What a script declares of its input and output (OpenAPI schema objects), and the versions that can express it:
+    some of "2", "3", "3.1"."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._documents = {version: _document(version, settings) for version in REPLACEMENTS}
+    def __init__(self, service_input: Any, service_output: Any, versions: Sequence[str]) -> None:
+        self.input = service_input
+        self.output = service_output
+        self.versions = versions
+
+
+NO_SCHEMA = Schema({"type": "object", "example": {}}, {"type": "object", "example": {}}, ("2", "3", "3.1"))
+
+
+def schema_of(run: Any, schemas: Any) -> Schema:
+    """What the schema package `schemas` has noted of a decorated `run`."""
+    known = [VERSIONS[version] for version in schemas.get_supported_versions(run) if version in VERSIONS]
+    return Schema(schemas.get_input_schema(run), schemas.get_output_schema(run), known)
+
+
+class SwaggerDocuments:
+    """The documents as bytes, by version; a version that cannot express the schema has none."""
+
+    def __init__(self, settings: Settings, schema: Schema = NO_SCHEMA) -> None:
+        found = {version: _document(version, settings, schema) for version in REPLACEMENTS}
+        self._documents = {version: document for version, document in found.items() if document is not None}
 
     def for_query(self, query: bytes) -> Optional[bytes]:
         """The document a query asks for, or None when there is no such version."""
@@ -30,10 +51,11 @@ class SwaggerDocuments:
 
     def refusal(self, query: bytes) -> str:
         """Why there is no document for this query."""
-        return "Swagger version [%s] is not valid. Supported versions: [%s]." % (
-            version_of(query),
-            ", ".join(self._documents),
-        )
+        asked, have = version_of(query), ", ".join(self._documents)
+        if asked in VERSIONS:
+            said = "Swagger version [%s] is not supported for the scoring script. Supported swagger versions: [%s]."
+            return said % (asked, have)
+        return "Swagger version [%s] is not valid. Supported versions: [%s]." % (asked, have)
 
 
 def version_of(query: bytes) -> str:
@@ -42,7 +64,7 @@ def version_of(query: bytes) -> str:
     return values[0] if values else DEFAULT_VERSION
 
 
-def _document(version: str, settings: Settings) -> bytes:
+def _document(version: str, settings: Settings, schema: Schema) -> Optional[bytes]:
     for name in REPLACEMENTS[version]:
         path = os.path.join(settings.app_root, name)
         if os.path.isfile(path):
@@ -51,11 +73,16 @@ def _document(version: str, settings: Settings) -> bytes:
                     return handle.read()
             except OSError:
                 continue
-    return json.dumps(generated(version, settings)).encode("ascii")
+    if version not in schema.versions:
+        return None
+    try:
+        return json.dumps(generated(version, settings, schema)).encode("ascii")
+    except (TypeError, ValueError):  # a sample that has no JSON
+        return None
 
 
-def generated(version: str, settings: Settings) -> Dict[str, Any]:
-    """The document of a script that declares no schema: any JSON value in, any JSON value out."""
+def generated(version: str, settings: Settings, schema: Schema = NO_SCHEMA) -> Dict[str, Any]:
+    """The document of a script; without a schema: any JSON value in, any JSON value out."""
     info = {
         "title": settings.service_name,
         "description": "Scoring interface of %s" % settings.service_name,
@@ -99,7 +126,7 @@ def generated(version: str, settings: Settings) -> Dict[str, Any]:
             "produces": ["application/json"],
             "securityDefinitions": {"Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}},
             "paths": paths,
-            "definitions": _schemas(),
+            "definitions": _schemas(schema),
         }
     content = "application/json"
     score.update(
@@ -123,7 +150,7 @@ def generated(version: str, settings: Settings) -> Dict[str, Any]:
         "info": info,
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(schema),
             "securitySchemes": {"Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}},
         },
     }
@@ -136,9 +163,9 @@ def _responses(good: Dict[str, Any], bad: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _schemas() -> Dict[str, Any]:
+def _schemas(schema: Schema) -> Dict[str, Any]:
     return {
-        "ServiceInput": {"type": "object", "example": {}},
-        "ServiceOutput": {"type": "object", "example": {}},
+        "ServiceInput": schema.input,
+        "ServiceOutput": schema.output,
         "ErrorResponse": {"type": "object", "properties": {"message": {"type": "string"}}},
     }

@@ -5,7 +5,9 @@ Pure bytes; knows nothing of connections and scripts.
 
 from __future__ import annotations
 
-from random import Random, SystemRandom
+import os
+from http import HTTPStatus
+from typing import List
 
 from moorings_server import __version__, contract
 
@@ -18,18 +20,16 @@ METHODS_OF = {SCORE: b"GET, POST, OPTIONS", HEALTH: b"GET, HEAD, OPTIONS", SWAGG
 NOT_FOUND = "The requested URL was not found on the server."
 NOT_ALLOWED = "The method is not allowed for the requested URL."
 
-REASONS = {
-    200: b"OK",
-    400: b"Bad Request",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    413: b"Payload Too Large",
-    417: b"Expectation Failed",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-}
+REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+REASONS[413] = b"Payload Too Large"  # which has another name in some versions of Python
 JSON_TYPE = b"application/json"
 TEXT_TYPE = b"text/html; charset=utf-8"
+PLAIN_TYPE = b"text/plain; charset=utf-8"
+BYTES_TYPE = b"application/octet-stream"
+EVENTS_TYPE = b"text/event-stream; charset=utf-8"
+LINES_TYPE = b"application/x-ndjson"
+LAST_CHUNK = b"0\r\n\r\n"
+IDS_PER_BLOCK = 256
 
 
 def version_line(enabled: bool) -> bytes:
@@ -39,6 +39,11 @@ def version_line(enabled: bool) -> bytes:
 
 def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown"))
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body; empty data, which would end the body, is nothing."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
 def healthy_response(version: bytes) -> bytes:
@@ -54,14 +59,22 @@ def healthy_response(version: bytes) -> bytes:
 
 
 class RequestIds:
-    """Random ids in the shape of a version 4 UUID. Own generator: a script may seed the global one."""
+    """Random ids in the shape of a version 4 UUID, made from one block of the kernel's randomness at a time: those of
+    a block share 74 random bits and have 48 of their own."""
 
     def __init__(self) -> None:
-        self._bits = Random(SystemRandom().getrandbits(128)).getrandbits  # noqa: S311 - an id is no secret
+        self._made: List[bytes] = []
 
     def new(self) -> bytes:
-        text = b"%032x" % self._bits(128)
-        return b"%b-%b-4%b-a%b-%b" % (text[:8], text[8:12], text[13:16], text[17:20], text[20:])
+        made = self._made
+        if not made:
+            self._fill()
+        return made.pop()
+
+    def _fill(self) -> None:
+        text = os.urandom(10 + 6 * IDS_PER_BLOCK).hex().encode("ascii")
+        start = b"%b-%b-4%b-a%b-" % (text[:8], text[8:12], text[12:15], text[15:18])
+        self._made += [start + text[at : at + 12] for at in range(20, len(text), 12)]
 
 
 def path_of_absolute(target: bytes) -> bytes:

@@ -17,47 +17,61 @@ import socket
 import sys
 import threading
 from time import perf_counter
-from typing import Any, Callable, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from moorings_server import __version__, contract, report, script
-from moorings_server.gate import AsyncGate, InlineGate, ThreadGate
-from moorings_server.http import HttpConnection, Service
+from moorings_server.asyncgate import AsyncGate
+from moorings_server.attach import attach
+from moorings_server.batchgate import BatchGate
+from moorings_server.cors import Cors
+from moorings_server.gate import InlineGate, ThreadGate
+from moorings_server.http import HttpConnection
 from moorings_server.logs import Log, install
 from moorings_server.parser import choose
 from moorings_server.report import BootFailure
-from moorings_server.scoring import Scorer
+from moorings_server.results import Answer
+from moorings_server.scoring import Scorer, message_body
 from moorings_server.sentinel import RunWatch, Sentinel, leave_now
+from moorings_server.service import Service
 from moorings_server.settings import Settings, SettingsError, read
-from moorings_server.swagger import SwaggerDocuments
+from moorings_server.swagger import NO_SCHEMA, SwaggerDocuments, schema_of
 from moorings_server.wire import healthy_response
 
 BACKLOG = 4096
 ACCEPTS_PER_TURN = 128
 PR_SET_PDEATHSIG = 1
 EXIT_PATIENCE_S = 5.0
+STUCK_PATIENCE_S = 2.0
+GC_THRESHOLDS = (10_000, 20, 20)  # a request leaves next to no cycles, and a collection is a pause
 
 
-def main(environ: Mapping[str, str], listen_fd: Optional[int] = None) -> int:
-    """Run a worker; returns its exit code. `listen_fd` is a bound TCP socket inherited from a parent process;
-    without it the worker appears on the unix socket that the environment names."""
+def main(environ: Mapping[str, str], listen_fds: Sequence[int] = ()) -> int:
+    """Run a worker; returns its exit code. `listen_fds` are bound TCP sockets inherited from a parent process;
+    without one the worker appears on the unix socket that the environment names."""
     started = perf_counter()
     die_with_parent()
+    worker, code = load(environ, started)
+    return code if worker is None else worker.main(listen_fds, worker.boot_report, started)
+
+
+def load(
+    environ: Mapping[str, str], started: float, *, to_be_copied: bool = False
+) -> Tuple[Optional["Worker"], int]:
+    """A worker with its script loaded and `init()` called, or None and the exit code. One `to_be_copied` has no threads
+    of this server yet."""
     faulthandler.enable()
-    log = install()
+    log = install(background=not to_be_copied)
     try:
         settings = read(environ, os.getcwd())
     except SettingsError as failure:
         bad = BootFailure(contract.KIND_BAD_SETTINGS, str(failure))
-        return _report_failure(bad, log, environ.get(contract.ENV_BOOT_REPORT) or None, None, started)
+        return None, _report_failure(bad, log, environ.get(contract.ENV_BOOT_REPORT) or None, None, started)
+    worker = Worker(settings, log)
     try:
-        worker = Worker(settings, log, listen_fd)
-        worker.boot()
+        worker.load()
     except BootFailure as failure:
-        return _report_failure(failure, log, settings.boot_report, settings, started)
-    if settings.boot_report:
-        report.write(settings.boot_report, report.ready(os.getpid(), perf_counter() - started))
-    log.info("Worker with pid %d ready for serving traffic" % os.getpid())
-    return worker.serve()
+        return None, _report_failure(failure, log, settings.boot_report, settings, started)
+    return worker, contract.EXIT_OK
 
 
 def die_with_parent() -> None:
@@ -155,37 +169,42 @@ def _identity(path: str) -> Tuple[int, int]:
 
 
 class Worker:
-    """The parts of one worker. `boot` raises BootFailure; `serve` returns the exit code."""
+    """The parts of one worker. `load` raises BootFailure; `main` returns the exit code."""
 
-    def __init__(self, settings: Settings, log: Log, listen_fd: Optional[int]) -> None:
+    def __init__(self, settings: Settings, log: Log) -> None:
         self._settings = settings
         self._log = log
-        self._listen_fd = listen_fd
         self._unix: Optional[UnixListener] = None
+        self._listeners: List[socket.socket] = []
         self._tasks: Set[Any] = set()
         self._watch = RunWatch()
         self._drain_started = 0.0
+        self._loop: Any = None
 
-    def boot(self) -> None:
-        """Load the script, call `init()`, open the socket."""
+    @property
+    def boot_report(self) -> Optional[str]:
+        return self._settings.boot_report
+
+    def load(self) -> None:
+        """Load the script and call `init()`."""
         settings, log = self._settings, self._log
-        if settings.socket_path is None and self._listen_fd is None:
-            raise BootFailure(contract.KIND_BAD_SETTINGS, "%s is not set" % contract.ENV_SOCKET)
         os.environ.update(settings.exports)
         self._use_logging_config()
         loop_name, self._loop = new_loop(settings.event_loop)
-        parser_name, self._new_parser = choose(settings.parser)
+        self._loop_is_uv = loop_name == "uvloop"
+        self._parser_name, self._new_parser = choose(settings.parser)
         asyncio.set_event_loop(self._loop)
         log.info(
             "moorings-server %s on Python %s, %s, %s"
-            % (__version__, platform.python_version(), loop_name, parser_name)
+            % (__version__, platform.python_version(), loop_name, self._parser_name)
         )
-        if settings.model_dir is None:
-            log.info("AZUREML_MODEL_DIR is not set")
-        user = script.load(settings)
+        self._say_what_was_set()
+        if settings.debug_port is not None:
+            log.info("Waiting for the debugger on port %d" % settings.debug_port)
+            attach(settings.debug_port)
+        self._user = user = script.load(settings)
         log.info("Found user script at %s" % user.path)
-        how = "await it with" if user.is_async else "call it with"
-        log.info("run() is not decorated. The server will %s the request's body as text" % how)
+        log.info(user.described())
         signal.signal(signal.SIGALRM, self._watch.on_signal)
         log.info("Invoking user's init function")
         began = perf_counter()
@@ -193,9 +212,44 @@ class Worker:
         log.info("User's init has completed in %.3f s" % (perf_counter() - began))
         gc.collect()
         gc.freeze()  # what init() made lives as long as the process: no collection need ever look at it again
+        gc.set_threshold(*GC_THRESHOLDS)
         log.info("Scoring timeout is set to %d ms" % settings.scoring_timeout_ms)
-        self._build(user)
-        self._listen()
+
+    def _say_what_was_set(self) -> None:
+        """Lines about settings that could surprise."""
+        settings, log = self._settings, self._log
+        if settings.model_dir is None:
+            log.info("AZUREML_MODEL_DIR is not set")
+        if settings.config_path is not None and settings.ignored_keys:
+            log.info(
+                "The config file %s has keys that are not settings of this server; they are ignored: %s"
+                % (settings.config_path, ", ".join(settings.ignored_keys))
+            )
+        if settings.insights:
+            log.info(
+                "AML_APP_INSIGHTS_ENABLED is true: accepted, but this server exports nothing to Application Insights"
+            )
+
+    def main(self, listen_fds: Sequence[int], boot_report: Optional[str], started: float) -> int:
+        """Open the sockets, say that the worker is ready, serve."""
+        try:
+            self._build()
+            self._listen(listen_fds)
+            self._attend()
+        except BootFailure as failure:
+            return _report_failure(failure, self._log, boot_report, self._settings, started)
+        if boot_report:
+            report.write(boot_report, report.ready(os.getpid(), perf_counter() - started))
+        self._log.info("Worker with pid %d ready for serving traffic" % os.getpid())
+        return self.serve()
+
+    def after_fork(self) -> None:
+        """Make anew what a forked process has not got from the one that loaded the script: threads and the loop."""
+        self._log.out.start()
+        self._watch = RunWatch()
+        signal.signal(signal.SIGALRM, self._watch.on_signal)
+        _, self._loop = new_loop(self._settings.event_loop)
+        asyncio.set_event_loop(self._loop)
 
     def _use_logging_config(self) -> None:
         for folder in (self._settings.app_root, self._settings.script_folder):
@@ -211,58 +265,117 @@ class Worker:
                     ) from failure
                 return
 
-    def _build(self, user: script.UserScript) -> None:
-        settings = self._settings
+    def _build(self) -> None:
+        settings, user = self._settings, self._user
         self._scorer = Scorer(user, self._log, settings.scoring_timeout_ms)
+        schema = NO_SCHEMA
+        if user.mode == script.SCHEMA:
+            schema = schema_of(user.run, sys.modules[script.SCHEMA_MODULE])
         self._service = Service(
             self._loop,
             self._new_parser,
-            SwaggerDocuments(settings),
+            SwaggerDocuments(settings, schema),
             self._log,
+            user.prepare(),
             wants_headers=user.wants_headers,
             version_header=settings.version_header,
+            raw=user.mode == script.RAW,
+            wants_type=user.mode == script.SCHEMA,
+            cors=Cors(settings.cors_origins) if settings.cors_origins else None,
         )
-        on_idle = self._service.check_drained
-        if user.is_async:
-            self._service.gate = AsyncGate(self._loop, self._scorer, settings.max_concurrent, on_idle)
-        elif settings.max_concurrent > 1:
-            self._service.gate = ThreadGate(self._loop, self._scorer, settings.max_concurrent, on_idle)
-        else:
-            self._service.gate = InlineGate(self._loop, self._scorer, self._watch, on_idle)
+        self._service.gate = self._gate(user)
         self._service.on_drained = self._loop.stop
 
-    def _listen(self) -> None:
+    def _gate(self, user: script.UserScript) -> Any:
+        """The gate that fits the script; `self._ping` when its runs do not occupy the loop."""
+        loop, scorer, watch, limit = self._loop, self._scorer, self._watch, self._settings.max_concurrent
+        on_idle = self._service.check_drained
+
+        def ping() -> None:
+            _ignore_closed(loop.call_soon_threadsafe, watch.end)
+
+        self._ping: Optional[Callable[[], None]] = ping
+        if user.batch is not None:
+            self._ping = ping if user.is_async else None
+            if limit < user.batch.max_size:
+                self._log.warning(
+                    "A batch may hold %d requests, but this worker may have only %d at once "
+                    "(max_concurrent_requests_per_instance)" % (user.batch.max_size, limit)
+                )
+            return BatchGate(
+                loop,
+                scorer,
+                watch,
+                user.batch,
+                limit,
+                on_idle,
+                is_async=user.is_async,
+                wants_headers=user.wants_headers,
+            )
+        if user.is_async:
+            return AsyncGate(loop, scorer, watch, limit, on_idle)
+        if limit > 1:
+            return ThreadGate(loop, scorer, watch, limit, on_idle)
+        self._ping = None
+        return InlineGate(loop, scorer, watch, on_idle)
+
+    def _listen(self, listen_fds: Sequence[int]) -> None:
+        path = self._settings.socket_path
+        if path is None and not listen_fds:
+            raise BootFailure(contract.KIND_BAD_SETTINGS, "%s is not set" % contract.ENV_SOCKET)
         try:
-            if self._listen_fd is not None:
-                self._listener = socket.socket(fileno=self._listen_fd)
-                self._listener.listen(BACKLOG)
+            if listen_fds:
+                self._listeners = [socket.socket(fileno=fd) for fd in listen_fds]
+                for listener in self._listeners:
+                    listener.listen(BACKLOG)
             else:
-                assert self._settings.socket_path is not None
-                self._unix = UnixListener(self._settings.socket_path)
-                self._listener = self._unix.socket
+                assert path is not None
+                self._unix = UnixListener(path)
+                self._listeners = [self._unix.socket]
         except OSError as failure:
             raise BootFailure(
-                contract.KIND_BAD_SETTINGS,
-                "The socket %s cannot be opened: %s" % (self._settings.socket_path, failure),
+                contract.KIND_BAD_SETTINGS, "The socket %s cannot be opened: %s" % (path, failure)
             ) from failure
-        self._listener.setblocking(False)
+        for listener in self._listeners:
+            listener.setblocking(False)
 
-    def serve(self) -> int:
-        """Serve until a drain has ended."""
+    def _attend(self) -> None:
+        """From here on the process can be told to stop, and shows signs of life."""
         loop = self._loop
         self._sentinel = Sentinel(
             self._watch,
-            self._listener,
+            self._listeners,
             healthy_response(self._service.version),
             lambda client: _ignore_closed(loop.call_soon_threadsafe, self._adopt, client),
             self._scorer.timeout_s,
-            shared=self._listen_fd is not None,
+            oldest=self._service.gate.oldest,
+            stuck_after_s=self._settings.worker_timeout_s,
+            on_stuck=self._stuck,
+            ping=self._ping,
+            shared=self._unix is None,
         )
         self._sentinel.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             # Not the loop's own handlers: these must also be heard while run() occupies the loop.
             signal.signal(number, self._on_stop_signal)
-        loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _wake_for_signals(self) -> None:
+        """A signal that arrives right before asyncio's loop falls asleep would be noticed with the next event only:
+        have it be an event. (uvloop does so itself.)"""
+        self._signalled, write_end = socket.socketpair()
+        for end in (self._signalled, write_end):
+            end.setblocking(False)
+        self._signal_end = write_end
+        signal.set_wakeup_fd(write_end.fileno(), warn_on_full_buffer=False)
+        self._loop.add_reader(self._signalled.fileno(), self._signalled.recv, 4096)
+
+    def serve(self) -> int:
+        """Serve until a drain has ended."""
+        loop = self._loop
+        if not self._loop_is_uv:
+            self._wake_for_signals()
+        for listener in self._listeners:
+            loop.add_reader(listener.fileno(), self._accept, listener)
         try:
             loop.run_forever()
         finally:
@@ -274,22 +387,22 @@ class Worker:
         _leave_in_time(max(0.1, min(EXIT_PATIENCE_S, left_s)), contract.EXIT_OK)
         return contract.EXIT_OK
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                client, _address = self._listener.accept()
+                client, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return  # the sentinel, or another process on the same socket, was first
             except OSError as failure:  # out of file descriptors: what is open goes on
                 self._log.error("A connection could not be accepted: %s" % failure)
-                self._loop.remove_reader(self._listener.fileno())
-                self._loop.call_later(0.1, self._accept_again)
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(0.1, self._accept_again, listener)
                 return
             self._adopt(client)
 
-    def _accept_again(self) -> None:
+    def _accept_again(self, listener: socket.socket) -> None:
         if not self._service.draining:
-            self._loop.add_reader(self._listener.fileno(), self._accept)
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _adopt(self, client: socket.socket) -> None:
         """Serve an accepted socket."""
@@ -310,6 +423,26 @@ class Worker:
             self._service.arriving -= 1
             self._service.check_drained()
 
+    # --- a run() without end --------------------------------------------------------------------------------
+
+    def _stuck(self) -> None:
+        """Called on the sentinel's thread: say where run() is, answer who waits for it, and end the process."""
+        _leave_in_time(STUCK_PATIENCE_S, contract.EXIT_RUN_STUCK)  # whatever below may be blocked as well
+        limit_s, gate = self._settings.worker_timeout_s, self._service.gate
+        tasks = gate.tasks() if hasattr(gate, "tasks") else []
+        self._log.error(
+            "run() has taken longer than WORKER_TIMEOUT (%g s). This worker ends with exit code %d, so that it can be "
+            "replaced. Where its threads are:\n%s"
+            % (limit_s or 0.0, contract.EXIT_RUN_STUCK, report.stacks(sys._current_frames(), tasks))
+        )
+        answer = Answer(500, message_body("Worker timeout after %g s" % (limit_s or 0.0)), failed=True)
+        for request in gate.running():
+            request.client.last_words(request, answer)
+        if self._unix is not None:
+            self._unix.unlink()
+        self._log.flush()
+        os._exit(contract.EXIT_RUN_STUCK)
+
     # --- drain ----------------------------------------------------------------------------------------------
 
     def _on_stop_signal(self, number: int, frame: object) -> None:
@@ -327,10 +460,11 @@ class Worker:
         self._log.info(
             "Stopping: no new connections, at most %g s for what is running" % self._settings.drain_s
         )
-        self._loop.remove_reader(self._listener.fileno())
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
         if self._unix is not None:
             self._unix.unlink()
-            self._accept()  # who connected before the path was gone is served
+            self._accept(self._unix.socket)  # who connected before the path was gone is served
         left_s = self._settings.drain_s - (perf_counter() - self._drain_started)
         self._loop.call_later(max(0.0, left_s), self._loop.stop)
         self._loop.call_soon(self._service.begin_drain)

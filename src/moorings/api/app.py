@@ -49,6 +49,8 @@ class Api:
     workspace_name: str
     workspace_id: str
     gateway_url: str
+    rate_limit_per_s: int
+    """Of endpoints that have none of their own."""
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
 
@@ -116,17 +118,24 @@ def _endpoints(api: Api) -> APIRouter:
     @router.get("")
     def list_endpoints() -> Json:
         rows = resources.endpoints()
-        return {"value": [wire.endpoint_json(r, api.workspace_path, api.gateway_url, []) for r in rows]}
+        return {
+            "value": [
+                wire.endpoint_json(r, api.workspace_path, api.gateway_url, api.rate_limit_per_s, [])
+                for r in rows
+            ]
+        }
 
     @router.get("/{endpoint}")
     def get_endpoint(endpoint: str) -> Json:
         row, events = resources.endpoint(endpoint)
-        return wire.endpoint_json(row, api.workspace_path, api.gateway_url, events)
+        return wire.endpoint_json(row, api.workspace_path, api.gateway_url, api.rate_limit_per_s, events)
 
     @router.put("/{endpoint}")
     def put_endpoint(endpoint: str, request: Request, body: Json = Body(...)) -> Response:
         accepted = resources.put_endpoint(endpoint, body)
-        document = wire.endpoint_json(accepted.row, api.workspace_path, api.gateway_url, [])
+        document = wire.endpoint_json(
+            accepted.row, api.workspace_path, api.gateway_url, api.rate_limit_per_s, []
+        )
         return _accepted(api, request, accepted, document)
 
     @router.delete("/{endpoint}")
@@ -144,9 +153,7 @@ def _endpoints(api: Api) -> APIRouter:
 
     @router.post("/{endpoint}/token")
     def token(endpoint: str) -> Json:
-        resources.endpoint(endpoint)
-        message = f"this workspace issues no tokens for endpoint {endpoint} yet"
-        raise error("AuthModeNotServed", message, target=endpoint, fields={"endpoint": endpoint})
+        return wire.token_json(resources.token(endpoint))
 
     return router
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorings.errors.exceptions import error
+from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
+from moorings.security.tokens import Token, TokenIssuer
 from moorings.security.vault import Vault, new_key
 from moorings.spec.arm import deployment_from_arm, endpoint_from_arm
 from moorings.spec.deployment import DeploymentSpec
@@ -16,7 +18,6 @@ from moorings.state.database import Database
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, find_asset
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
 
-PRIMARY, SECONDARY = "primary", "secondary"
 MAX_ENDPOINTS = 100
 MAX_DEPLOYMENTS_PER_ENDPOINT = 20
 """Behaviour reference, section 10.2."""
@@ -35,6 +36,7 @@ class Accepted:
 class Resources:
     database: Database
     vault: Vault
+    tokens: TokenIssuer
     workspace: str
     """ARM path of the workspace."""
     hint: Callable[[str, str], None]
@@ -53,12 +55,17 @@ class Resources:
     def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
         """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, LimitReached (the user's fault)."""
         spec = endpoint_from_arm(name, body)
+        if spec.auth_mode is AuthMode.AAD_TOKEN:
+            message = f"endpoint {name} cannot have auth_mode aad_token: this workspace knows no directory"
+            raise error("AuthModeNotServed", message, target="auth_mode", fields={"endpoint": name})
         with self.database.write() as tx:
             old = tx.resource(ENDPOINT, name)
             if old is None and len(tx.resources(ENDPOINT)) >= MAX_ENDPOINTS:
                 raise error("LimitReached", f"the workspace has {MAX_ENDPOINTS} endpoints", target=name)
             _check_identity(old, spec)
             _check_traffic(tx, spec)
+            if old is not None and not old.deleting:
+                self._note_switch(tx, old, spec.auth_mode)
             row = tx.put(ENDPOINT, name, _plain(spec), touch=_failed(old))
             if old is None or not tx.secret_values(ENDPOINT, name):
                 for key in (PRIMARY, SECONDARY):
@@ -85,10 +92,9 @@ class Resources:
         return operation
 
     def keys(self, name: str) -> tuple[str, str]:
-        """Primary and secondary key. Raises `AuthModeNotServed` for endpoints that have no keys in use."""
+        """Primary and secondary key. Raises `WrongCredentialKind` for endpoints that have no keys in use."""
         with self.database.read() as tx:
-            row = _endpoint(tx, name)
-            _only_keys(row)
+            _only_mode(_endpoint(tx, name), AuthMode.KEY)
             stored = tx.secret_values(ENDPOINT, name)
         return self.vault.decrypt(stored[PRIMARY]), self.vault.decrypt(stored[SECONDARY])
 
@@ -103,12 +109,24 @@ class Resources:
             )
         with self.database.write() as tx:
             row = _endpoint(tx, name)
-            _only_keys(row)
+            _only_mode(row, AuthMode.KEY)
             tx.set_secret(ENDPOINT, name, which.lower(), self.vault.encrypt(new_key()))
             row = tx.put(ENDPOINT, name, row.spec, touch=True)
             operation = tx.start_operation("regenerateKeys", row)
         self.hint(ENDPOINT, name)
         return operation
+
+    def token(self, name: str) -> Token:
+        """A new token. Raises `WrongCredentialKind` for endpoints that do not use tokens."""
+        with self.database.read() as tx:
+            row = _endpoint(tx, name)
+            _only_mode(row, AuthMode.AML_TOKEN)
+        return self.tokens.issue(audience(row.uid), name)
+
+    def _note_switch(self, tx: Transaction, old: Resource, mode: AuthMode) -> None:
+        switch = switched(EndpointSpec.model_validate(old.spec).auth_mode, mode, tx.now)
+        if switch is not None:
+            tx.set_secret(ENDPOINT, old.name, SWITCH, self.vault.encrypt(switch.to_text()))
 
     # --- deployments ---
 
@@ -241,11 +259,14 @@ def _failed(row: Resource | None) -> bool:
     return ready.truth is Truth.FALSE and ready.generation == row.generation
 
 
-def _only_keys(row: Resource) -> None:
+def _only_mode(row: Resource, wanted: AuthMode) -> None:
     mode = EndpointSpec.model_validate(row.spec).auth_mode
-    if mode is not AuthMode.KEY:
-        message = f"endpoint {row.name} does not use keys for authentication (auth_mode: {mode})"
-        raise error("AuthModeNotServed", message, target=row.name, fields={"endpoint": row.name})
+    if mode is wanted:
+        return
+    kind = "keys" if wanted is AuthMode.KEY else "tokens"
+    message = f"endpoint {row.name} does not use {kind} for authentication (auth_mode: {mode})"
+    code = "AuthModeNotServed" if mode is AuthMode.AAD_TOKEN else "WrongCredentialKind"
+    raise error(code, message, target=row.name, fields={"endpoint": row.name})
 
 
 def _check_identity(old: Resource | None, spec: EndpointSpec) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from moorings.api.errors import body_of
 from moorings.errors.exceptions import Failure
 from moorings.lib.timing import rfc3339
+from moorings.security.tokens import Token
 from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import AuthMode, EndpointSpec
@@ -25,7 +26,10 @@ def state_of(row: Resource) -> str:
     return provisioning_state(conditions, generation=row.generation, deleting=row.deleting)
 
 
-def endpoint_json(row: Resource, workspace: str, gateway_url: str, events: list[Event]) -> dict[str, Any]:
+def endpoint_json(
+    row: Resource, workspace: str, gateway_url: str, rate_limit_per_s: int, events: list[Event]
+) -> dict[str, Any]:
+    """The document of an endpoint; `rate_limit_per_s` holds where the endpoint says nothing."""
     spec = EndpointSpec.model_validate(row.spec)
     body = endpoint_to_arm(spec)
     base = f"{gateway_url}/api/v1/endpoint/{row.name}"
@@ -34,7 +38,10 @@ def endpoint_json(row: Resource, workspace: str, gateway_url: str, events: list[
         "scoringUri": f"{base}/score",
         "swaggerUri": f"{base}/swagger.json",
         "compute": spec.compute,
-        "moorings": _extra(row, _endpoint_no_effect(spec), events),
+        "moorings": {
+            **_extra(row, _endpoint_no_effect(spec), events),
+            "limits": _limits(spec, rate_limit_per_s),
+        },
     }
     body.setdefault("identity", {"type": "SystemAssigned"})
     return _envelope(
@@ -100,9 +107,25 @@ def _endpoint_no_effect(spec: EndpointSpec) -> dict[str, str]:
         found["public_network_access"] = "the gateway listens on its own address whatever this says"
     if spec.properties.enforce_access_to_default_secret_stores == "enabled":  # noqa: S105 - a setting's name
         found["properties.enforce_access_to_default_secret_stores"] = "secret stores are not there yet"  # noqa: S105
-    if spec.auth_mode is not AuthMode.KEY:
-        found["auth_mode"] = "tokens are not issued yet: every scoring request is refused with 401"
+    if spec.auth_mode is AuthMode.AAD_TOKEN:
+        found["auth_mode"] = "this workspace knows no directory: every scoring request is refused with 401"
     return found
+
+
+def _limits(spec: EndpointSpec, rate_limit_per_s: int) -> dict[str, int]:
+    """The limits as they hold, in the spelling of the YAML."""
+    given = spec.properties.moorings
+    return {**given.model_dump(), "rate_limit_per_s": given.rate_limit_per_s or rate_limit_per_s}
+
+
+def token_json(token: Token) -> dict[str, Any]:
+    """The answer to `token`; times are whole Unix seconds."""
+    return {
+        "accessToken": token.text,
+        "expiryTimeUtc": token.expires_at,
+        "refreshAfterTimeUtc": token.refresh_after,
+        "tokenType": "Bearer",
+    }
 
 
 def _extra(row: Resource, no_effect: Mapping[str, str], events: list[Event]) -> dict[str, Any]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from moorings.errors.exceptions import MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
-from moorings.gateway.state import GatewayState, GatewayStatus
+from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus
+from moorings.lib.timing import Clock
+from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, Switch, audience, valid_kinds
+from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
@@ -38,7 +43,12 @@ class GatewayView:
         if self.status is None:
             return False
         accepted = self.status.accepted.get(endpoint) == self.published.get(endpoint)
-        return accepted and endpoint not in self.status.rejected
+        return accepted and endpoint not in self.status.rejected and self._token_keys_settled(self.status)
+
+    def _token_keys_settled(self, status: GatewayStatus) -> bool:
+        """Whether Envoy has answered the keys of tokens; refused ones must not hold up endpoints with keys."""
+        wanted = self.published.get(TOKENS)
+        return wanted is None or status.accepted.get(TOKENS) == wanted or TOKENS in status.rejected
 
     def rejected(self, endpoint: str) -> str | None:
         return None if self.status is None else self.status.rejected.get(endpoint)
@@ -57,8 +67,20 @@ class Publisher:
     table must never replace the one that serves.
     """
 
-    def __init__(self, database: Database, gateway: Gateway, vault: Vault, *, rate_limit_per_s: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        vault: Vault,
+        tokens: TokenIssuer,
+        clock: Clock,
+        *,
+        rate_limit_per_s: int,
+    ) -> None:
         self._rate_limit_per_s = rate_limit_per_s
+        self._tokens = tokens
+        self._clock = clock
+        self._due_at = math.inf
         self._database = database
         self._gateway = gateway
         self._vault = vault
@@ -95,10 +117,12 @@ class Publisher:
     async def publish(self) -> GatewayView:
         """Publish if anything has changed since; returns how things stand."""
         async with self._lock:
+            if self._clock.now() >= self._due_at:
+                self._dirty = True
             if self._dirty and not self._unseen:
                 self._dirty = False
                 try:
-                    state = await asyncio.to_thread(self._state)
+                    state, self._due_at = await asyncio.to_thread(self._state)
                     self._published = await asyncio.to_thread(self._gateway.publish, state)
                 except BaseException:
                     self._dirty = True
@@ -106,8 +130,9 @@ class Publisher:
             status = await asyncio.to_thread(self._gateway.status)
             return GatewayView(dict(self._published), status)
 
-    def _state(self) -> GatewayState:
-        inputs = []
+    def _state(self) -> tuple[GatewayState, float]:
+        """What is desired, and when time alone will change it (Unix seconds)."""
+        now, due_at, inputs = self._clock.now(), math.inf, []
         with self._database.read() as tx:
             for row in tx.resources(ENDPOINT):
                 if row.deleting:
@@ -118,17 +143,23 @@ class Publisher:
                     for d in tx.resources(DEPLOYMENT, below=row.name)
                     if not d.deleting
                 )
-                keys = (
-                    self._keys(tx.secret_values(ENDPOINT, row.name)) if spec.auth_mode is AuthMode.KEY else ()
-                )
-                inputs.append(EndpointInput(spec, keys, deployments))
-        return build(inputs, rate_limit_per_s=self._rate_limit_per_s)
+                stored = self._opened(tx.secret_values(ENDPOINT, row.name))
+                switch = Switch.from_text(stored.get(SWITCH, ""))
+                kinds = valid_kinds(spec.auth_mode, switch, now)
+                if switch is not None and now < switch.until:
+                    due_at = min(due_at, switch.until)
+                keys = tuple(stored[k] for k in (PRIMARY, SECONDARY) if k in stored and AuthMode.KEY in kinds)
+                taken = audience(row.uid) if AuthMode.AML_TOKEN in kinds else None
+                inputs.append(EndpointInput(spec, keys, deployments, taken))
+        if not any(item.token_audience for item in inputs):
+            return build(inputs, rate_limit_per_s=self._rate_limit_per_s), due_at
+        state = build(inputs, rate_limit_per_s=self._rate_limit_per_s, token_keys=self._tokens.public_keys())
+        return state, min(due_at, self._tokens.next_change_at())
 
-    def _keys(self, stored: Mapping[str, str]) -> tuple[str, ...]:
-        keys = []
-        for name in sorted(stored):
-            try:
-                keys.append(self._vault.decrypt(stored[name]))
-            except MooringsError:
-                continue  # an unreadable key opens nothing; listing keys says why
-        return tuple(keys)
+    def _opened(self, stored: Mapping[str, str]) -> dict[str, str]:
+        opened = {}
+        for name, value in stored.items():
+            # An unreadable key opens nothing; listing keys says why.
+            with contextlib.suppress(MooringsError):
+                opened[name] = self._vault.decrypt(value)
+        return opened

@@ -25,6 +25,10 @@ stays out."""
 PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
+TIMEOUT_MARGIN_MS = 1000
+"""The instance gives a request up this long after the gateway has: were both as fast, the caller would get the one's
+408 or the other's error by chance."""
+
 
 class Launch:
     """`instance.json` as the supervisor reads it."""
@@ -115,7 +119,7 @@ class Launch:
             contract.ENV_APP_ROOT: str(self.app_root),
             contract.ENV_ENTRY_SCRIPT: str(self.template["scoring_script"]),
             contract.ENV_WORKER_COUNT: str(len(self.sockets)),
-            contract.ENV_SCORING_TIMEOUT_MS: str(self.template["request_timeout_ms"]),
+            contract.ENV_SCORING_TIMEOUT_MS: str(self.template["request_timeout_ms"] + TIMEOUT_MARGIN_MS),
             "PYTHONUNBUFFERED": "1",  # what a crashing script printed last must reach its log
         }
         if self.model_dir is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from moorings.gateway import locks
 from moorings.lib import procs
 from moorings.lib.timing import Backoff
+from moorings.spec.limits import MAX_CONNECTIONS
 
 _BACKOFF = Backoff(first_s=0.1, cap_s=5.0)
 _STEADY_S = 10.0
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bind", default="127.0.0.1")
+    parser.add_argument("--max-connections", type=int, default=MAX_CONNECTIONS)
     parser.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--keeper-fd", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -82,6 +84,7 @@ def keeper_argv(options: argparse.Namespace, lock_fd: int) -> list[str]:
     return [
         sys.executable, "-m", "moorings.gateway", "--home", str(options.home), "--dir", str(options.dir),
         "--run-dir", str(options.run_dir), "--port", str(options.port), "--bind", options.bind,
+        "--max-connections", str(options.max_connections),
         "--lock-fd", str(lock_fd),
     ]  # fmt: skip
 

@@ -19,11 +19,22 @@ import grpc
 import grpc.aio
 
 from moorings.gateway.descriptors import Messages
-from moorings.gateway.envoy import ASSIGNMENT, CLUSTER, ROUTES, RUNTIME, SCOPE, Bundle, Resource, runtime
+from moorings.gateway.envoy import (
+    ASSIGNMENT,
+    CLUSTER,
+    EXTENSION,
+    ROUTES,
+    RUNTIME,
+    SCOPE,
+    Bundle,
+    Resource,
+    no_tokens,
+    runtime,
+)
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _URL = "type.googleapis.com/"
-_ADDED = (RUNTIME, CLUSTER, ASSIGNMENT, SCOPE, ROUTES)
+_ADDED = (RUNTIME, EXTENSION, CLUSTER, ASSIGNMENT, SCOPE, ROUTES)
 _REMOVED = (SCOPE, ROUTES, CLUSTER, ASSIGNMENT)
 _ABSENT = ""
 """Version of a name that Envoy asked for and was told does not exist."""
@@ -125,6 +136,9 @@ class DiscoveryServer:
                 after[entry.resource.type][entry.resource.name] = entry
         caps = runtime(list(self._bundles.values()))
         after[RUNTIME][caps.name] = self._entry(caps, None, caps.version, before)
+        closed = no_tokens()
+        if closed.name not in after[EXTENSION]:
+            after[EXTENSION][closed.name] = self._entry(closed, None, closed.version, before)
         self._entries = after
         self.accepted = {name: version for name, version in self.accepted.items() if name in bundles}
         self.refused = {

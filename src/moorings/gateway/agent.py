@@ -315,7 +315,9 @@ def main(options: argparse.Namespace) -> None:
     """Run the agent until SIGTERM (everything ends) or the keeper's death (then this process becomes the
     keeper)."""
     os.environ["GRPC_VERBOSITY"] = "ERROR"
-    settings = GatewaySettings(options.home, options.dir, options.run_dir, options.port, options.bind)
+    settings = GatewaySettings(
+        options.home, options.dir, options.run_dir, options.port, options.bind, options.max_connections
+    )
     if asyncio.run(_run(settings, options.keeper_fd)):
         return
     os.set_inheritable(options.lock_fd, True)

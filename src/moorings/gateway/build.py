@@ -21,32 +21,41 @@ class DeploymentInput:
 
 @dataclass(frozen=True)
 class EndpointInput:
-    """An endpoint, the keys that are valid now and the deployments it has."""
+    """An endpoint, the keys and the audience of tokens that are valid now, and the deployments it has."""
 
     spec: EndpointSpec
     keys: tuple[str, ...]
     deployments: tuple[DeploymentInput, ...] = ()
+    token_audience: str | None = None
 
 
-def build(endpoints: Sequence[EndpointInput], *, rate_limit_per_s: int = RATE_LIMIT_PER_S) -> GatewayState:
-    """The state that serves exactly `endpoints`, each with the same rate limit.
+def build(
+    endpoints: Sequence[EndpointInput], *, rate_limit_per_s: int = RATE_LIMIT_PER_S, token_keys: str = ""
+) -> GatewayState:
+    """The state that serves exactly `endpoints`; `rate_limit_per_s` is for those that have none of their own.
 
-    Equal inputs in any order give equal states.
+    Equal inputs in any order give equal states. `token_keys` are left out where no endpoint takes tokens.
     """
     ordered = sorted(endpoints, key=lambda item: item.spec.name)
-    return GatewayState(tuple(_endpoint(item, rate_limit_per_s) for item in ordered))
+    taken = any(item.token_audience is not None for item in ordered)
+    routes = tuple(_endpoint(item, rate_limit_per_s) for item in ordered)
+    return GatewayState(routes, token_keys if taken else "")
 
 
 def _endpoint(item: EndpointInput, rate_limit_per_s: int) -> EndpointRoute:
     deployments = tuple(_deployment(d) for d in sorted(item.deployments, key=lambda d: d.spec.name))
     names = {deployment.name.lower(): deployment.name for deployment in deployments}
+    limits = item.spec.properties.moorings
     return EndpointRoute(
         name=item.spec.name,
         keys=tuple(sorted(set(item.keys))),
         deployments=deployments,
         traffic=_shares(item.spec.traffic, names),
         mirror=_shares(item.spec.mirror_traffic, names),
-        rate_limit_per_s=rate_limit_per_s,
+        rate_limit_per_s=limits.rate_limit_per_s or rate_limit_per_s,
+        max_request_bytes=limits.max_request_bytes,
+        max_response_bytes=limits.max_response_bytes,
+        token_audience=item.token_audience,
     )
 
 

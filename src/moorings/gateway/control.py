@@ -19,6 +19,7 @@ from pathlib import Path
 from moorings.gateway import envoy, locks, snapshot
 from moorings.gateway.state import GatewayState, GatewayStatus
 from moorings.lib import procs
+from moorings.spec.limits import MAX_CONNECTIONS
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class GatewaySettings:
     run_dir: Path
     port: int
     bind: str = "127.0.0.1"
+    max_connections: int = MAX_CONNECTIONS
 
     @property
     def snapshot(self) -> Path:
@@ -87,6 +89,7 @@ class GatewaySettings:
         return (
             sys.executable, "-m", "moorings.gateway", "--home", str(self.home), "--dir", str(self.dir),
             "--run-dir", str(self.run_dir), "--port", str(self.port), "--bind", self.bind,
+            "--max-connections", str(self.max_connections),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ it, so the types live in a private pool instead. This module must not know what 
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +27,15 @@ ROOTS: tuple[str, ...] = (
     "envoy/config/endpoint/v3/endpoint.proto",
     "envoy/config/route/v3/route.proto",
     "envoy/config/route/v3/scoped_route.proto",
+    "envoy/config/core/v3/extension.proto",
     "envoy/type/matcher/v3/http_inputs.proto",
     _EXT + "upstreams/http/v3/http_protocol_options.proto",
     _EXT + "load_balancing_policies/least_request/v3/least_request.proto",
     _EXT + "retry/host/previous_hosts/v3/previous_hosts.proto",
     _EXT + "filters/http/rbac/v3/rbac.proto",
     _EXT + "filters/http/buffer/v3/buffer.proto",
+    _EXT + "filters/http/jwt_authn/v3/config.proto",
+    _EXT + "filters/http/header_to_metadata/v3/header_to_metadata.proto",
 )
 """Files whose messages appear in what we send; their imports follow by themselves."""
 
@@ -68,10 +72,12 @@ class Messages:
 def load(binary: Path, cache_dir: Path, sha256: str) -> Messages:
     """The types of `binary`, from the cache of an earlier start where there is one.
 
-    The cache is named by the hash of the binary, so it can't be out of date; an unreadable one is made anew.
+    The cache is named by the hash of the binary and of what is taken from it, so it can't be out of date; an
+    unreadable one is made anew.
     Raises OSError when neither the binary nor the folder can be used: the machine's fault.
     """
-    cache = cache_dir / f"descriptors-{sha256[:16]}.bin"
+    roots = hashlib.sha256("\n".join(ROOTS).encode()).hexdigest()
+    cache = cache_dir / f"descriptors-{sha256[:16]}-{roots[:8]}.bin"
     try:
         return Messages(descriptor_pb2.FileDescriptorSet.FromString(cache.read_bytes()))
     except (OSError, message.DecodeError, TypeError, KeyError):

@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moorings.gateway import envoy_clusters, envoy_routes
-from moorings.gateway.state import RATE_CLASSES_PER_S, EndpointRoute, GatewayState
+from moorings.gateway import envoy_clusters, envoy_routes, envoy_tokens
+from moorings.gateway.state import MAX_RATE_LIMIT_PER_S, TOKENS, EndpointRoute, GatewayState
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 ROUTES = "envoy.config.route.v3.RouteConfiguration"
 SCOPE = "envoy.config.route.v3.ScopedRouteConfiguration"
 RUNTIME = "envoy.service.runtime.v3.Runtime"
+EXTENSION = "envoy.config.core.v3.TypedExtensionConfig"
 
 RUNTIME_LAYER = "caps"
 """Name of the one runtime resource: the caps of admitted requests of all clusters."""
@@ -41,8 +42,8 @@ class Resource:
 
 @dataclass(frozen=True)
 class Bundle:
-    """All that makes one endpoint: its resources and the caps of its clusters (cluster -> admitted
-    requests)."""
+    """What is accepted or refused as one: an endpoint's resources and the caps of its clusters (cluster ->
+    admitted requests), or what all endpoints share (under a name that no endpoint can have)."""
 
     endpoint: str
     resources: tuple[Resource, ...]
@@ -63,12 +64,20 @@ Resources = Mapping[str, Bundle]
 
 
 def resources(state: GatewayState) -> dict[str, Bundle]:
-    """The resources of every endpoint of `state`.
-
-    Raises ValueError for a rate limit that is no class of the listener: Envoy would not limit it at all.
-    """
+    """The resources of every endpoint of `state`, and the shared ones. Raises ValueError for a rate limit
+    out of range."""
     hosts = _hosts([endpoint.name for endpoint in state.endpoints])
-    return {endpoint.name: _bundle(endpoint, hosts[endpoint.name]) for endpoint in state.endpoints}
+    found = {endpoint.name: _bundle(endpoint, hosts[endpoint.name]) for endpoint in state.endpoints}
+    if state.token_keys:
+        check = envoy_tokens.extension(state.token_keys)
+        found[TOKENS] = Bundle(TOKENS, (Resource(EXTENSION, check["name"], check),), {})
+    return found
+
+
+def no_tokens() -> Resource:
+    """What is served while no token keys are published: Envoy opens its listener only when it has been told."""
+    check = envoy_tokens.extension(None)
+    return Resource(EXTENSION, check["name"], check)
 
 
 def runtime(bundles: Sequence[Bundle]) -> Resource:
@@ -103,10 +112,8 @@ def _hosts(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _bundle(endpoint: EndpointRoute, hosts: Sequence[str]) -> Bundle:
-    if endpoint.rate_limit_per_s not in RATE_CLASSES_PER_S:
-        raise ValueError(
-            f"{endpoint.rate_limit_per_s} requests/s is none of the classes {RATE_CLASSES_PER_S}"
-        )
+    if not 1 <= endpoint.rate_limit_per_s <= MAX_RATE_LIMIT_PER_S:
+        raise ValueError(f"{endpoint.rate_limit_per_s} requests/s is not 1 to {MAX_RATE_LIMIT_PER_S}")
     found: list[Resource] = []
     for deployment in endpoint.deployments:
         name = envoy_clusters.cluster_name(endpoint.name, deployment.name)
@@ -118,7 +125,7 @@ def _bundle(endpoint: EndpointRoute, hosts: Sequence[str]) -> Bundle:
     for key in (endpoint.name, *hosts):
         found.append(Resource(SCOPE, key, envoy_routes.scope(endpoint.name, key)))
     caps = {
-        envoy_clusters.cluster_name(endpoint.name, d.name): 2 * d.max_concurrent_requests * d.instance_count
+        envoy_clusters.cluster_name(endpoint.name, d.name): envoy_routes.pending_limit(d)
         for d in endpoint.deployments
     }
     return Bundle(endpoint.name, tuple(found), caps)

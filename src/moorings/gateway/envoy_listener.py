@@ -10,39 +10,68 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorings.gateway.envoy_clusters import typed
-from moorings.gateway.envoy_replies import local_replies
-from moorings.gateway.envoy_routes import BUFFER, METADATA, RBAC, SCOPE_HEADER, header
-from moorings.gateway.state import MAX_BODY_BYTES, RATE_CLASSES_PER_S
+from moorings.gateway.envoy_replies import TOO_LARGE_JSON, first_of, local_replies
+from moorings.gateway.envoy_routes import (
+    BUFFER,
+    METADATA,
+    MODEL_REPLIES,
+    RATE_UNITS,
+    RBAC,
+    REPLY_ID,
+    RESPONSE_BUFFER,
+    SCOPE_HEADER,
+    header,
+)
+from moorings.gateway.envoy_tokens import discovered_filter
+from moorings.gateway.state import MAX_BODY_BYTES
+from moorings.spec.limits import MAX_CONNECTIONS
 
 LISTENER = "scoring"
 DISCOVERY_CLUSTER = "discovery"
 SERVER_NAME = "moorings"
 CLIENT_REQUEST_ID = "x-ms-client-request-id"
-MAX_CONNECTIONS = 20_000
 _FILTER = "envoy.extensions.filters.http"
 _DISCOVERED: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
+
+SHORT_LENGTH = "[0-9]{1,5}"
+"""Lengths that are below every limit of responses an endpoint can have."""
 
 MODEL_REPLIES_LUA = f"""
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
-  if status ~= "200" and status ~= "101" then
+  if status ~= "200" then
     headers:replace("ms-azureml-model-error-statuscode", status)
     headers:replace("ms-azureml-model-error-reason", "model_error")
     headers:replace(":status", "424")
+    if status == "204" or status == "304" then headers:replace("content-length", "0") end
   end
+  local limit = handle:metadata():get("max_response_bytes") or {MAX_BODY_BYTES}
   local length = headers:get("content-length")
   if length then
-    if tonumber(length) > {MAX_BODY_BYTES} then handle:body() end
+    if tonumber(length) <= limit then return end
   else
     local kind = headers:get("content-type")
-    if kind and kind:find("application/json", 1, true) == 1 then handle:body() end
+    if not kind or kind:find("application/json", 1, true) ~= 1 then return end
   end
+  local body = handle:body()
+  if not body or body:length() <= limit then return end
+  local found = handle:streamInfo():dynamicMetadata():get("{METADATA}") or {{}}
+  local text = string.format([[{TOO_LARGE_JSON}]], limit, found["request_id"] or "", limit)
+  body:setBytes(text)
+  headers = handle:headers()
+  headers:replace(":status", "424")
+  headers:replace("content-type", "application/json")
+  headers:replace("content-length", tostring(#text))
+  headers:replace("ms-azureml-model-error-reason", "response_too_large")
+  headers:remove("ms-azureml-model-error-statuscode")
+  headers:remove("content-encoding")
 end
 """
 """What the model itself answered: anything but 200 becomes 424 around the model's own body. Asking for the
-body of one that is too long makes Envoy end it with a reply of its own, which is mapped; other streams pass
-without limit."""
+body of one that is longer than the stream's buffer makes Envoy end it with a reply of its own, which is
+mapped; where the limit is below the buffer the reply is made here. Other streams pass without limit. A 304
+has no body whatever length it names: under another status its caller would wait for one."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +83,15 @@ class ListenerSettings:
     discovery_socket: str
     admin_socket: str
     access_log: str
+    max_connections: int = MAX_CONNECTIONS
+    """Callers' connections at once; one more is closed."""
 
 
 def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
     """The whole static configuration of Envoy; `node` names it in its discovery requests and command line."""
-    manager = connection_manager(_discovered_scopes(), access_log=settings.access_log)
+    manager = connection_manager(
+        _discovered_scopes(), discovered_filter(_DISCOVERED), access_log=settings.access_log
+    )
     return {
         "node": {"id": node, "cluster": "moorings"},
         # Envoy's admin shows keys in its configuration dump: a socket of our user's only, never proxied.
@@ -85,7 +118,7 @@ def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
                     "name": "envoy.resource_monitors.global_downstream_max_connections",
                     "typed_config": typed(
                         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        max_active_downstream_connections=MAX_CONNECTIONS,
+                        max_active_downstream_connections=settings.max_connections,
                     ),
                 }
             ]
@@ -109,8 +142,11 @@ def listener(bind: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def connection_manager(scopes: dict[str, Any], *, access_log: str | None) -> dict[str, Any]:
-    """The HTTP side of the listener; `scopes` says where the route tables come from."""
+def connection_manager(
+    scopes: dict[str, Any], tokens: dict[str, Any], *, access_log: str | None
+) -> dict[str, Any]:
+    """The HTTP side of the listener; `scopes` says where the route tables come from, `tokens` is the filter
+    that checks tokens."""
     manager = typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="scoring",
@@ -131,6 +167,8 @@ def connection_manager(scopes: dict[str, Any], *, access_log: str | None) -> dic
             )
         },
         common_http_protocol_options={"idle_timeout": "300s"},
+        # Old load generators and health checkers speak it.
+        http_protocol_options={"accept_http_10": True, "default_host_for_http_10": "localhost"},
         request_headers_timeout="10s",
         request_timeout="60s",
         stream_idle_timeout="300s",
@@ -138,7 +176,7 @@ def connection_manager(scopes: dict[str, Any], *, access_log: str | None) -> dic
         drain_timeout="10s",
         early_header_mutation_extensions=[_scope_header()],
         scoped_routes=scopes,
-        http_filters=_filters(),
+        http_filters=_filters(tokens),
         local_reply_config=local_replies(),
     )
     if access_log is not None:
@@ -175,8 +213,8 @@ def _scope_header() -> dict[str, Any]:
     }
 
 
-def _filters() -> list[dict[str, Any]]:
-    """In order: ids, key, body size, rate, the model's reply, upstream.
+def _filters(tokens: dict[str, Any]) -> list[dict[str, Any]]:
+    """In order: ids, token, caller, body size, rate, the model's reply, upstream.
 
     The body is buffered before the rate is counted: a 401 or 404 closes an HTTP/1.1 connection (its body was
     not read), a 408, 424 or 429 does not.
@@ -186,12 +224,11 @@ def _filters() -> list[dict[str, Any]]:
             "header_to_metadata", "header_to_metadata.v3.Config", request_rules=[_client_request_id_rule()]
         ),
         _filter("header_mutation", "header_mutation.v3.HeaderMutation", mutations=_id_mutations()),
-        {"name": RBAC, "disabled": True, "typed_config": typed(f"{_FILTER}.rbac.v3.RBAC")},
-        {
-            "name": BUFFER,
-            "disabled": True,
-            "typed_config": typed(f"{_FILTER}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
-        },
+        _off(REPLY_ID, "header_to_metadata.v3.Config", request_rules=[_client_request_id_rule()]),
+        tokens,
+        _off(RBAC, "rbac.v3.RBAC"),
+        _off(BUFFER, "buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        _off(RESPONSE_BUFFER, "buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
         _rate_limit(),
         _model_replies(),
         _filter("router", "router.v3.Router", suppress_envoy_headers=True),
@@ -200,6 +237,11 @@ def _filters() -> list[dict[str, Any]]:
 
 def _filter(name: str, type_name: str, **body: Any) -> dict[str, Any]:
     return {"name": f"envoy.filters.http.{name}", "typed_config": typed(f"{_FILTER}.{type_name}", **body)}
+
+
+def _off(name: str, type_name: str, **body: Any) -> dict[str, Any]:
+    """A filter that only the endpoints with a setting for it have."""
+    return {"name": name, "disabled": True, "typed_config": typed(f"{_FILTER}.{type_name}", **body)}
 
 
 def _client_request_id_rule() -> dict[str, Any]:
@@ -235,15 +277,14 @@ def _rate_limit() -> dict[str, Any]:
         filter_enforced={"default_value": {"numerator": 100}},
         max_dynamic_descriptors=5000,
         always_consume_default_token_bucket=False,
-        token_bucket=_bucket(1_000_000),
-        rate_limits=[{"actions": [entry("rate", "rate"), entry("endpoint", "endpoint")]}],
-        descriptors=[
+        token_bucket=_bucket(RATE_UNITS),
+        rate_limits=[
             {
-                "entries": [{"key": "rate", "value": str(rate)}, {"key": "endpoint"}],
-                "token_bucket": _bucket(rate),
+                "actions": [entry("endpoint", "endpoint")],
+                "hits_addend": {"format": f"%METADATA(ROUTE:{METADATA}:cost)%"},
             }
-            for rate in RATE_CLASSES_PER_S
         ],
+        descriptors=[{"entries": [{"key": "endpoint"}], "token_bucket": _bucket(RATE_UNITS)}],
     )
 
 
@@ -271,12 +312,12 @@ def _model_replies() -> dict[str, Any]:
         },
         {
             **matcher_input("length", "HttpResponseHeaderMatchInput", header_name="content-length"),
-            "value_match": {"safe_regex": {"google_re2": {}, "regex": "[0-9]{1,6}"}},
+            "value_match": {"safe_regex": {"google_re2": {}, "regex": SHORT_LENGTH}},
         },
     ]
     short = {"and_matcher": {"predicate": [{"single_predicate": part} for part in plain]}}
     return {
-        "name": "model-replies",
+        "name": MODEL_REPLIES,
         "typed_config": typed(
             "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
             xds_matcher={
@@ -310,7 +351,8 @@ def _access_log(path: str) -> dict[str, Any]:
         "model_code": "%RESP(ms-azureml-model-error-statuscode)%",
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
-        "request_id": "%REQ(x-request-id)%",
+        # A request that was refused unread has only the id of its answer; one without an answer only its own.
+        "request_id": first_of("RESP", "REQ"),
         "client_request_id": f"%REQ({CLIENT_REQUEST_ID})%",
         "bytes_in": "%BYTES_RECEIVED%",
         "bytes_out": "%BYTES_SENT%",

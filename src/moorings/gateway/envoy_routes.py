@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from moorings.gateway import envoy_tokens
 from moorings.gateway.envoy_clusters import cluster_name, seconds, typed
 from moorings.gateway.state import DeploymentRoute, EndpointRoute
 
@@ -15,6 +16,14 @@ METADATA = "moorings"
 """Namespace of route metadata: the access log, the rate limiter and the bodies of 404s read it."""
 RBAC = "envoy.filters.http.rbac"
 BUFFER = "envoy.filters.http.buffer"
+RESPONSE_BUFFER = "moorings.response_buffer"
+"""A second buffer behind the first: when it is reached the request is complete, and the limit that it sets is
+that of the response."""
+REPLY_ID = "moorings.reply_id"
+MODEL_REPLIES = "model-replies"
+RATE_UNITS = 1_000_000_000
+"""Units of the rate limiter a second; a request takes `RATE_UNITS // rate` of them. So one bucket size serves
+every rate, and a change of the rate refills nothing."""
 _REMOVED_RESPONSE_HEADERS = (
     "x-envoy-upstream-service-time",
     "x-envoy-overloaded",
@@ -52,13 +61,7 @@ def route_configuration(endpoint: EndpointRoute) -> dict[str, Any]:
                 "name": endpoint.name,
                 "domains": ["*"],
                 "routes": list(_routes(endpoint)),
-                "typed_per_filter_config": {
-                    RBAC: _keys(endpoint.keys),
-                    BUFFER: typed(
-                        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-                        buffer={"max_request_bytes": endpoint.max_body_bytes},
-                    ),
-                },
+                "typed_per_filter_config": _filters(endpoint),
             }
         ],
         "request_headers_to_remove": [SCOPE_HEADER],
@@ -66,15 +69,42 @@ def route_configuration(endpoint: EndpointRoute) -> dict[str, Any]:
     }
 
 
-def _keys(keys: tuple[str, ...]) -> dict[str, Any]:
-    """Who may call: the exact header, because what compares keys loosely is not for production in this
-    Envoy."""
-    principals = [
+def _filters(endpoint: EndpointRoute) -> dict[str, Any]:
+    """What differs between endpoints: who may call, how long bodies may be."""
+    filters = {RBAC: _callers(endpoint), BUFFER: _buffer(endpoint.max_request_bytes)}
+    if endpoint.token_audience is not None:
+        filters[envoy_tokens.FILTER] = envoy_tokens.per_endpoint()
+    if endpoint.max_response_bytes > endpoint.max_request_bytes:
+        filters[RESPONSE_BUFFER] = _buffer(endpoint.max_response_bytes)
+    if endpoint.max_response_bytes < endpoint.max_request_bytes:
+        # Only then Envoy's own reply, which has the id by itself, isn't what tells the caller.
+        rule = {
+            "header": "x-request-id",
+            "on_header_present": {"metadata_namespace": METADATA, "key": "request_id"},
+        }
+        filters[REPLY_ID] = typed(
+            "envoy.extensions.filters.http.header_to_metadata.v3.Config", request_rules=[rule]
+        )
+    return filters
+
+
+def _buffer(limit_bytes: int) -> dict[str, Any]:
+    return typed(
+        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": limit_bytes}
+    )
+
+
+def _callers(endpoint: EndpointRoute) -> dict[str, Any]:
+    """Who may call. A key is compared as the exact header, because what compares keys loosely is not for
+    production in this Envoy."""
+    principals: list[dict[str, Any]] = [
         {"header": {"name": "authorization", "string_match": {"exact": f"Bearer {key}"}}}
-        for key in keys
+        for key in endpoint.keys
         if key
     ]
-    policies = {"key": {"permissions": [{"any": True}], "principals": principals}} if principals else {}
+    if endpoint.token_audience:
+        principals.append(envoy_tokens.principal(endpoint.token_audience))
+    policies = {"callers": {"permissions": [{"any": True}], "principals": principals}} if principals else {}
     return typed(
         "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
         rbac={"rules": {"action": "ALLOW", "policies": policies}},
@@ -147,7 +177,7 @@ def _forward(
         "name": f"{endpoint.name}/{deployment.name}",
         "match": match,
         "route": action,
-        "metadata": _metadata(endpoint, deployment=deployment.name),
+        "metadata": _forward_metadata(endpoint, deployment),
         "request_headers_to_remove": ["authorization"],
         "response_headers_to_add": [header(DEPLOYMENT_HEADER, deployment.name)],
     }
@@ -162,6 +192,30 @@ def _not_found(endpoint: EndpointRoute, code: str, message: str, match: dict[str
     }
 
 
-def _metadata(endpoint: EndpointRoute, **more: str) -> dict[str, Any]:
-    values = {"endpoint": endpoint.name, "rate": str(endpoint.rate_limit_per_s), **more}
+def pending_limit(deployment: DeploymentRoute) -> int:
+    """How many requests of the deployment may run and wait together (behaviour reference, section 5.7)."""
+    return 2 * deployment.max_concurrent_requests * deployment.instance_count
+
+
+def _forward_metadata(endpoint: EndpointRoute, deployment: DeploymentRoute) -> dict[str, Any]:
+    metadata = _metadata(
+        endpoint,
+        deployment=deployment.name,
+        pending=str(pending_limit(deployment)),
+        timeout_ms=str(deployment.request_timeout_ms),
+    )
+    limit = {"max_response_bytes": endpoint.max_response_bytes, "endpoint": endpoint.name}
+    metadata["filter_metadata"][MODEL_REPLIES] = limit
+    return metadata
+
+
+def _metadata(endpoint: EndpointRoute, **more: str | int) -> dict[str, Any]:
+    values = {
+        "endpoint": endpoint.name,
+        "rate": str(endpoint.rate_limit_per_s),
+        "cost": RATE_UNITS // endpoint.rate_limit_per_s,
+        "max_request_bytes": str(endpoint.max_request_bytes),
+        "max_response_bytes": str(endpoint.max_response_bytes),
+        **more,
+    }
     return {"filter_metadata": {METADATA: values}}

@@ -130,6 +130,7 @@ class EnvoyProcess:
             envoy_listener.ListenerSettings(
                 bind=settings.bind,
                 port=settings.port,
+                max_connections=settings.max_connections,
                 discovery_socket=str(settings.discovery_socket),
                 admin_socket=str(settings.admin_socket),
                 access_log=str(settings.access_log),

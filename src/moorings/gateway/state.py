@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moorings.errors.exceptions import Failure
+from moorings.spec.limits import MAX_BODY_BYTES, MAX_RATE_LIMIT_PER_S, RATE_LIMIT_PER_S
 
-MAX_BODY_BYTES = 1_572_864
-"""1.5 MB: request and response bodies (behaviour reference, sections 5.5 and 5.8)."""
-RATE_LIMIT_PER_S = 100
-"""Requests per second and endpoint (section 5.8)."""
-RATE_CLASSES_PER_S = (100, 200, 500, 1_000, 10_000, 1_000_000)
-"""The rate limits an endpoint may have: the listener lists them, and Envoy does not limit a value it doesn't
-list."""
+TOKENS = "~tokens"
+"""Name under which the keys that tokens are checked with are published; no endpoint can have it."""
+
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_RATE_LIMIT_PER_S",
+    "RATE_LIMIT_PER_S",
+    "TOKENS",
+    "DeploymentRoute",
+    "EndpointRoute",
+    "GatewayState",
+    "GatewayStatus",
+]
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class DeploymentRoute:
     """Desired instances; the cap of admitted requests is `2 x max_concurrent_requests x instance_count`."""
     max_concurrent_requests: int
     request_timeout_ms: int
+    """Bounds queueing and computing together; over it: 408."""
     health_period_s: float = 10.0
     health_timeout_s: float = 2.0
     health_failures: int = 30
@@ -38,13 +47,19 @@ class EndpointRoute:
 
     name: str
     keys: tuple[str, ...]
-    """Valid bearer keys. Empty: every request is 401."""
+    """Valid bearer keys. Neither keys nor an audience: every request is 401."""
     deployments: tuple[DeploymentRoute, ...] = ()
     traffic: Mapping[str, int] = field(default_factory=dict)
     """Deployment -> per cent; sums to 0 or 100."""
     mirror: Mapping[str, int] = field(default_factory=dict)
     rate_limit_per_s: int = RATE_LIMIT_PER_S
-    max_body_bytes: int = MAX_BODY_BYTES
+    """1 to `MAX_RATE_LIMIT_PER_S`; over it: 429."""
+    max_request_bytes: int = MAX_BODY_BYTES
+    """A longer body is 413."""
+    max_response_bytes: int = MAX_BODY_BYTES
+    """A longer answer of the model is 424, unless it is a stream."""
+    token_audience: str | None = None
+    """`aud` of the tokens that open this endpoint; None: no token does."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,8 @@ class GatewayState:
     """The whole data plane: endpoints sorted by name."""
 
     endpoints: tuple[EndpointRoute, ...] = ()
+    token_keys: str = ""
+    """The public keys of tokens as a JSON Web Key Set; empty: no token is valid."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moorings.gateway import envoy, envoy_listener
+from moorings.gateway import envoy, envoy_listener, envoy_tokens
 
 _TIMEOUT_S = 60.0
 _PREFIX = ".candidate-"
@@ -25,6 +25,7 @@ _MAX_MESSAGE = 600
 def candidate(bundles: Sequence[envoy.Bundle]) -> dict[str, Any]:
     """A bootstrap that holds the bundles' clusters and routes statically, behind the real filters. Pure."""
     clusters: list[dict[str, Any]] = []
+    checks = [resource.body for bundle in bundles for resource in bundle.of_type(envoy.EXTENSION)]
     scopes: list[dict[str, Any]] = []
     for bundle in bundles:
         clusters += [_static_cluster(resource.body) for resource in bundle.of_type(envoy.CLUSTER)]
@@ -32,12 +33,22 @@ def candidate(bundles: Sequence[envoy.Bundle]) -> dict[str, Any]:
         for resource in bundle.of_type(envoy.SCOPE):
             scope = {key: value for key, value in resource.body.items() if key != "route_configuration_name"}
             scopes.append({**scope, "route_configuration": tables[resource.body["route_configuration_name"]]})
+    if not scopes:
+        # Envoy wants one; what all endpoints share is validated without any.
+        scopes.append(
+            {
+                "name": "none",
+                "key": {"fragments": [{"string_key": "none"}]},
+                "route_configuration": {"name": "none"},
+            }
+        )
     manager = envoy_listener.connection_manager(
         {
             "name": "candidates",
             "scope_key_builder": envoy_listener.scope_key_builder(),
             "scoped_route_configurations_list": {"scoped_route_configurations": scopes},
         },
+        envoy_tokens.static_filter(dict(checks[0]) if checks else None),
         access_log=None,
     )
     return {
@@ -125,7 +136,9 @@ def explain(output: str, path: str) -> str:
     """The telling line of Envoy's output, without the log prefix, the candidate's path and any key."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower() or "rejected" in line.lower()] or lines
-    text = telling[0] if telling else "refused without a message"
+    # Such a message quotes the whole configuration first.
+    broken = [line.removeprefix(": ") for line in lines if "validation failed" in line]
+    text = (broken or telling or ["refused without a message"])[0]
     text = re.sub(r"^\[[^\]]*\](\[[^\]]*\])*\s*(\[[^\]]*\]\s*)?", "", text).replace(path, "the candidate")
     return re.sub(r"Bearer [^\"'\s]+", "Bearer ***", text)[:_MAX_MESSAGE]
 

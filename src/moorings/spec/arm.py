@@ -31,7 +31,7 @@ from moorings.spec.arm_assets import (
 )
 from moorings.spec.arm_views import deployment_view, endpoint_view
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.endpoint import OWN, EndpointLimits, EndpointSpec
 from moorings.spec.problems import Problem, path_text, shown
 from moorings.spec.references import is_local_path
 from moorings.spec.slots import (
@@ -117,6 +117,26 @@ def _encode_identities(value: Any) -> dict[str, Any]:
 
 _ID_FACTS = (("client_id", "clientId"), ("object_id", "principalId"))
 
+
+def _limit(key: str) -> Slot:
+    """A limit travels as text, under its flat name: other clients' properties are a map of text to text."""
+    default = EndpointLimits.model_fields[key].default
+    return Slot(
+        ("properties", OWN, key),
+        ("properties", "properties", OWN_PREFIX + key),
+        _whole_text,
+        str,
+        lambda value: value == default,
+    )
+
+
+def _whole_text(value: Any) -> int:
+    try:
+        return int(value) if isinstance(value, str) else whole(value)
+    except ValueError:
+        raise WireValueError(f"found {shown(value)}; expected a whole number") from None
+
+
 _ENDPOINT: tuple[Slot, ...] = (
     slot("description", "properties.description", text),
     slot("tags", "tags", texts),
@@ -139,6 +159,7 @@ _ENDPOINT: tuple[Slot, ...] = (
         text,
         omit=lambda value: value == "disabled",
     ),
+    *(_limit(key) for key in EndpointLimits.model_fields),
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moorings.spec.durations import parse_duration_ms
+from moorings.spec.endpoint import EndpointLimits
 
 _AUTH = {"key": "key", "amltoken": "aml_token", "aadtoken": "aad_token"}
 _IDENTITY = {"systemassigned": "system_assigned", "userassigned": "user_assigned", "none": "none"}
@@ -44,9 +45,12 @@ def endpoint_view(arm: Mapping[str, Any]) -> dict[str, Any]:
         "public_network_access": _lower(properties.get("publicNetworkAccess")),
         "provisioning_state": properties.get("provisioningState"),
         "tags": dict(_object(arm.get("tags"))),
-        "properties": _user_properties(properties.get("properties")),
+        "properties": _endpoint_properties(properties.get("properties")),
         "creation_context": _system_data(arm.get("systemData")),
     }
+    limits = _object(_object(properties.get("moorings")).get("limits"))
+    if limits:
+        view["limits"] = dict(limits)
     return _with_status(view, properties)
 
 
@@ -112,6 +116,17 @@ def _spelled(value: Any, names: Mapping[str, str]) -> Any:
 
 def _user_properties(value: Any) -> dict[str, Any]:
     return {key: item for key, item in _object(value).items() if not key.startswith(_OWN)}
+
+
+def _endpoint_properties(value: Any) -> dict[str, Any]:
+    """The user's own entries, and the limits in the nested form of the YAML."""
+    limits = {
+        key.removeprefix(_OWN): int(item) if isinstance(item, str) and item.isdecimal() else item
+        for key, item in _object(value).items()
+        if key.removeprefix(_OWN) in EndpointLimits.model_fields and key.startswith(_OWN)
+    }
+    own = _user_properties(value)
+    return {**own, "moorings": limits} if limits else own
 
 
 def _identity(value: Any) -> dict[str, Any] | None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from moorings.spec.base import NO_BOOL, ResourceName, Spec
+from moorings.spec.limits import (
+    MAX_BODY_BYTES,
+    MAX_BODY_LIMIT_BYTES,
+    MAX_RATE_LIMIT_PER_S,
+    MIN_RESPONSE_LIMIT_BYTES,
+)
 
 
 class AuthMode(StrEnum):
@@ -29,8 +35,40 @@ class Identity(Spec):
     user_assigned_identities: tuple[UserAssignedIdentity, ...] = ()
 
 
+OWN = "moorings"
+
+
+class EndpointLimits(Spec):
+    """What the gateway lets through, all deployments of the endpoint together."""
+
+    rate_limit_per_s: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_S), NO_BOOL] | None = None
+    """Requests a second; above it the answer is 429. Not set: the workspace's own (100)."""
+    max_request_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_LIMIT_BYTES), NO_BOOL] = MAX_BODY_BYTES
+    """Longest request body; above it the answer is 413."""
+    max_response_bytes: Annotated[
+        int, Field(ge=MIN_RESPONSE_LIMIT_BYTES, le=MAX_BODY_LIMIT_BYTES), NO_BOOL
+    ] = MAX_BODY_BYTES
+    """Longest answer of the model; above it the answer is 424. Streams have no limit."""
+
+
 class EndpointProperties(Spec):
+    moorings: EndpointLimits = Field(default_factory=EndpointLimits)
+    """Limits of the gateway. `moorings.<key>: "<number>"` directly below `properties` means the same."""
     enforce_access_to_default_secret_stores: Literal["enabled", "disabled"] = "disabled"  # noqa: S105 - a switch, no password
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold(cls, value: Any) -> Any:
+        """Flat keys (`moorings.rate_limit_per_s`) into the nested form: other clients' properties are a flat
+        map of text."""
+        if not isinstance(value, dict):
+            return value
+        flat = {k: v for k, v in value.items() if isinstance(k, str) and k.startswith(f"{OWN}.")}
+        if not flat or not isinstance(value.get(OWN, {}), dict):
+            return value
+        nested = {key.partition(".")[2]: item for key, item in flat.items()}
+        rest = {key: item for key, item in value.items() if key not in flat}
+        return {**rest, OWN: {**value.get(OWN, {}), **nested}}
 
 
 Percent = Annotated[int, Field(ge=0, le=100), NO_BOOL]

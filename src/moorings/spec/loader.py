@@ -16,7 +16,7 @@ from moorings.spec.assets import EnvironmentSpec, ModelSpec
 from moorings.spec.base import Spec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Draft, display
-from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.endpoint import OWN, EndpointSpec
 from moorings.spec.paths import PathChecker, strip_file_prefix
 from moorings.spec.problems import FieldPath, Located, Problem, path_text, shown
 from moorings.spec.references import is_local_path
@@ -35,6 +35,7 @@ ENDPOINT_READ_ONLY = (
     "openapi_uri",
     "provisioning_state",
     "creation_context",
+    "limits",
     "conditions",
     "no_effect_yet",
     "error",
@@ -146,9 +147,17 @@ def prepare_endpoint(draft: Draft) -> None:
     properties = draft.value.get("properties")
     if isinstance(properties, dict):
         # Answers put facts of their own here, such as azureml.onlineendpointid and createdBy.
-        for key in [k for k in properties if "." in k or k in ("createdBy", "createdAt", "lastModifiedAt")]:
+        for key in [k for k in properties if _is_fact(k)]:
             del properties[key]
     draft.drop_nulls()
+
+
+def _is_fact(key: str) -> bool:
+    return ("." in key and not key.startswith(f"{OWN}.")) or key in (
+        "createdBy",
+        "createdAt",
+        "lastModifiedAt",
+    )
 
 
 def _plain_identities(items: list[Any]) -> None:

@@ -95,7 +95,11 @@ class Backend:
                 kind = headers.get("x-type", "text/plain")
                 status = headers.get("x-status", "200")
                 start = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n".encode()
-                if "x-chunked" in headers:
+                if status in ("204", "304"):
+                    # A 304 may name the length of what it doesn't send.
+                    length = b"content-length: 7\r\n" if status == "304" else b""
+                    writer.write(start + length + b"\r\n")
+                elif "x-chunked" in headers:
                     writer.write(start + b"transfer-encoding: chunked\r\n\r\n")
                     for at in range(0, len(reply), 65536):
                         piece = reply[at : at + 65536]
@@ -149,6 +153,7 @@ class Gateway:
         self.settings = GatewaySettings(folder, folder / "gateway", run_dir, port)
         self.control = GatewayControl(self.settings)
         self.endpoints: dict[str, EndpointRoute] = {}
+        self.token_keys = ""
 
     @property
     def status(self) -> GatewayStatus | None:
@@ -166,7 +171,8 @@ class Gateway:
         until(lambda: name not in self.status.accepted)
 
     def publish(self, wait_for: list[str]) -> dict[str, str]:
-        state = GatewayState(tuple(self.endpoints[name] for name in sorted(self.endpoints)))
+        routes = tuple(self.endpoints[name] for name in sorted(self.endpoints))
+        state = GatewayState(routes, self.token_keys)
         versions = self.control.publish(state)
 
         def done() -> bool:

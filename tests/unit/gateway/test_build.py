@@ -65,3 +65,23 @@ def test_order_of_the_input_does_not_matter(order):
         for i in order
     ]
     assert build(shuffled) == build(inputs)
+
+
+def test_limits_of_an_endpoint_win_over_those_of_the_workspace():
+    given = {"moorings": {"rate_limit_per_s": 7, "max_request_bytes": 8, "max_response_bytes": 100_000}}
+    own, plain = build(
+        [endpoint(name="own", properties=given), endpoint(name="plain")], rate_limit_per_s=55
+    ).endpoints
+    assert (own.rate_limit_per_s, own.max_request_bytes, own.max_response_bytes) == (7, 8, 100_000)
+    assert (plain.rate_limit_per_s, plain.max_request_bytes, plain.max_response_bytes) == (
+        55,
+        1_572_864,
+        1_572_864,
+    )
+
+
+def test_token_keys_are_published_where_an_endpoint_takes_tokens():
+    with_tokens = EndpointInput(EndpointSpec(name="shop"), (), (), "endpoint:1")
+    state = build([with_tokens], token_keys="{}")
+    assert (state.token_keys, state.endpoints[0].token_audience) == ("{}", "endpoint:1")
+    assert build([endpoint()], token_keys="{}").token_keys == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from fractions import Fraction
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorings.errors.catalogue import CATALOGUE
-from moorings.gateway import envoy, envoy_listener, envoy_replies
+from moorings.gateway import envoy, envoy_listener, envoy_replies, envoy_routes
 from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState
 
 NAMES = ("able", "Baker", "charlie-1", "baker")
@@ -149,7 +150,7 @@ def test_membership_changes_the_assignment_and_nothing_else():
 def test_a_count_changes_the_cap_and_rebuilds_no_cluster():
     before = bundle(endpoint("shop", deployment(count=1, concurrent=3)))
     after = bundle(endpoint("shop", deployment(count=4, concurrent=3)))
-    assert _changed(before, after) == set()
+    assert _changed(before, after) == {envoy.ROUTES}
     assert before.version != after.version
     layer = envoy.runtime([after]).body["layer"]
     assert layer == {"circuit_breakers.shop~blue.default.max_requests": 24}
@@ -222,9 +223,21 @@ def test_settings_whose_defaults_lose_requests_are_set():
     } == {0}
 
 
-def test_a_rate_that_the_listener_does_not_list_is_refused():
-    with pytest.raises(ValueError, match="137"):
-        bundle(endpoint(rate_limit_per_s=137))
+@pytest.mark.parametrize("rate", [0, -1, 1_000_001])
+def test_a_rate_out_of_range_is_refused(rate):
+    with pytest.raises(ValueError, match=str(rate)):
+        bundle(endpoint(rate_limit_per_s=rate))
+
+
+@given(st.integers(1, 1_000_000))
+def test_every_rate_is_limited_and_never_below_what_was_promised(rate):
+    """A request takes a share of one bucket, so that any number of requests a second can be the limit."""
+    (rule,) = routes(endpoint(rate_limit_per_s=rate))[-1:]
+    cost = rule["metadata"]["filter_metadata"]["moorings"]["cost"]
+    passed = Fraction(envoy_routes.RATE_UNITS, cost)
+    assert rate <= passed <= rate * Fraction(1002, 1000)
+    if rate <= 30_000:
+        assert int(passed) == rate
 
 
 def test_addresses_of_both_kinds():
@@ -252,8 +265,10 @@ def test_every_reply_of_the_gateway_has_the_one_shape_and_a_code_of_the_catalogu
     replies = envoy_replies.local_replies()
     bodies = [mapper["body_format_override"] for mapper in replies["mappers"]] + [replies["body_format"]]
     for body in bodies:
-        error = body["json_format"]["error"]
-        assert set(error) == {"code", "message", "request_id"}
+        error = _error(body)
+        assert set(error) - {"limit"} == {"code", "message", "request_id"}
+        if "limit" in error:
+            assert error["limit"]["setting"] in error["message"]
         assert error["code"].startswith("%METADATA(ROUTE:moorings:code)") or error["code"] in CATALOGUE
     for rule in routes(endpoint("shop")):
         assert rule["metadata"]["filter_metadata"]["moorings"]["code"] in CATALOGUE
@@ -261,6 +276,15 @@ def test_every_reply_of_the_gateway_has_the_one_shape_and_a_code_of_the_catalogu
 
 def test_statuses_of_replies_are_those_of_the_catalogue():
     for mapper in envoy_replies.local_replies()["mappers"]:
-        code = mapper["body_format_override"]["json_format"]["error"]["code"]
+        code = _error(mapper["body_format_override"])["code"]
         if "status_code" in mapper and code in CATALOGUE:
             assert mapper["status_code"] == CATALOGUE[code].http_status, code
+
+
+def _error(body: dict) -> dict:
+    if "json_format" in body:
+        return body["json_format"]["error"]
+    assert body["content_type"] == "application/json"
+    text = body["text_format_source"]["inline_string"]
+    filled = re.sub(r": (%METADATA[^%]*%)", ": 1", text)
+    return json.loads(filled)["error"]

@@ -59,7 +59,19 @@ ENDPOINT = st.fixed_dictionaries(
         "traffic": st.dictionaries(NAME, st.integers(0, 100), max_size=3),
         "mirror_traffic": st.dictionaries(NAME, st.integers(0, 50), max_size=2),
         "public_network_access": SWITCH,
-        "properties": st.fixed_dictionaries({"enforce_access_to_default_secret_stores": SWITCH}),
+        "properties": st.fixed_dictionaries(
+            {"enforce_access_to_default_secret_stores": SWITCH},
+            optional={
+                "moorings": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "rate_limit_per_s": maybe(st.integers(1, 1_000_000)),
+                        "max_request_bytes": st.integers(1, 104_857_600),
+                        "max_response_bytes": st.integers(100_000, 104_857_600),
+                    },
+                )
+            },
+        ),
     },
 )
 COLLECTION = st.fixed_dictionaries(
@@ -439,3 +451,34 @@ def test_the_deployment_document_of_show() -> None:
     assert view["instance_count"] == 2
     assert view["no_effect_yet"] == {"k": "why"}
     assert view["error"] == {"code": "X"}
+
+
+def test_limits_travel_as_text_under_flat_names_and_are_shown_nested() -> None:
+    spec = EndpointSpec.model_validate(
+        {"name": "shop", "properties": {"moorings": {"rate_limit_per_s": 250, "max_request_bytes": 9}}}
+    )
+    body = arm.endpoint_to_arm(spec)
+    assert body["properties"]["properties"] == {
+        "moorings.rate_limit_per_s": "250",
+        "moorings.max_request_bytes": "9",
+    }
+    assert arm.endpoint_from_arm("shop", body) == spec
+    shown = arm.endpoint_view(body)["properties"]
+    assert shown == {"moorings": {"rate_limit_per_s": 250, "max_request_bytes": 9}}
+    assert EndpointSpec.model_validate({"name": "shop", "properties": shown}) == spec
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rate_limit_per_s", "0"),
+        ("rate_limit_per_s", "1000001"),
+        ("rate_limit_per_s", "many"),
+        ("max_request_bytes", 104_857_601),
+        ("max_response_bytes", "99999"),
+    ],
+)
+def test_a_limit_out_of_range_is_refused_at_its_place(key: str, value: object) -> None:
+    with pytest.raises(MooringsError) as refused:
+        arm.endpoint_from_arm("shop", {"properties": {"properties": {f"moorings.{key}": value}}})
+    assert f"moorings.{key}" in str(refused.value.failure.to_json())

@@ -107,6 +107,24 @@ def test_a_flag_may_supply_what_the_file_leaves_out(folder: Path) -> None:
     assert load_endpoint(write("auth_mode: aml_token\n"), name="my-endpoint").auth_mode == "aml_token"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "properties: {moorings: {rate_limit_per_s: 250}}",
+        "properties: {moorings.rate_limit_per_s: '250'}",
+        "properties: {moorings.rate_limit_per_s: 250}",
+    ],
+)
+def test_limits_of_an_endpoint_in_both_forms(folder: Path, text: str) -> None:
+    spec = load_endpoint(write(f"name: my-endpoint\n{text}\n"))
+    assert spec.properties.moorings.rate_limit_per_s == 250
+
+
+def test_a_limit_can_be_set_from_the_command_line(folder: Path) -> None:
+    spec = load_endpoint(write("name: abc\n"), overrides=["properties.moorings.max_request_bytes=77"])
+    assert spec.properties.moorings.max_request_bytes == 77
+
+
 def test_keys_without_a_value_are_not_given(folder: Path) -> None:
     spec = load_deployment(write(GOOD + "tags:\nrequest_settings:\nliveness_probe: {period: }\n"))
     assert spec.tags == {}

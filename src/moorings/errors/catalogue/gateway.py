@@ -71,13 +71,22 @@ _PROCESS: tuple[Entry, ...] = (
 _SCORING: tuple[Entry, ...] = (
     Entry(
         code="Unauthorized",
-        title="No valid key",
-        cause="The request carries no `Authorization: Bearer <key>` header, or a key that is not (or no "
-        "longer) valid.",
-        fix="Ask for the keys: `moor online-endpoint get-credentials -n {endpoint}`",
+        title="No valid credential",
+        cause="The request carries no `Authorization: Bearer <key or token>` header, or a key or token that is "
+        "not (or no longer) valid for this endpoint.",
+        fix="Ask for it: `moor online-endpoint get-credentials -n {endpoint}`",
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=401,
+    ),
+    Entry(
+        code="RequestHeadersTooLarge",
+        title="The request's headers are too large",
+        cause="The request line and all headers together may have 60 KiB.",
+        fix="Send less in headers: `moor online-endpoint invoke -n {endpoint} -r request.json` sends few",
+        fault=Fault.USER,
+        step=Step.SCORING,
+        http_status=431,
     ),
     Entry(
         code="MalformedRequest",
@@ -114,8 +123,10 @@ _SCORING: tuple[Entry, ...] = (
     Entry(
         code="RequestTooLarge",
         title="The request body is too large",
-        cause="Request bodies may have 1.5 MB.",
-        fix="Send fewer rows at a time: `moor online-endpoint invoke -n {endpoint} -r smaller.json`",
+        cause="Request bodies may have 1.5 MB, or what the endpoint's `properties.moorings.max_request_bytes` "
+        "says.",
+        fix="Send fewer rows at a time, or raise the limit: `moor online-endpoint update -n {endpoint} --set "
+        "properties.moorings.max_request_bytes=10000000`",
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=413,
@@ -123,8 +134,9 @@ _SCORING: tuple[Entry, ...] = (
     Entry(
         code="ResponseTooLarge",
         title="The model's response is too large",
-        cause="Responses may have 1.5 MB.",
-        fix="Return less, or ask for fewer rows: `moor online-endpoint invoke -n {endpoint} -r smaller.json`",
+        cause="Responses may have 1.5 MB, or what the endpoint's `properties.moorings.max_response_bytes` says.",
+        fix="Return less, or raise the limit: `moor online-endpoint update -n {endpoint} --set "
+        "properties.moorings.max_response_bytes=10000000`",
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=424,
@@ -144,9 +156,10 @@ _SCORING: tuple[Entry, ...] = (
     Entry(
         code="RateLimited",
         title="Too many requests a second",
-        cause="The endpoint takes 100 requests a second, all its deployments together.",
-        fix="Send fewer, or put several rows in one request: `moor online-endpoint invoke -n {endpoint} -r "
-        "batch.json`",
+        cause="An endpoint takes 100 requests a second, all its deployments together, or what its "
+        "`properties.moorings.rate_limit_per_s` says.",
+        fix="Send fewer, put several rows in one request, or raise the limit: `moor online-endpoint update -n "
+        "{endpoint} --set properties.moorings.rate_limit_per_s=500`",
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=429,

@@ -1,0 +1,11 @@
+"""A scoring script whose answer is a stream."""
+
+import model
+
+
+def init():
+    pass
+
+
+def run(data):
+    return model.parts()
