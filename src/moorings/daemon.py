@@ -33,7 +33,7 @@ from moorings.engines.process import ProcessEngine, ProcessEngineSettings
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import MooringsError
 from moorings.gateway.control import GatewayControl, GatewaySettings
-from moorings.lib import procs
+from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, SystemClock
 from moorings.security.folders import private
 from moorings.security.vault import Vault
@@ -88,6 +88,8 @@ class Daemon:
         for folder in (settings.home, settings.run_dir, settings.logs_dir):
             private(folder)
         workspace_id = await asyncio.to_thread(self._database.open)
+        for folder in (settings.home, settings.home / "gateway"):
+            await asyncio.to_thread(atomic.sweep, folder)
         await asyncio.to_thread(self._store.sweep)
         await asyncio.to_thread(self._environments.sweep)
         engine = self._engine(workspace_id)
@@ -123,7 +125,7 @@ class Daemon:
         logger.info("stopped")
 
     def _engine(self, workspace_id: str) -> Engine:
-        home = self._settings.home
+        home, parent = self._settings.home, self._settings.instances.cgroup_parent
         return ProcessEngine(
             ProcessEngineSettings(
                 home=home,
@@ -132,6 +134,7 @@ class Daemon:
                 store_root=home / "assets",
                 initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
                 workspace_id=workspace_id,
+                cgroup_parent=Path(parent) if parent else None,
             )
         )
 
@@ -237,11 +240,14 @@ class Daemon:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A listening unix socket (0600) that appears at `path` in one step, in place of a stale one."""
+    """A listening unix socket (0600) that appears at `path` in one step, in place of a stale one.
+
+    The caller holds the lock of the daemon, so other temporary names are those of killed ones.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
     listener.bind(str(temporary))
     temporary.chmod(0o600)
     listener.listen(128)

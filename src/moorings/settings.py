@@ -62,6 +62,13 @@ class Environments:
 
 
 @dataclass(frozen=True)
+class Instances:
+    cgroup_parent: str = ""
+    """Control group (v1 or v2) below which instances get groups of their own, which hold the CPU and memory limits of
+    their instance type. Empty: one that the system has delegated to this user, where there is one; else no limits."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything one workspace on this machine needs to know."""
 
@@ -73,6 +80,7 @@ class Settings:
     gateway: GatewayPort = field(default_factory=GatewayPort)
     controller: Controller = field(default_factory=Controller)
     environments: Environments = field(default_factory=Environments)
+    instances: Instances = field(default_factory=Instances)
 
     @property
     def api_socket(self) -> Path:
@@ -119,6 +127,7 @@ class Settings:
             gateway=_section(GatewayPort, data, "gateway"),
             controller=_section(Controller, data, "controller"),
             environments=_section(Environments, data, "environments"),
+            instances=_section(Instances, data, "instances"),
         )
         rate = settings.gateway.rate_limit_per_s
         if rate not in RATE_CLASSES_PER_S:
@@ -142,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise error("SettingsInvalid", f"{path}: {problem}", target=str(path)) from None
     if not isinstance(data, dict):
         raise error("SettingsInvalid", f"{path}: expected an object", target=str(path))
-    unknown = set(data) - {"gateway", "controller", "environments"}
+    unknown = set(data) - {"gateway", "controller", "environments", "instances"}
     if unknown:
         raise error("SettingsInvalid", f"{path}: unknown keys {sorted(unknown)}", target=str(path))
     return data

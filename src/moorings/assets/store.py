@@ -88,7 +88,7 @@ class AssetStore(Objects):
 
         Harmless while others take files in.
         """
-        swept = 0
+        swept = atomic.sweep(self.root / "trees")
         incoming = self.root / "incoming"
         with contextlib.suppress(FileNotFoundError):
             for lock in sorted(incoming.glob("*.lock")):

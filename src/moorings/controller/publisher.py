@@ -9,6 +9,7 @@ from typing import Protocol
 
 from moorings.errors.exceptions import MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
+from moorings.gateway.envoy import content_hash
 from moorings.gateway.state import GatewayState, GatewayStatus
 from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
@@ -29,25 +30,35 @@ class Gateway(Protocol):
 class GatewayView:
     """What was published and what the gateway made of it."""
 
-    published: Mapping[str, str]
-    """Endpoint -> version of its resources as last published."""
+    published: Mapping[str, str] | None
+    """Endpoint -> version of its resources as last published; None: nothing since the start of the daemon."""
     status: GatewayStatus | None
 
     def settled(self, endpoint: str) -> bool:
         """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
-        if self.status is None:
+        if self.status is None or self.published is None:
             return False
         accepted = self.status.accepted.get(endpoint) == self.published.get(endpoint)
-        return accepted and endpoint not in self.status.rejected
+        return accepted and self.rejected(endpoint) is None
 
     def rejected(self, endpoint: str) -> str | None:
-        return None if self.status is None else self.status.rejected.get(endpoint)
+        """Envoy's message when it refuses what was last published; one about an earlier version counts no more."""
+        if self.status is None or self.published is None:
+            return None
+        if self.status.snapshot_version != snapshot_version(self.published):
+            return None
+        return self.status.rejected.get(endpoint)
 
     def healthy(self, endpoint: str, deployment: str) -> frozenset[str]:
         """Addresses that Envoy itself holds healthy."""
         if self.status is None:
             return frozenset()
         return frozenset(self.status.healthy.get(f"{endpoint}~{deployment}", ()))
+
+
+def snapshot_version(published: Mapping[str, str]) -> str:
+    """The version of a snapshot that holds exactly these versions of endpoints, as the gateway agent reports it."""
+    return content_hash([[endpoint, version] for endpoint, version in sorted(published.items())])
 
 
 class Publisher:
@@ -64,7 +75,7 @@ class Publisher:
         self._vault = vault
         self._routed: dict[str, tuple[str, ...]] = {}
         self._unseen: set[str] = set()
-        self._published: dict[str, str] = {}
+        self._published: dict[str, str] | None = None
         self._lock = asyncio.Lock()
         self._dirty = True
 
@@ -104,7 +115,7 @@ class Publisher:
                     self._dirty = True
                     raise
             status = await asyncio.to_thread(self._gateway.status)
-            return GatewayView(dict(self._published), status)
+            return GatewayView(self._published, status)
 
     def _state(self) -> GatewayState:
         inputs = []
