@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from moorings.controller.health import Prober
 from moorings.controller.loop import Loop
 from moorings.controller.provision import Provisioner
 from moorings.controller.publisher import Publisher
+from moorings.controller.status import fail_operations
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
 from moorings.environments.venv import EnvironmentBuilder
-from moorings.errors.exceptions import MooringsError
+from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
 from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, SystemClock
@@ -76,7 +77,7 @@ class Daemon:
             )
         )
         self._publisher = Publisher(
-            self._database, self._gateway, vault, rate_limit_per_s=settings.gateway.rate_limit_per_s
+            self._database, self._gateway, vault, clock, rate_limit_per_s=settings.gateway.rate_limit_per_s
         )
         self._vault = vault
         self._clock = clock
@@ -160,10 +161,28 @@ class Daemon:
         )
         backoff = Backoff(first_s=0.2, cap_s=30.0, jitter=0.1)
         self._loops = {
-            DEPLOYMENT: Loop(DEPLOYMENT, deployments.reconcile, backoff),
-            ENDPOINT: Loop(ENDPOINT, endpoints.reconcile, backoff),
+            DEPLOYMENT: Loop(DEPLOYMENT, deployments.reconcile, backoff, self._stuck(DEPLOYMENT)),
+            ENDPOINT: Loop(ENDPOINT, endpoints.reconcile, backoff, self._stuck(ENDPOINT)),
         }
         return deployments
+
+    def _stuck(self, kind: str) -> Callable[[str], Awaitable[None]]:
+        """Whoever waits for a resource that we fail to look after is told so, with a code."""
+
+        def tell(name: str) -> None:
+            with self._database.read() as tx:
+                row = tx.resource(kind, name)
+            if row is not None:
+                log = self._settings.logs_dir / "daemon.log"
+                message = f"{kind} {name} cannot be worked on: a defect, or a fault of this machine"
+                fail_operations(
+                    self._database, row, failure("InternalServerError", message, fields={"log": log})
+                )
+
+        async def stuck(name: str) -> None:
+            await asyncio.to_thread(tell, name)
+
+        return stuck
 
     async def _expect(self, engine: Engine) -> None:
         """Whatever is desired or still there must be looked at once before anything is published."""
@@ -209,6 +228,7 @@ class Daemon:
             "gateway": {
                 "ready": bool(status and status.ready),
                 "failure": status.failure if status else "the gateway agent has not reported yet",
+                "problem": status.problem.to_json() if status and status.problem else None,
                 "rejected": dict(status.rejected) if status else {},
             },
         }
@@ -266,6 +286,13 @@ def _trim_log(path: Path) -> None:
             os.close(fd)
 
 
+def _unusable(problem: OSError) -> Failure:
+    """What the machine does not let us do with the workspace folder."""
+    path = problem.filename or os.environ.get("MOORINGS_HOME") or "~/.moorings"
+    message = f"the workspace cannot be used: {problem}"
+    return failure("FolderNotPrivate", message, target=str(path), fields={"path": path})
+
+
 def main() -> int:
     """`python -m moorings.daemon`: run in the foreground, log to stdout. Exit 4: one is running already."""
     os.umask(0o077)
@@ -283,9 +310,9 @@ def main() -> int:
             level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         asyncio.run(Daemon(settings).run())
-    except MooringsError as problem:
-        failed = problem.failure
-        lines = [str(problem), *failed.evidence, failed.fix]
+    except (MooringsError, OSError) as problem:
+        failed = problem.failure if isinstance(problem, MooringsError) else _unusable(problem)
+        lines = [f"({failed.code}) {failed.message}", *failed.evidence, failed.fix]
         print("\n".join(filter(None, lines)), file=sys.stderr)
         return EXIT_CANNOT_START
     return 0

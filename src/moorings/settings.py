@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -129,6 +130,7 @@ class Settings:
             environments=_section(Environments, data, "environments"),
             instances=_section(Instances, data, "instances"),
         )
+        _check(settings)
         rate = settings.gateway.rate_limit_per_s
         if rate not in RATE_CLASSES_PER_S:
             allowed = ", ".join(str(r) for r in RATE_CLASSES_PER_S)
@@ -137,9 +139,29 @@ class Settings:
         port = env.get("MOORINGS_GATEWAY_PORT")
         if port is None:
             return settings
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise error("SettingsInvalid", f"MOORINGS_GATEWAY_PORT is {port!r}: expected a port, 1 to 65535")
         return replace(settings, gateway=replace(settings.gateway, port=int(port)))
+
+
+def _check(settings: Settings) -> None:
+    """Values of the right kind that still cannot be."""
+    port, controller = settings.gateway.port, settings.controller
+    wrong = {
+        "gateway.port": (port, "a port, 1 to 65535", 0 < port < 65536),
+        "controller.resync_s": (controller.resync_s, "above 0", 0 < controller.resync_s < math.inf),
+        "controller.busy_s": (controller.busy_s, "above 0", 0 < controller.busy_s < math.inf),
+        "controller.progress_deadline_s": (
+            controller.progress_deadline_s,
+            "0 or more",
+            0 <= controller.progress_deadline_s < math.inf,
+        ),
+    }
+    for key, (value, expected, right) in wrong.items():
+        if not right:
+            raise error(
+                "SettingsInvalid", f"settings.json: {key} is {value}; expected {expected}", target=key
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

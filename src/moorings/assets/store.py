@@ -111,7 +111,7 @@ class AssetStore(Objects):
         try:
             real = source.resolve(strict=True)
             mode = real.stat().st_mode
-        except (OSError, RuntimeError) as problem:
+        except (OSError, RuntimeError, ValueError) as problem:  # ValueError: a NUL in the name
             why = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
             message = f"cannot read {source}: {why}"
             raise error("AssetSourceMissing", message, target=str(source), fields=fields) from None

@@ -16,7 +16,7 @@ from moorings.controller.health import Prober
 from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.controller.publisher import GatewayView, Publisher
 from moorings.controller.resolve import Content, resolve
-from moorings.controller.status import DEPLOYMENT_PHASES, Status
+from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
 from moorings.controller.templates import probe_times, revision_of, template_from_json, template_of
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
@@ -475,6 +475,10 @@ class DeploymentReconciler:
             outcome = OperationStatus.FAILED
         elif status.is_true(READY):
             outcome = OperationStatus.SUCCEEDED
+        stuck = self.tools.publisher.stuck
+        resolved = (status.data.get("resolved") or {}).get("generation") == row.generation
+        if waiting and outcome is None and stuck and resolved:
+            await asyncio.to_thread(fail_operations, self.tools.database, row, stuck)
         now = self.tools.clock.monotonic()
         quiet = outcome is None and now - memory.written_at < PROGRESS_PERIOD_S
         if (not status.changed and not (waiting and outcome)) or quiet:

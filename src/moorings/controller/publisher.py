@@ -7,15 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from moorings.errors.exceptions import MooringsError
+from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
 from moorings.gateway.envoy import content_hash
 from moorings.gateway.state import GatewayState, GatewayStatus
+from moorings.lib.timing import Clock
 from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+
+GATEWAY_PATIENCE_S = 5.0
+"""How long a failure of the gateway must stand before who waits for it is told so; the work itself goes on."""
 
 
 class Gateway(Protocol):
@@ -33,6 +37,8 @@ class GatewayView:
     published: Mapping[str, str] | None
     """Endpoint -> version of its resources as last published; None: nothing since the start of the daemon."""
     status: GatewayStatus | None
+    stuck: Failure | None = None
+    """What has kept the gateway from working for more than `GATEWAY_PATIENCE_S`."""
 
     def settled(self, endpoint: str) -> bool:
         """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
@@ -68,7 +74,13 @@ class Publisher:
     table must never replace the one that serves.
     """
 
-    def __init__(self, database: Database, gateway: Gateway, vault: Vault, *, rate_limit_per_s: int) -> None:
+    def __init__(
+        self, database: Database, gateway: Gateway, vault: Vault, clock: Clock, *, rate_limit_per_s: int
+    ) -> None:
+        self._clock = clock
+        self._problem_since: float | None = None
+        self.stuck: Failure | None = None
+        """As in the last view."""
         self._rate_limit_per_s = rate_limit_per_s
         self._database = database
         self._gateway = gateway
@@ -115,7 +127,18 @@ class Publisher:
                     self._dirty = True
                     raise
             status = await asyncio.to_thread(self._gateway.status)
-            return GatewayView(self._published, status)
+            self.stuck = self._stuck(status)
+            return GatewayView(self._published, status, self.stuck)
+
+    def _stuck(self, status: GatewayStatus | None) -> Failure | None:
+        """What has kept the gateway from working for longer than a moment."""
+        problem = status.problem if status else None
+        if problem is None:
+            self._problem_since = None
+            return None
+        now = self._clock.monotonic()
+        self._problem_since = now if self._problem_since is None else self._problem_since
+        return problem if now - self._problem_since >= GATEWAY_PATIENCE_S else None
 
     def _state(self) -> GatewayState:
         inputs = []

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from moorings.controller.loop import Loop
+from moorings.controller.loop import STUCK_AFTER, Loop
 from moorings.lib.timing import Backoff
 
 NEVER_S = 1000.0
@@ -178,3 +178,27 @@ async def test_a_closed_loop_begins_nothing(make: Callable[..., Loop]) -> None:
     loop.watch(["b"])
     await turns()
     assert looks == 1
+
+
+async def test_a_key_that_keeps_failing_is_told_of_and_goes_on_being_tried() -> None:
+    told: list[str] = []
+    looks = 0
+    enough = asyncio.Event()
+
+    async def reconcile(key: str) -> float | None:
+        nonlocal looks
+        looks += 1
+        if looks > STUCK_AFTER + 2:
+            enough.set()
+        raise RuntimeError("no luck")
+
+    async def stuck(key: str) -> None:
+        assert looks >= STUCK_AFTER
+        told.append(key)
+        raise RuntimeError("telling fails too")
+
+    loop = Loop("deployment", reconcile, Backoff(first_s=0.0, cap_s=0.0), stuck)
+    loop.watch(["a"])
+    await asyncio.wait_for(enough.wait(), 2)
+    await loop.close()
+    assert set(told) == {"a"}
