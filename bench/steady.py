@@ -55,7 +55,12 @@ class Scene:
 
     def moor(self, *argv: str) -> str:
         return subprocess.run(
-            [str(BIN / "moor"), *argv], env=self.env, cwd=self.folder, capture_output=True, text=True, check=True
+            [str(BIN / "moor"), *argv],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
 
     def code(self, version: str) -> None:

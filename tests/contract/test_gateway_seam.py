@@ -19,7 +19,8 @@ from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
 
 def publisher(tmp_path: Path) -> tuple[Publisher, GatewayControl, Database]:
-    database = Database.at(tmp_path / "state.db", ManualClock())
+    clock = ManualClock()
+    database = Database.at(tmp_path / "state.db", clock)
     database.open()
     with database.write() as tx:
         for name in ("shop", "bank"):
@@ -30,7 +31,7 @@ def publisher(tmp_path: Path) -> tuple[Publisher, GatewayControl, Database]:
         GatewaySettings(home=tmp_path, dir=tmp_path / "gateway", run_dir=tmp_path / "run", port=1)
     )
     vault = Vault(tmp_path / "secret.key")
-    return Publisher(database, gateway, vault, rate_limit_per_s=100), gateway, database
+    return Publisher(database, gateway, vault, clock, rate_limit_per_s=100), gateway, database
 
 
 def test_the_version_the_controller_expects_is_the_one_that_is_in_the_snapshot(tmp_path: Path) -> None:

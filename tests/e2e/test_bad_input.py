@@ -59,12 +59,16 @@ def refused(workspace: Any, *argv: str, code: str | None = None, timeout_s: floa
 
 
 def create(workspace: Any, spec: Path, *argv: str, code: str | None = None, timeout_s: float = 30) -> str:
-    before = workspace.json("online-deployment", "list", "-e", "good")
+    before = _names(workspace)
     said = refused(
         workspace, "online-deployment", "create", "-f", str(spec), *argv, code=code, timeout_s=timeout_s
     )
-    assert workspace.json("online-deployment", "list", "-e", "good") == before
+    assert _names(workspace) == before
     return said
+
+
+def _names(workspace: Any) -> list[str]:
+    return [d["name"] for d in ask(workspace, "GET", "/onlineEndpoints/good/deployments")[1]["value"]]
 
 
 # --- names --------------------------------------------------------------------------------------------------

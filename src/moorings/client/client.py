@@ -186,7 +186,8 @@ def _local(url: str) -> str:
 def _part(name: str) -> str:
     """A name as one part of a path. Raises `RequestInvalid` for one that would lead to another resource."""
     if name in ("", ".", "..") or "/" in name:
-        raise error("RequestInvalid", f"{name!r} cannot be the name of a resource", target=name or None)
+        fix = "Give the name as a list shows it: moor online-endpoint list -o table"
+        raise error("RequestInvalid", f"{name!r} cannot be the name of a resource", fix=fix)
     return quote(name, safe="")
 
 

@@ -211,9 +211,7 @@ class World:
 
     def start(self) -> None:
         """A new daemon over what is on disk, what runs and what Envoy serves."""
-        publisher = Publisher(
-            self.database, self.gateway, self.vault, self.clock, rate_limit_per_s=100
-        )
+        publisher = Publisher(self.database, self.gateway, self.vault, self.clock, rate_limit_per_s=100)
         self.publisher = publisher
         self.deployments = DeploymentReconciler(
             Tools(

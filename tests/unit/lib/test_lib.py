@@ -17,6 +17,15 @@ from hypothesis import strategies as st
 from moorings.lib import atomic, processes, procs
 from moorings.lib.timing import Backoff, ManualClock, rfc3339
 
+KILLED_INSIDE = """
+import os, signal, sys
+from pathlib import Path
+from moorings.lib import atomic
+
+with atomic.replacing(Path(sys.argv[1])) as handle:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -301,3 +310,18 @@ def test_a_manual_clock_moves_when_told_only() -> None:
 
 def test_times_are_written_in_utc() -> None:
     assert rfc3339(0.5) == "1970-01-01T00:00:00.500000Z"
+
+
+def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+    subprocess.run([sys.executable, "-c", KILLED_INSIDE, str(target)], check=False)
+    (left,) = tmp_path.iterdir()
+    for other in (".file.json", ".hidden.1.2", "file.json"):
+        (tmp_path / other).write_text("stays")
+    with atomic.replacing(target) as handle:
+        handle.write(b"under way")
+        assert atomic.sweep(tmp_path) == 1
+    assert not left.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".file.json", ".hidden.1.2", "file.json"]
+    assert target.read_bytes() == b"under way"
+    assert atomic.sweep(tmp_path / "missing") == 0
