@@ -180,6 +180,8 @@ class Daemon:
                 )
 
         async def stuck(name: str) -> None:
+            if kind == DEPLOYMENT:
+                self._publisher.presume(name)
             await asyncio.to_thread(tell, name)
 
         return stuck

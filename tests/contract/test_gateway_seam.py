@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from moorings.controller.publisher import GatewayView, Publisher, snapshot_version
+from moorings.controller.publisher import GatewayView, Publisher
 from moorings.gateway import snapshot
 from moorings.gateway.control import GatewayControl, GatewaySettings
 from moorings.gateway.state import GatewayStatus
@@ -42,8 +42,9 @@ def test_the_version_the_controller_expects_is_the_one_that_is_in_the_snapshot(t
         database.close()
     written = snapshot.read(gateway.settings.snapshot)
     assert written is not None
-    assert view.published == written.endpoints
-    assert snapshot_version(written.endpoints) == written.version
+    assert view.published is not None
+    assert view.published.endpoints == written.endpoints
+    assert view.published.version == written.version
 
 
 def test_what_an_agent_reports_is_read_as_the_controller_understands_it(tmp_path: Path) -> None:
@@ -54,8 +55,8 @@ def test_what_an_agent_reports_is_read_as_the_controller_understands_it(tmp_path
         assert first.status is None
         assert first.published is not None
         reported = GatewayStatus(
-            snapshot_version(first.published),
-            {"shop": first.published["shop"]},
+            first.published.version,
+            {"shop": first.published.endpoints["shop"]},
             {"bank": "bad route"},
             {_cluster(gateway): ("/run/b.sock",)},
             os.getpid(),

@@ -347,7 +347,7 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
     killing.gone("first")
     killing.end()
     killing.start(15)
-    for at in killing.points("environment", least=6, first=15, stride=9):
+    for at in killing.points("environment", least=5, first=15, stride=8):
         name = f"e{at}x"
         spec = _spec(killing, name)
         shutil.rmtree(folder, ignore_errors=True)
@@ -447,6 +447,7 @@ def test_delete_while_the_gateway_is_waited_for(workspace: Any) -> None:
         eventually(ready, "the instance to be ready")
         workspace.moor("online-deployment", "delete", "-e", "gone3", "-n", "gate", "--yes", "--no-wait")
         time.sleep(0.5)
+        assert _supervisors(workspace, "gone3") == 1, "ended before the gateway had let go of it"
     finally:
         os.kill(agent, signal.SIGCONT)
     eventually(

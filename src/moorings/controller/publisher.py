@@ -9,8 +9,7 @@ from typing import Protocol
 
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
-from moorings.gateway.envoy import content_hash
-from moorings.gateway.state import GatewayState, GatewayStatus
+from moorings.gateway.state import GatewayState, GatewayStatus, Published
 from moorings.lib.timing import Clock
 from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
@@ -25,17 +24,19 @@ GATEWAY_PATIENCE_S = 5.0
 class Gateway(Protocol):
     """What is needed of the gateway's control: hand over a state, read what became of it. Both block briefly."""
 
-    def publish(self, state: GatewayState) -> dict[str, str]: ...
+    def publish(self, state: GatewayState) -> Published: ...
 
     def status(self) -> GatewayStatus | None: ...
+
+    def workers(self, endpoint: str, deployment: str) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
 class GatewayView:
     """What was published and what the gateway made of it."""
 
-    published: Mapping[str, str] | None
-    """Endpoint -> version of its resources as last published; None: nothing since the start of the daemon."""
+    published: Published | None
+    """What was published last; None: nothing since the start of the daemon."""
     status: GatewayStatus | None
     stuck: Failure | None = None
     """What has kept the gateway from working for more than `GATEWAY_PATIENCE_S`."""
@@ -44,14 +45,16 @@ class GatewayView:
         """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
         if self.status is None or self.published is None:
             return False
-        accepted = self.status.accepted.get(endpoint) == self.published.get(endpoint)
+        if self.status.snapshot_version != self.published.version:
+            return False
+        accepted = self.status.accepted.get(endpoint) == self.published.endpoints.get(endpoint)
         return accepted and self.rejected(endpoint) is None
 
     def rejected(self, endpoint: str) -> str | None:
         """Envoy's message when it refuses what was last published; one about an earlier version counts no more."""
         if self.status is None or self.published is None:
             return None
-        if self.status.snapshot_version != snapshot_version(self.published):
+        if self.status.snapshot_version != self.published.version:
             return None
         return self.status.rejected.get(endpoint)
 
@@ -60,11 +63,6 @@ class GatewayView:
         if self.status is None:
             return frozenset()
         return frozenset(self.status.healthy.get(f"{endpoint}~{deployment}", ()))
-
-
-def snapshot_version(published: Mapping[str, str]) -> str:
-    """The version of a snapshot that holds exactly these versions of endpoints, as the gateway agent reports it."""
-    return content_hash([[endpoint, version] for endpoint, version in sorted(published.items())])
 
 
 class Publisher:
@@ -87,7 +85,7 @@ class Publisher:
         self._vault = vault
         self._routed: dict[str, tuple[str, ...]] = {}
         self._unseen: set[str] = set()
-        self._published: dict[str, str] | None = None
+        self._published: Published | None = None
         self._lock = asyncio.Lock()
         self._dirty = True
 
@@ -106,6 +104,12 @@ class Publisher:
         else:
             self._routed[deployment] = new
         self._dirty = True
+
+    def presume(self, deployment: str) -> None:
+        """A deployment cannot be looked at: it keeps the addresses it had, so that the others need not wait for it."""
+        if deployment in self._unseen:
+            endpoint, _, name = deployment.partition("/")
+            self.route(deployment, self._gateway.workers(endpoint, name))
 
     def routed(self, deployment: str) -> frozenset[str]:
         """The addresses of a deployment that may take traffic, as last said."""

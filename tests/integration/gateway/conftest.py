@@ -167,7 +167,7 @@ class Gateway:
 
     def publish(self, wait_for: list[str]) -> dict[str, str]:
         state = GatewayState(tuple(self.endpoints[name] for name in sorted(self.endpoints)))
-        versions = self.control.publish(state)
+        versions = dict(self.control.publish(state).endpoints)
 
         def done() -> bool:
             status = self.status

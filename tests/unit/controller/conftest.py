@@ -22,7 +22,7 @@ from moorings.engines.base import Exit, GroupSpec, Instance, Phase
 from moorings.engines.fake import FakeEngine, Script
 from moorings.errors.exceptions import MooringsError
 from moorings.gateway import envoy, snapshot
-from moorings.gateway.state import GatewayState, GatewayStatus
+from moorings.gateway.state import GatewayState, GatewayStatus, Published
 from moorings.lib.timing import ManualClock
 from moorings.security.vault import Vault
 from moorings.spec.assets import CodeConfiguration, EnvironmentSpec
@@ -72,17 +72,18 @@ class FakeGateway:
         self._accepted: dict[str, str] = {}
         self._serving: dict[str, dict[str, tuple[str, ...]]] = {}
         self._version = ""
+        self._written: snapshot.Snapshot | None = None
 
-    def publish(self, state: GatewayState) -> dict[str, str]:
+    def publish(self, state: GatewayState) -> Published:
         if self.unwritable:
             raise OSError(28, "No space left on device")
         self.kill.passed()
-        wanted = snapshot.of(envoy.resources(state).values())
+        self._written = snapshot.of(envoy.resources(state).values(), after=self._written)
         if not self.states or self.states[-1] != state:
             self.states.append(state)
             self._left = self.lag
         self.kill.passed()
-        return wanted.endpoints
+        return Published(self._written.version, self._written.endpoints)
 
     def status(self) -> GatewayStatus | None:
         if self.down:
@@ -100,7 +101,8 @@ class FakeGateway:
         )
 
     def _take(self, state: GatewayState) -> None:
-        wanted = snapshot.of(envoy.resources(state).values())
+        wanted = self._written
+        assert wanted is not None
         self._taken, self._version = state, wanted.version
         names = {route.name for route in state.endpoints}
         self._rejected = {}
@@ -112,6 +114,10 @@ class FakeGateway:
                 continue
             self._accepted[route.name] = wanted.endpoints[route.name]
             self._serving[route.name] = {d.name: d.addresses for d in route.deployments}
+
+    def workers(self, endpoint: str, deployment: str) -> tuple[str, ...]:
+        written = self._written.bundles if self._written else ()
+        return tuple(a for c, a in snapshot.workers(written) if c == f"{endpoint}~{deployment}")
 
     def serving(self, owner: str) -> tuple[str, ...]:
         """Addresses that Envoy sends to."""

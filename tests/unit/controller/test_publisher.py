@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from moorings.controller.publisher import GatewayView, snapshot_version
-from moorings.gateway.state import GatewayStatus
+from moorings.controller.publisher import GatewayView
+from moorings.gateway.state import GatewayStatus, Published
 
 World = Any
 
@@ -16,8 +16,8 @@ STATUS = GatewayStatus("", {"shop": "v1"}, {}, {"shop~blue": ("/a",)}, 1, True)
 
 
 def view(published: dict[str, str] | None, **changes: object) -> GatewayView:
-    taken = snapshot_version(published or {})
-    return GatewayView(published, replace(STATUS, snapshot_version=taken, **changes))  # type: ignore[arg-type]
+    handed = None if published is None else Published("s-1", published)
+    return GatewayView(handed, replace(STATUS, snapshot_version="s-1", **changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,18 @@ def test_a_refusal_counts_for_what_was_published_last_only() -> None:
     current = view({"shop": "v2"}, **refused)
     assert current.rejected("shop") == "bad"
     assert not current.settled("shop")
-    older = GatewayView({"shop": "v3"}, current.status)
+    older = GatewayView(Published("s-2", {"shop": "v3"}), current.status)
     assert older.rejected("shop") is None
 
 
+def test_going_back_to_an_earlier_state_is_not_taken_for_never_having_left_it() -> None:
+    stale = view({"shop": "v1"})
+    assert stale.settled("shop")
+    assert not GatewayView(Published("s-3", {"shop": "v1"}), stale.status).settled("shop")
+
+
 def test_nothing_is_known_of_a_gateway_that_has_not_reported() -> None:
-    silent = GatewayView({"shop": "v1"}, None)
+    silent = GatewayView(Published("s-1", {"shop": "v1"}), None)
     assert not silent.settled("shop")
     assert silent.rejected("shop") is None
     assert silent.healthy("shop", "blue") == frozenset()
@@ -84,7 +90,8 @@ async def test_what_could_not_be_published_is_published_next_time(world: World) 
         await world.publisher.publish()
     world.gateway.unwritable = False
     seen = await world.publisher.publish()
-    assert list(seen.published) == ["shop"]
+    assert seen.published is not None
+    assert list(seen.published.endpoints) == ["shop"]
 
 
 async def test_what_is_being_deleted_is_not_published(world: World) -> None:
@@ -97,3 +104,20 @@ async def test_what_is_being_deleted_is_not_published(world: World) -> None:
     await world.publisher.publish()
     (endpoint,) = world.gateway.states[-1].endpoints
     assert (endpoint.name, [d.name for d in endpoint.deployments]) == ("shop", ["blue"])
+
+
+async def test_one_that_cannot_be_looked_at_keeps_its_addresses_and_holds_nobody_up(world: World) -> None:
+    world.put_endpoint("shop")
+    world.put()
+    world.publisher.route("shop/blue", ["/run/a.sock"])
+    await world.publisher.publish()
+    world.start()
+    world.publisher.expect(["shop/blue"])
+    world.put_endpoint("bank")
+    world.publisher.changed()
+    assert (await world.publisher.publish()).published is None
+    world.publisher.presume("shop/blue")
+    seen = await world.publisher.publish()
+    assert seen.published is not None
+    assert set(seen.published.endpoints) == {"bank", "shop"}
+    assert world.published("shop/blue") == ("/run/a.sock",)
