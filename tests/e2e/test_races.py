@@ -347,7 +347,7 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
     killing.gone("first")
     killing.end()
     killing.start(15)
-    for at in killing.points("environment", least=5, first=15, stride=8):
+    for at in killing.points("environment", least=4, first=15, stride=9):
         name = f"e{at}x"
         spec = _spec(killing, name)
         shutil.rmtree(folder, ignore_errors=True)
