@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Generator, List
+from collections.abc import Generator
+from typing import Any
 
 import bentoml
 import model
@@ -19,7 +20,7 @@ if model.BATCHED:
     @bentoml.service(**SETTINGS)
     class Served:
         @bentoml.api(route="/score", batchable=True, max_batch_size=model.MAX_BATCH, max_latency_ms=1000)
-        def score(self, data: List[list]) -> List[list]:
+        def score(self, data: list[list]) -> list[list]:
             return model.predict_batch(data)
 
 elif model.WORKLOAD == "stream":

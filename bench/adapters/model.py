@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from typing import Any, Iterator, List
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ STREAM_PARTS, STREAM_GAP_S = 4, 0.005
 MAX_BATCH = 64
 
 
-def _weights() -> List[Any]:
+def _weights() -> list[Any]:
     rng = np.random.RandomState(7)
     shapes = [(WIDTH, HIDDEN)] + [(HIDDEN, HIDDEN)] * LAYERS + [(HIDDEN, WIDTH)]
     return [(rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32) for shape in shapes]
@@ -41,31 +42,31 @@ WEIGHTS = _weights()
 MODEL = _regression()
 
 
-def echo(data: List[Any]) -> List[Any]:
+def echo(data: list[Any]) -> list[Any]:
     return data
 
 
-def rows_predicted(data: List[Any]) -> List[Any]:
+def rows_predicted(data: list[Any]) -> list[Any]:
     return MODEL.predict(data).tolist()
 
 
-def waited(data: List[Any]) -> List[Any]:
+def waited(data: list[Any]) -> list[Any]:
     time.sleep(WAIT_S)
     return data
 
 
-def _network(rows: List[Any]) -> List[Any]:
+def _network(rows: list[Any]) -> list[Any]:
     x = np.asarray(rows, dtype=np.float32)
     for weights in WEIGHTS[:-1]:
         x = np.maximum(x @ weights, 0)
     return (x @ WEIGHTS[-1]).tolist()
 
 
-def network(data: List[Any]) -> List[Any]:
+def network(data: list[Any]) -> list[Any]:
     return _network([data])[0]
 
 
-def summed(data: List[Any]) -> List[Any]:
+def summed(data: list[Any]) -> list[Any]:
     return [len(data), float(np.asarray(data).sum())]
 
 
@@ -86,12 +87,12 @@ TABLES = WORKLOAD.startswith("sklearn")
 """Whether the data is rows itself; else it is one row."""
 
 
-def predict_batch(batch: List[Any]) -> List[Any]:
+def predict_batch(batch: list[Any]) -> list[Any]:
     """As `predict` of each, in one computation."""
     return _network(batch)
 
 
-async def predict_async(data: List[Any]) -> List[Any]:
+async def predict_async(data: list[Any]) -> list[Any]:
     """For servers that call a coroutine: the wait goes to a thread, the rest is computed where it is."""
     if WAITS:
         return await asyncio.get_running_loop().run_in_executor(None, predict, data)
@@ -100,13 +101,13 @@ async def predict_async(data: List[Any]) -> List[Any]:
 
 def parts() -> Iterator[str]:
     """The stream: the first part holds the monotonic clock (ns) at the moment it was yielded."""
-    yield "%d\n" % time.monotonic_ns()
+    yield f"{time.monotonic_ns()}\n"
     for number in range(STREAM_PARTS - 1):
         time.sleep(STREAM_GAP_S)
-        yield "%d\n" % number
+        yield f"{number}\n"
 
 
-def _inputs(workload: str) -> List[Any]:
+def _inputs(workload: str) -> list[Any]:
     rng = np.random.RandomState(3)
     if workload.startswith("sklearn"):
         rows = 100 if workload.endswith("100") else 1

@@ -3,6 +3,7 @@
 import json
 
 import model
+
 from moorings_server import batch
 
 

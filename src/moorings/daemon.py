@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from moorings.controller.health import Prober
 from moorings.controller.loop import Loop
 from moorings.controller.provision import Provisioner
 from moorings.controller.publisher import Publisher
+from moorings.controller.status import fail_operations
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
 from moorings.environments.venv import EnvironmentBuilder
-from moorings.errors.exceptions import MooringsError
+from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
-from moorings.lib import procs
+from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, SystemClock
 from moorings.security.folders import private
 from moorings.security.tokens import TokenIssuer
@@ -96,6 +97,8 @@ class Daemon:
         for folder in (settings.home, settings.run_dir, settings.logs_dir):
             private(folder)
         workspace_id = await asyncio.to_thread(self._database.open)
+        for folder in (settings.home, settings.home / "gateway"):
+            await asyncio.to_thread(atomic.sweep, folder)
         await asyncio.to_thread(self._store.sweep)
         await asyncio.to_thread(self._environments.sweep)
         engine = self._engine(workspace_id)
@@ -131,7 +134,7 @@ class Daemon:
         logger.info("stopped")
 
     def _engine(self, workspace_id: str) -> Engine:
-        home = self._settings.home
+        home, parent = self._settings.home, self._settings.instances.cgroup_parent
         return ProcessEngine(
             ProcessEngineSettings(
                 home=home,
@@ -140,6 +143,7 @@ class Daemon:
                 store_root=home / "assets",
                 initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
                 workspace_id=workspace_id,
+                cgroup_parent=Path(parent) if parent else None,
             )
         )
 
@@ -165,10 +169,30 @@ class Daemon:
         )
         backoff = Backoff(first_s=0.2, cap_s=30.0, jitter=0.1)
         self._loops = {
-            DEPLOYMENT: Loop(DEPLOYMENT, deployments.reconcile, backoff),
-            ENDPOINT: Loop(ENDPOINT, endpoints.reconcile, backoff),
+            DEPLOYMENT: Loop(DEPLOYMENT, deployments.reconcile, backoff, self._stuck(DEPLOYMENT)),
+            ENDPOINT: Loop(ENDPOINT, endpoints.reconcile, backoff, self._stuck(ENDPOINT)),
         }
         return deployments
+
+    def _stuck(self, kind: str) -> Callable[[str], Awaitable[None]]:
+        """Whoever waits for a resource that we fail to look after is told so, with a code."""
+
+        def tell(name: str) -> None:
+            with self._database.read() as tx:
+                row = tx.resource(kind, name)
+            if row is not None:
+                log = self._settings.logs_dir / "daemon.log"
+                message = f"{kind} {name} cannot be worked on: a defect, or a fault of this machine"
+                fail_operations(
+                    self._database, row, failure("InternalServerError", message, fields={"log": log})
+                )
+
+        async def stuck(name: str) -> None:
+            if kind == DEPLOYMENT:
+                self._publisher.presume(name)
+            await asyncio.to_thread(tell, name)
+
+        return stuck
 
     async def _expect(self, engine: Engine) -> None:
         """Whatever is desired or still there must be looked at once before anything is published."""
@@ -219,6 +243,7 @@ class Daemon:
             "gateway": {
                 "ready": bool(status and status.ready),
                 "failure": status.failure if status else "the gateway agent has not reported yet",
+                "problem": status.problem.to_json() if status and status.problem else None,
                 "rejected": dict(status.rejected) if status else {},
             },
         }
@@ -250,11 +275,14 @@ class Daemon:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A listening unix socket (0600) that appears at `path` in one step, in place of a stale one."""
+    """A listening unix socket (0600) that appears at `path` in one step, in place of a stale one.
+
+    The caller holds the lock of the daemon, so other temporary names are those of killed ones.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
     listener.bind(str(temporary))
     temporary.chmod(0o600)
     listener.listen(128)
@@ -271,6 +299,13 @@ def _trim_log(path: Path) -> None:
             os.dup2(fd, 1)
             os.dup2(fd, 2)
             os.close(fd)
+
+
+def _unusable(problem: OSError) -> Failure:
+    """What the machine does not let us do with the workspace folder."""
+    path = problem.filename or os.environ.get("MOORINGS_HOME") or "~/.moorings"
+    message = f"the workspace cannot be used: {problem}"
+    return failure("FolderNotPrivate", message, target=str(path), fields={"path": path})
 
 
 def main() -> int:
@@ -290,9 +325,9 @@ def main() -> int:
             level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         asyncio.run(Daemon(settings).run())
-    except MooringsError as problem:
-        failed = problem.failure
-        lines = [str(problem), *failed.evidence, failed.fix]
+    except (MooringsError, OSError) as problem:
+        failed = problem.failure if isinstance(problem, MooringsError) else _unusable(problem)
+        lines = [f"({failed.code}) {failed.message}", *failed.evidence, failed.fix]
         print("\n".join(filter(None, lines)), file=sys.stderr)
         return EXIT_CANNOT_START
     return 0

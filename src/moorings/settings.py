@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -64,6 +65,13 @@ class Environments:
 
 
 @dataclass(frozen=True)
+class Instances:
+    cgroup_parent: str = ""
+    """Control group (v1 or v2) below which instances get groups of their own, which hold the CPU and memory limits of
+    their instance type. Empty: one that the system has delegated to this user, where there is one; else no limits."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything one workspace on this machine needs to know."""
 
@@ -75,6 +83,7 @@ class Settings:
     gateway: GatewayPort = field(default_factory=GatewayPort)
     controller: Controller = field(default_factory=Controller)
     environments: Environments = field(default_factory=Environments)
+    instances: Instances = field(default_factory=Instances)
 
     @property
     def api_socket(self) -> Path:
@@ -121,7 +130,9 @@ class Settings:
             gateway=_section(GatewayPort, data, "gateway"),
             controller=_section(Controller, data, "controller"),
             environments=_section(Environments, data, "environments"),
+            instances=_section(Instances, data, "instances"),
         )
+        _check(settings)
         rate = settings.gateway.rate_limit_per_s
         if not 1 <= rate <= MAX_RATE_LIMIT_PER_S:
             message = (
@@ -135,9 +146,29 @@ class Settings:
         port = env.get("MOORINGS_GATEWAY_PORT")
         if port is None:
             return settings
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise error("SettingsInvalid", f"MOORINGS_GATEWAY_PORT is {port!r}: expected a port, 1 to 65535")
         return replace(settings, gateway=replace(settings.gateway, port=int(port)))
+
+
+def _check(settings: Settings) -> None:
+    """Values of the right kind that still cannot be."""
+    port, controller = settings.gateway.port, settings.controller
+    wrong = {
+        "gateway.port": (port, "a port, 1 to 65535", 0 < port < 65536),
+        "controller.resync_s": (controller.resync_s, "above 0", 0 < controller.resync_s < math.inf),
+        "controller.busy_s": (controller.busy_s, "above 0", 0 < controller.busy_s < math.inf),
+        "controller.progress_deadline_s": (
+            controller.progress_deadline_s,
+            "0 or more",
+            0 <= controller.progress_deadline_s < math.inf,
+        ),
+    }
+    for key, (value, expected, right) in wrong.items():
+        if not right:
+            raise error(
+                "SettingsInvalid", f"settings.json: {key} is {value}; expected {expected}", target=key
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -149,7 +180,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise error("SettingsInvalid", f"{path}: {problem}", target=str(path)) from None
     if not isinstance(data, dict):
         raise error("SettingsInvalid", f"{path}: expected an object", target=str(path))
-    unknown = set(data) - {"gateway", "controller", "environments"}
+    unknown = set(data) - {"gateway", "controller", "environments", "instances"}
     if unknown:
         raise error("SettingsInvalid", f"{path}: unknown keys {sorted(unknown)}", target=str(path))
     return data

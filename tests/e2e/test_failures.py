@@ -123,11 +123,16 @@ def test_a_port_that_is_taken_is_told_and_heals(new_workspace: Any) -> None:
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", workspace.port))
         squatter.listen()
-        workspace.moor("workspace", "start", check=False)
-        failed = workspace.moor("workspace", "status", check=False)
-        assert str(workspace.port) in failed.stdout + failed.stderr
+        failed = workspace.moor("workspace", "start", check=False)
+        assert failed.returncode == 1
+        assert "GatewayPortInUse" in failed.stderr
+        assert str(workspace.port) in failed.stderr
+        waiting = workspace.moor("online-endpoint", "create", "-n", "before", check=False)
+        assert waiting.returncode == 1
+        assert "GatewayPortInUse" in waiting.stderr
         facts = json.loads(workspace.moor("workspace", "status", "-o", "json", check=False).stdout)
         assert str(workspace.port) in json.dumps(facts)
     workspace.moor("workspace", "start")
+    assert workspace.json("online-endpoint", "show", "-n", "before")["provisioning_state"] == "Succeeded"
     workspace.endpoint("after")
     assert workspace.score("after", {}).status == 404

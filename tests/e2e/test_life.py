@@ -124,6 +124,16 @@ def test_code_changes_with_an_update_and_the_environment_is_reused(live: Any) ->
     assert after["provisioning_state"] == before["provisioning_state"] == "Succeeded"
 
 
+def test_the_same_files_again_change_nothing(live: Any) -> None:
+    before = live.score("life", 1).json["pid"]
+    spec = live.spec("life", "blue", live.script("echo", ECHO), model={"path": "conda.yaml"})
+    live.deploy(spec, verb="update")
+    changed = live.score("life", 1).json["pid"]
+    assert changed != before
+    live.deploy(spec, verb="update")
+    assert live.score("life", 1).json["pid"] == changed
+
+
 def test_scaling_starts_and_stops_instances_without_restarting_any(live: Any) -> None:
     before = live.score("life", 1).json["pid"]
     live.moor("online-deployment", "update", "-e", "life", "-n", "blue", "--set", "instance_count=2")

@@ -1,147 +1,509 @@
-"""Requests that cross each other, and a daemon killed at every step of a create: the end is the desired state."""
+"""Requests that cross each other, and a daemon killed at every step of a create, an update and a delete: the end is
+the desired state and nothing is left over.
+
+Kill points are the daemon's own commits, syncs, renames, removals, spawns and datagrams. A small process has the
+daemon imported already and forks one for every point, so that all points of an operation take half a minute.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-GOOD = "def init(): pass\ndef run(data): return 'fine'\n"
+import pytest
 
-KILLER = """
-import os, runpy, signal, sys
+from moorings.client.client import Client, is_missing
+from moorings.client.deploy import create_or_update_deployment
+from moorings.client.transport import SocketTransport
+from moorings.errors.exceptions import MooringsError
+from moorings.lib.procs import start_ticks
+from moorings.settings import Settings
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.loader import load_deployment
 
-count, target = 0, int(os.environ["KILL_AT"])
-EVENTS = ("moorings.", "os.rename", "os.mkdir", "os.remove", "subprocess.Popen", "os.link", "socket.sendto")
+GOOD = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
 
-def hook(event, args):
-    global count
-    if event.startswith(EVENTS):
-        count += 1
-        if count == target:
-            os.kill(os.getpid(), signal.SIGKILL)
+FORK_SERVER = """
+import os, signal, sys
+import moorings.daemon as daemon
 
-sys.addaudithook(hook)
-runpy.run_module("moorings.daemon", run_name="__main__", alter_sys=True)
+EVENTS = ("moorings.", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "subprocess.Popen", "socket.sendto")
+
+def run(at, arm):
+    count = 0
+    def hook(event, args):
+        nonlocal count
+        if event.startswith(EVENTS) and os.path.exists(arm):
+            if event == "os.mkdir" and os.path.isdir(args[0]):
+                return
+            count += 1
+            with open(arm, "a") as log:
+                log.write(f"{count} {event} {args!r:.120}\\n")
+            if count == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+    os._exit(daemon.main())
+
+print("ready", flush=True)
+for line in sys.stdin:
+    at, arm, log = line.split()
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1)
+        os.dup2(1, 2)
+        run(int(at), arm)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("ended", flush=True)
 """
+NEVER = 1_000_000
+
+# A connection that is refused because the daemon was killed leaves a socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.03)
+    return found
+
+
+class Killing:
+    """One workspace whose daemon dies at the n-th step after it was armed."""
+
+    def __init__(self, workspace: Any) -> None:
+        self.workspace = workspace
+        self.home = Path(workspace.home)
+        self.settings = Settings.load(workspace.env)
+        self.arm_file = self.home / "armed"
+        self.pid = 0
+        self.outlived = False
+        env = {**workspace.env, "MOORINGS_ROLE": "daemon"}
+        self.forks = subprocess.Popen(
+            [sys.executable, "-c", FORK_SERVER],
+            env=env,
+            cwd=self.home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "ready"
+        self.transport = SocketTransport(self.settings.api_socket, patience_s=0.0)
+
+    @property
+    def client(self) -> Client:
+        """Connects anew every time: the daemon at the other end of an older connection may be dead."""
+        self.transport.close()
+        return Client(self.transport, self.settings.workspace.path)
+
+    def _line(self) -> str:
+        assert self.forks.stdout is not None
+        return self.forks.stdout.readline().strip()
+
+    def start(self, at: int = NEVER) -> None:
+        """A daemon that dies at its `at`-th step after `arm()`."""
+        assert self.forks.stdin is not None
+        self.arm_file.unlink(missing_ok=True)
+        self.forks.stdin.write(f"{at} {self.arm_file} {self.home / 'logs' / 'daemon.log'}\n")
+        self.forks.stdin.flush()
+        self.pid = int(self._line())
+        eventually(self._answers, "the daemon to answer")
+
+    def _answers(self) -> bool:
+        assert self.alive(), (self.home / "logs" / "daemon.log").read_text()[-3000:]
+        try:
+            self.client.workspace()
+        except MooringsError:
+            return False
+        return True
+
+    def arm(self) -> None:
+        self.arm_file.touch()
+
+    def alive(self) -> bool:
+        return start_ticks(self.pid) is not None
+
+    def points(self, what: str, *, least: int, first: int = 1, stride: int = 1) -> Iterator[int]:
+        """The numbers of the steps to die at, until a daemon outlives the operation; at least so many were met."""
+        met, at, self.outlived = 0, first, False
+        while not self.outlived:
+            yield at
+            met, at = met + (not self.outlived), at + stride
+        self.end()
+        print(f"{what}: {met} kill points")
+        assert met >= least
+
+    def settle(self, done: Callable[[], bool]) -> None:
+        """Wait until the daemon is dead, or `done` and nothing follows; then none runs."""
+
+        def either() -> bool:
+            try:
+                return not self.alive() or done()
+            except MooringsError:
+                return not self.alive()
+
+        eventually(either, "the end of the operation")
+        time.sleep(0.1)  # steps that follow the answer have their turn
+        self.outlived = self.alive()
+        if self.outlived:
+            self.end()
+        else:
+            assert self._line() == "ended"
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+        assert self._line() == "ended"
+
+    def close(self) -> None:
+        if self.pid and self.alive():
+            self.end()
+        assert self.forks.stdin is not None and self.forks.stdout is not None
+        self.forks.stdin.close()
+        self.forks.stdout.close()
+        self.forks.wait(10)
+        self.transport.close()
+
+    # --- what there is ---
+
+    def state(self, name: str) -> str | None:
+        """The provisioning state; None when the deployment is not there."""
+        try:
+            body = self.client.deployment("steps", name)
+        except MooringsError as problem:
+            if is_missing(problem):
+                return None
+            raise
+        return str(body["properties"]["provisioningState"])
+
+    def try_(self, act: Callable[[], Any]) -> bool:
+        """Whether `act` was acknowledged; a daemon that died meanwhile has not."""
+        try:
+            act()
+        except MooringsError as problem:
+            assert problem.failure.code in ("WorkspaceUnreachable",), problem
+            return False
+        return True
+
+    def put(self, spec: DeploymentSpec) -> None:
+        create_or_update_deployment(self.client, spec, lambda _: None)
+
+    def ready(self, name: str) -> None:
+        """Wait until it is Succeeded; fail when it fails."""
+
+        def look() -> bool:
+            state = self.state(name)
+            assert state in ("Creating", "Updating", "Succeeded"), (name, state)
+            return state == "Succeeded"
+
+        eventually(look, f"{name} to be ready")
+
+    def gone(self, name: str) -> None:
+        eventually(lambda: self.state(name) is None, f"{name} to be deleted")
+
+    def instances(self) -> list[str]:
+        return sorted(p.name for p in (self.home / "instances").glob("*/*") if p.name != "logs")
+
+    def leftovers(self) -> list[str]:
+        """Whatever no living thing of the workspace accounts for."""
+        found = [str(p.relative_to(self.home)) for p in self.home.rglob(".*") if _ours(p)]
+        found += [f"incoming/{p.name}" for p in (self.home / "assets" / "incoming").glob("*")]
+        found += [
+            f"environments/{p.name}"
+            for p in (self.home / "environments").iterdir()
+            if len(p.name) == 16 and not (p / "meta.json").exists()
+        ]
+        described = (self.home / "instances").glob("*/*/instance.json")
+        wanted = {Path(s).name for p in described for s in json.loads(p.read_text())["sockets"]}
+        there = {p.name for p in self.settings.run_dir.iterdir()}
+        found += [
+            f"run/{name}" for name in there - wanted - {"api.sock", "ads.sock", "admin.sock", "wake.sock"}
+        ]
+        owners = {p.name for p in (self.home / "instances").iterdir()}
+        rows = {f"steps.{d['name']}" for d in self.client.deployments("steps")}
+        found += [f"instances/{name}" for name in owners - rows]
+        return sorted(found)
+
+    def clean(self) -> None:
+        eventually(lambda: not self.leftovers(), f"nothing to be left over, not {self.leftovers()}", 10)
+
+
+def _ours(path: Path) -> bool:
+    """Temporary names of ours; environments and instances hold what packages and users bring."""
+    if "app" in path.parts:
+        return False
+    return "environments" not in path.parts or path.parent.name in (
+        "environments",
+        "recipes",
+        "locks",
+        "logs",
+        "wheels",
+    )
+
+
+@pytest.fixture(scope="module")
+def killing(workspace: Any) -> Iterator[Killing]:
+    """The tests of kill points come first in this file: the others find the daemon started anew."""
+    workspace.endpoint("steps")
+    workspace.deploy(workspace.spec("steps", "first", workspace.script("steps", GOOD)))
+    workspace.key("steps")
+    daemon = workspace.pid("daemon")
+    os.kill(daemon, signal.SIGTERM)
+    eventually(lambda: start_ticks(daemon) is None, "the daemon to end")
+    made = Killing(workspace)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _spec(killing: Killing, name: str, **extra: Any) -> DeploymentSpec:
+    folder = killing.workspace.script("steps", GOOD)
+    return load_deployment(killing.workspace.spec("steps", name, folder, **extra))
+
+
+def _score(killing: Killing, name: str) -> Any:
+    answer = killing.workspace.score("steps", 1, headers={"azureml-model-deployment": name})
+    assert answer.status == 200, (name, answer)
+    return answer.json
+
+
+def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killing: Killing) -> None:
+    killing.start(1)
+    for at in killing.points("create", least=14, stride=2):
+        name = f"d{at}x"
+        spec = _spec(killing, name)
+        killing.arm()
+        acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
+        killing.settle(lambda name=name: killing.state(name) == "Succeeded")  # type: ignore[misc]
+        assert _score(killing, "first")  # nobody needs the daemon for that
+        killing.start(at + 2)
+        there = killing.state(name) is not None
+        assert there or not acknowledged, f"an acknowledged create was lost at {at}"
+        if there:
+            killing.ready(name)
+            assert _score(killing, name) == "fine"
+            killing.client.delete_deployment("steps", name)
+            killing.gone(name)
+        killing.clean()
+        assert len(killing.instances()) == 1
+
+
+def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing: Killing) -> None:
+    before = "fine"
+    killing.start(1)
+    for at in killing.points("update", least=14, stride=2):
+        after = f"change {at}"
+        spec = _spec(killing, "first", environment_variables={"SAYS": after})
+        killing.arm()
+        acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
+        killing.settle(lambda: killing.state("first") == "Succeeded" and len(killing.instances()) == 1)
+        assert _score(killing, "first") in (before, after)
+        killing.start(at + 2)
+        killing.ready("first")
+        eventually(lambda: len(killing.instances()) == 1, "the older instance to go")
+        answer = _score(killing, "first")
+        assert answer == after or (answer == before and not acknowledged), (at, answer, acknowledged)
+        killing.clean()
+        before = answer
+
+
+def test_a_daemon_killed_at_every_step_of_a_delete_leaves_nothing(killing: Killing) -> None:
+    killing.start(1)
+    for at in killing.points("delete", least=6, stride=2):
+        name = f"d{at}x"
+        killing.put(_spec(killing, name))
+        killing.ready(name)
+        killing.arm()
+        acknowledged = killing.try_(lambda name=name: killing.client.delete_deployment("steps", name))  # type: ignore[misc]
+        killing.settle(lambda name=name: killing.state(name) is None)  # type: ignore[misc]
+        assert _score(killing, "first")
+        killing.start(at + 2)
+        state = killing.state(name)
+        if not acknowledged and state not in (None, "Deleting"):
+            assert _score(killing, name) == "fine"
+            killing.client.delete_deployment("steps", name)
+        killing.gone(name)
+        killing.clean()
+        assert len(killing.instances()) == 1
+
+
+def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(killing: Killing) -> None:
+    """Only steps between the request and the first instance: the environments are removed before each."""
+    folder = killing.home / "environments"
+    killing.start()
+    killing.client.delete_deployment("steps", "first")
+    killing.gone("first")
+    killing.end()
+    killing.start(15)
+    for at in killing.points("environment", least=4, first=15, stride=9):
+        name = f"e{at}x"
+        spec = _spec(killing, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        killing.arm()
+        acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
+        killing.settle(lambda name=name: killing.state(name) == "Succeeded")  # type: ignore[misc]
+        killing.start(at + 9)
+        assert acknowledged
+        killing.ready(name)
+        killing.client.delete_deployment("steps", name)
+        killing.gone(name)
+        killing.clean()
+
+
+# --- requests that cross each other -------------------------------------------------------------------------
 
 
 def test_two_creates_of_one_name_at_once_end_in_one_deployment(workspace: Any) -> None:
     workspace.endpoint("race")
     spec = workspace.spec("race", "blue", workspace.script("race", GOOD))
-    codes: list[int] = []
+    ends: list[subprocess.CompletedProcess[str]] = []
 
     def create() -> None:
-        codes.append(workspace.moor("online-deployment", "create", "-f", str(spec), check=False).returncode)
+        ends.append(workspace.moor("online-deployment", "create", "-f", str(spec), check=False))
 
     threads = [threading.Thread(target=create) for _ in range(2)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert 0 in codes
+    codes = sorted(e.returncode for e in ends)
+    assert codes in ([0, 0], [0, 1])
+    for end in ends:
+        if end.returncode:
+            assert "(DeploymentExists" in end.stderr or "(OperationCanceled" in end.stderr, end.stderr
     workspace.moor("online-endpoint", "update", "-n", "race", "--traffic", "blue=100")
     shown = workspace.json("online-deployment", "show", "-e", "race", "-n", "blue")
     assert shown["provisioning_state"] == "Succeeded"
     assert workspace.score("race", 1).json == "fine"
-    assert sum(p["role"] == "supervisor" for p in workspace.processes()) == 1
+    eventually(lambda: _supervisors(workspace, "race") == 1, "one instance")
+    workspace.moor("online-endpoint", "delete", "-n", "race", "--yes")
+    _nothing_left(workspace, "race")
 
 
-def test_delete_while_creating_leaves_nothing(workspace: Any) -> None:
-    slow = "import time\ndef init(): time.sleep(30)\ndef run(data): return 1\n"
-    spec = workspace.spec("race", "slow", workspace.script("slow", slow))
-    workspace.moor("online-deployment", "create", "-f", str(spec), "--no-wait")
-    time.sleep(1)
-    workspace.moor("online-deployment", "delete", "-e", "race", "-n", "slow", "--yes")
-    assert "slow" not in [d["name"] for d in workspace.json("online-deployment", "list", "-e", "race")]
-    deadline = time.monotonic() + 15
-    while any((p.get("owner") or "") == "race/slow" for p in workspace.processes()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def test_delete_during_the_environment_build(workspace: Any) -> None:
+    """The build hangs in a package whose build waits for a file that never comes."""
+    package = workspace.files / "hanging"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "hang"\nbackend-path = ["."]\n'
+        '[project]\nname = "hanging"\ndynamic = ["version"]\n'
+    )
+    started = workspace.files / "build-started"
+    (package / "hang.py").write_text(
+        f"import time\ndef _hang(*a, **k):\n  open({str(started)!r}, 'w').close()\n  time.sleep(600)\n"
+        "prepare_metadata_for_build_wheel = build_wheel = build_sdist = _hang\n"
+    )
+    (workspace.files / "hanging.yaml").write_text(
+        f"dependencies:\n  - python=3.11\n  - pip:\n    - hanging @ {package.as_uri()}\n"
+    )
+    workspace.endpoint("gone")
+    environment = {"image": "local/base", "conda_file": "hanging.yaml"}
+    spec = workspace.spec("gone", "env", workspace.script("gone", GOOD), environment=environment)
+    workspace.deploy(spec, "--no-wait")
+    eventually(started.exists, "the build to hang")
+    began = time.monotonic()
+    workspace.moor("online-deployment", "delete", "-e", "gone", "-n", "env", "--yes")
+    assert time.monotonic() - began < 20
+    _nothing_left(workspace, "gone")
+    roles = {p["role"] for p in workspace.processes()}
+    assert "environment-builder" not in roles
+    assert not [p for p in (workspace.home / "environments").glob("*") if _unfinished(p)]
 
 
-def test_a_daemon_killed_at_any_step_of_a_create_converges(new_workspace: Any) -> None:
-    """Kill points are the daemon's own commits, syncs, renames, spawns and datagrams, spread over the whole create."""
-    workspace = new_workspace()
-    workspace.endpoint("steps")
-    workspace.deploy(workspace.spec("steps", "first", workspace.script("steps", GOOD)))
-    points, at = 0, 1
-    while True:
-        name = f"d{at}x"
-        spec = workspace.spec("steps", name, workspace.script("steps", GOOD))
-        _stop_daemon(workspace)
-        killer = _start_killer(workspace, at)
-        done = workspace.moor("online-deployment", "create", "-f", str(spec), "--no-wait", check=False)
-        survived = _settles(workspace, killer, name)
-        if killer.poll() is None:
-            killer.terminate()
-            killer.wait(20)
-        workspace.moor("workspace", "start")
-        names = [d["name"] for d in workspace.json("online-deployment", "list", "-e", "steps")]
-        if done.returncode == 0:
-            assert name in names, f"an acknowledged create was lost (kill point {at})"
-        if name in names:
-            _wait_ready(workspace, name, at)
-            workspace.moor("online-deployment", "delete", "-e", "steps", "-n", name, "--yes")
-        points += 1
-        if survived:
-            break
-        at += 7
-    assert points >= 5, "the create passed too few kill points to prove anything"
-    left = {p.get("owner") for p in workspace.processes() if p["role"] == "supervisor"}
-    assert left == {"steps/first"}
-    leftovers = [p.name for p in (workspace.home / "instances").glob("*/*") if "-d" in p.name and p.is_dir()]
-    assert not [p for p in leftovers if not p.startswith("log")], leftovers
+def test_delete_during_init(workspace: Any) -> None:
+    slow = "import time\ndef init(): time.sleep(60)\ndef run(data): return 1\n"
+    workspace.moor("online-endpoint", "create", "-n", "gone2")
+    workspace.deploy(workspace.spec("gone2", "init", workspace.script("slow", slow)), "--no-wait")
+    eventually(lambda: _supervisors(workspace, "gone2") == 1, "the instance to start")
+    workspace.moor("online-deployment", "delete", "-e", "gone2", "-n", "init", "--yes")
+    _nothing_left(workspace, "gone2")
 
 
-def _stop_daemon(workspace: Any) -> None:
-    import os
-    import signal
+def test_delete_while_the_gateway_is_waited_for(workspace: Any) -> None:
+    """The gateway agent stands still, so the deployment is never accepted; deleting it ends all the same."""
+    workspace.endpoint("gone3")
+    agent = workspace.pid("gateway-agent")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        workspace.deploy(workspace.spec("gone3", "gate", workspace.script("gate", GOOD)), "--no-wait")
 
-    for process in workspace.processes():
-        if process["role"] == "daemon":
-            os.kill(process["pid"], signal.SIGTERM)
-            deadline = time.monotonic() + 15
-            while Path(f"/proc/{process['pid']}").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        def ready() -> bool:
+            shown = workspace.json("online-deployment", "show", "-e", "gone3", "-n", "gate")
+            return "the gateway to take it in" in json.dumps(shown)
+
+        eventually(lambda: _supervisors(workspace, "gone3") == 1, "the instance to start")
+        eventually(ready, "the instance to be ready")
+        workspace.moor("online-deployment", "delete", "-e", "gone3", "-n", "gate", "--yes", "--no-wait")
+        time.sleep(0.5)
+        assert _supervisors(workspace, "gone3") == 1, "ended before the gateway had let go of it"
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    eventually(
+        lambda: workspace.json("online-deployment", "list", "-e", "gone3") == [], "the deployment to go", 20
+    )
+    _nothing_left(workspace, "gone3")
 
 
-def _start_killer(workspace: Any, at: int) -> subprocess.Popen[bytes]:
-    env = {**workspace.env, "KILL_AT": str(at), "MOORINGS_ROLE": "daemon"}
-    log = (workspace.home / "logs" / "killer.log").open("ab")
-    killer = subprocess.Popen([sys.executable, "-c", KILLER], env=env, stdout=log, stderr=log)
-    deadline = time.monotonic() + 20
-    socket = workspace.home / "run" / "api.sock"
-    while killer.poll() is None and not socket.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return killer
-
-
-def _settles(workspace: Any, killer: subprocess.Popen[bytes], name: str) -> bool:
-    """Wait until the deployment is ready or the daemon is dead; True when it outlived the create."""
-    deadline = time.monotonic() + 60
-    while killer.poll() is None and time.monotonic() < deadline:
-        shown = workspace.moor(
-            "online-deployment", "show", "-e", "steps", "-n", name, "-o", "json", check=False
+@pytest.mark.parametrize("while_", ["building", "starting"])
+def test_update_while_creating_ends_in_the_update(workspace: Any, while_: str) -> None:
+    name = f"over-{while_}"
+    slow = "import os, time\ndef init(): time.sleep(float(os.environ['T']))\ndef run(d): return os.environ['T']\n"
+    workspace.endpoint(name)
+    folder = workspace.script(name, slow)
+    spec = workspace.spec(name, "blue", folder, environment_variables={"T": "60"})
+    argv = [str(Path(sys.executable).parent / "moor"), "online-deployment", "create", "-f", str(spec)]
+    first = subprocess.Popen(
+        argv,
+        env=workspace.env,
+        cwd=workspace.files,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    with first:
+        if while_ == "starting":
+            eventually(lambda: _supervisors(workspace, name) == 1, "the instance to start")
+        else:
+            eventually(lambda: workspace.json("online-deployment", "list", "-e", name), "the row")
+        workspace.moor(
+            "online-deployment", "update", "-e", name, "-n", "blue", "--set", "environment_variables.T=0"
         )
-        if shown.returncode == 0 and json.loads(shown.stdout)["provisioning_state"] == "Succeeded":
-            return killer.poll() is None
-        time.sleep(0.1)
-    return False
+        _, said = first.communicate(timeout=30)
+    assert first.returncode == 1
+    assert "(OperationCanceled" in said and "Traceback" not in said, said
+    workspace.moor("online-endpoint", "update", "-n", name, "--traffic", "blue=100")
+    assert workspace.score(name, 1).json == "0"
+    eventually(lambda: _supervisors(workspace, name) == 1, "the first try to go")
+    workspace.moor("online-endpoint", "delete", "-n", name, "--yes")
+    _nothing_left(workspace, name)
 
 
-def _wait_ready(workspace: Any, name: str, at: int) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        shown = workspace.json("online-deployment", "show", "-e", "steps", "-n", name)
-        if shown["provisioning_state"] == "Succeeded":
-            return
-        assert shown["provisioning_state"] in ("Creating", "Updating"), (at, shown)
-        assert time.monotonic() < deadline, (at, shown)
-        time.sleep(0.1)
+def _supervisors(workspace: Any, endpoint: str) -> int:
+    owners = [p.get("owner") or "" for p in workspace.processes() if p["role"] == "supervisor"]
+    return sum(owner.startswith(f"{endpoint}/") for owner in owners)
+
+
+def _unfinished(path: Path) -> bool:
+    return len(path.name) == 16 and not (path / "meta.json").exists()
+
+
+def _nothing_left(workspace: Any, endpoint: str) -> None:
+    def left() -> list[str]:
+        found = [
+            p["role"] for p in workspace.processes() if (p.get("owner") or "").startswith(f"{endpoint}/")
+        ]
+        return [*found, *(p.name for p in (workspace.home / "instances").glob(f"{endpoint}.*"))]
+
+    eventually(lambda: not left(), f"nothing to be left of {endpoint}: {left()}", 15)

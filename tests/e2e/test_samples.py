@@ -20,6 +20,7 @@ EXPECTED = {
 def test_a_sample_from_outside_answers_as_recorded(workspace: Any, sample: str) -> None:
     deployment, file, expected = EXPECTED[sample]
     folder = SAMPLES / sample
+    workspace.keys.clear()
     workspace.moor("online-endpoint", "create", "-f", str(folder / "endpoint.yml"))
     workspace.moor("online-deployment", "create", "-f", str(folder / file), "--all-traffic", timeout_s=600)
     request = json.loads((folder / "sample-request.json").read_text())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Body, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 
 from moorings import __version__
 from moorings.api import errors, wire
 from moorings.api.assets import Assets
+from moorings.api.limits import Limits
 from moorings.api.resources import Accepted, Resources
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
 from moorings.errors.exceptions import error
@@ -58,10 +61,20 @@ class Api:
 Json = dict[str, Any]
 
 
+def _unicode(body: Json) -> Json:
+    """Refuses lone surrogates, which JSON can write but no file, log or answer can hold."""
+    json.dumps(body, ensure_ascii=False).encode()
+    return body
+
+
+JsonBody = Annotated[Json, AfterValidator(_unicode), Body()]
+
+
 def create_app(api: Api) -> FastAPI:
     """The ASGI app. Any `api-version` is accepted."""
     app = FastAPI(title="Moorings control API", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
+    app.add_middleware(Limits, workspace=api.workspace_name)
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
@@ -90,6 +103,7 @@ def _workspace(api: Api) -> APIRouter:
                 "friendlyName": api.workspace_name,
                 "workspaceId": api.workspace_id,
                 "provisioningState": "Succeeded",
+                "mlFlowTrackingUri": f"azureml://moorings{api.workspace_path}",
                 "moorings": {"version": __version__, "gatewayUrl": api.gateway_url, **api.facts()},
             },
         }
@@ -131,7 +145,7 @@ def _endpoints(api: Api) -> APIRouter:
         return wire.endpoint_json(row, api.workspace_path, api.gateway_url, api.rate_limit_per_s, events)
 
     @router.put("/{endpoint}")
-    def put_endpoint(endpoint: str, request: Request, body: Json = Body(...)) -> Response:
+    def put_endpoint(endpoint: str, request: Request, body: JsonBody) -> Response:
         accepted = resources.put_endpoint(endpoint, body)
         document = wire.endpoint_json(
             accepted.row, api.workspace_path, api.gateway_url, api.rate_limit_per_s, []
@@ -148,7 +162,7 @@ def _endpoints(api: Api) -> APIRouter:
         return {"primaryKey": primary, "secondaryKey": secondary}
 
     @router.post("/{endpoint}/regenerateKeys")
-    def regenerate_keys(endpoint: str, request: Request, body: Json = Body(...)) -> Response:
+    def regenerate_keys(endpoint: str, request: Request, body: JsonBody) -> Response:
         return _started(api, request, resources.regenerate_key(endpoint, str(body.get("keyType", ""))))
 
     @router.post("/{endpoint}/token")
@@ -173,14 +187,12 @@ def _deployments(api: Api) -> APIRouter:
         return wire.deployment_json(row, api.workspace_path, events)
 
     @router.put("/{deployment}")
-    def put_deployment(endpoint: str, deployment: str, request: Request, body: Json = Body(...)) -> Response:
+    def put_deployment(endpoint: str, deployment: str, request: Request, body: JsonBody) -> Response:
         accepted = resources.put_deployment(endpoint, deployment, body)
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
     @router.patch("/{deployment}")
-    def patch_deployment(
-        endpoint: str, deployment: str, request: Request, body: Json = Body(...)
-    ) -> Response:
+    def patch_deployment(endpoint: str, deployment: str, request: Request, body: JsonBody) -> Response:
         accepted = resources.patch_deployment(endpoint, deployment, body)
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
@@ -189,8 +201,8 @@ def _deployments(api: Api) -> APIRouter:
         return _started(api, request, resources.delete_deployment(endpoint, deployment))
 
     @router.post("/{deployment}/getLogs")
-    async def get_logs(endpoint: str, deployment: str, body: Json = Body(default={})) -> Json:
-        return {"content": await _logs(api, endpoint, deployment, body)}
+    async def get_logs(endpoint: str, deployment: str, body: JsonBody | None = None) -> Json:
+        return {"content": await _logs(api, endpoint, deployment, body or {})}
 
     return router
 
@@ -226,7 +238,7 @@ def _assets(api: Api) -> APIRouter:
             return wire.asset_json(api.assets.get(kind, name, version), api.workspace_path)
 
         @router.put(f"/{kind}/{{name}}/versions/{{version}}", name=f"put {kind}")
-        def put(name: str, version: str, body: Json = Body(...)) -> Response:
+        def put(name: str, version: str, body: JsonBody) -> Response:
             properties = body.get("properties")
             if not isinstance(properties, dict):
                 raise error("RequestInvalid", "properties is missing", target="properties")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,12 @@ from moorings.assets.sources import fetch
 from moorings.assets.store import AssetStore
 from moorings.errors.exceptions import error
 from moorings.spec.arm import environment_version_from_arm
+from moorings.spec.base import ASSET_NAME_PATTERN
 from moorings.state.database import Database
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
 from moorings.state.transaction import Asset
+
+_NAME = re.compile(ASSET_NAME_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,16 @@ class Assets:
     def put(self, kind: str, name: str, version: str, properties: Mapping[str, Any]) -> tuple[Asset, bool]:
         """Register; the same content again is a no-op. Returns the version and whether it is new.
 
-        Raises the codes of `assets.sources` and `assets.store` for what cannot be taken in, `AssetVersionImmutable`
+        Raises `RequestInvalid` for a name or version that could not be referred to or laid out as a folder,
+        the codes of `assets.sources` and `assets.store` for what cannot be taken in, `AssetVersionImmutable`
         when the version is there with other content.
         """
+        for what, text in (("name", name), ("version", version)):
+            if not _NAME.fullmatch(text):
+                message = (
+                    f"the {what} {text[:80]!r} cannot be: letters, digits, - _ . and at most 255 of them"
+                )
+                raise error("RequestInvalid", message, target=what)
         digest, body = self._take_in(kind, name, version, properties)
         with self.database.write() as tx:
             old = tx.asset(kind, name, version)

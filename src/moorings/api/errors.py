@@ -64,6 +64,7 @@ def install(app: FastAPI) -> None:
         code = "ResourceNotFound" if problem.status_code == 404 else "RequestInvalid"
         answer = response_of(failure(code, f"{where}: {problem.detail}", target=request.url.path))
         answer.status_code = problem.status_code
+        answer.headers.update(problem.headers or {})
         return answer
 
     @app.exception_handler(Exception)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moorings.errors.exceptions import error
+from pydantic import ValidationError
+
+from moorings.errors.exceptions import MooringsError, error, failure
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
 from moorings.security.tokens import Token, TokenIssuer
 from moorings.security.vault import Vault, new_key
@@ -96,7 +98,11 @@ class Resources:
         with self.database.read() as tx:
             _only_mode(_endpoint(tx, name), AuthMode.KEY)
             stored = tx.secret_values(ENDPOINT, name)
-        return self.vault.decrypt(stored[PRIMARY]), self.vault.decrypt(stored[SECONDARY])
+        try:
+            return self.vault.decrypt(stored[PRIMARY]), self.vault.decrypt(stored[SECONDARY])
+        except MooringsError as problem:
+            text, target = problem.failure.message, problem.failure.target
+            raise error("VaultKeyMismatch", text, target=target, fields={"endpoint": name}) from None
 
     def regenerate_key(self, name: str, which: str) -> Operation:
         """Replace one key; the old value stops working when the gateway has accepted the new one.
@@ -149,17 +155,7 @@ class Resources:
         """Scale or re-tag: only `sku.capacity` and `tags` count (section 4.10)."""
         with self.database.read() as tx:
             row = _deployment(tx, endpoint, name)
-        changes: dict[str, Any] = {}
-        capacity = (body.get("sku") or {}).get("capacity")
-        if capacity is not None:
-            changes["instance_count"] = capacity
-        if body.get("tags") is not None:
-            changes["tags"] = body["tags"]
-        try:
-            spec = DeploymentSpec.model_validate({**row.spec, **changes})
-        except ValueError as problem:
-            raise error("RequestInvalid", str(problem), target="sku.capacity") from None
-        return self._accept(spec)
+        return self._accept(_patched(row, body))
 
     def _accept(self, spec: DeploymentSpec) -> Accepted:
         key = f"{spec.endpoint_name}/{spec.name}"
@@ -203,7 +199,8 @@ class Resources:
         with self.database.write() as tx:
             parent = _endpoint(tx, endpoint)
             spec = EndpointSpec.model_validate(parent.spec)
-            share = spec.traffic.get(name, 0) or spec.mirror_traffic.get(name, 0)
+            # Traffic tables hold names in lower case, whatever the deployment's own spelling.
+            share = spec.traffic.get(name.lower(), 0) or spec.mirror_traffic.get(name.lower(), 0)
             if share and tx.resource(DEPLOYMENT, f"{endpoint}/{name}") is not None and not parent.deleting:
                 raise error(
                     "DeploymentInUse",
@@ -244,6 +241,25 @@ def _deployment(tx: Transaction, endpoint: str, name: str) -> Resource:
     return row
 
 
+def _patched(row: Resource, body: Mapping[str, Any]) -> DeploymentSpec:
+    """The spec with the capacity and tags of `body`. Raises RequestInvalid naming every wrong place."""
+    sku = body.get("sku")
+    if sku is not None and not isinstance(sku, Mapping):
+        raise error("RequestInvalid", "sku: expected an object with `capacity`", target="sku")
+    given = {"instance_count": (sku or {}).get("capacity"), "tags": body.get("tags")}
+    changes = {key: value for key, value in given.items() if value is not None}
+    try:
+        return DeploymentSpec.model_validate({**row.spec, **changes})
+    except ValidationError as problem:
+        places = {"instance_count": "sku.capacity"}
+        details = []
+        for each in problem.errors():
+            key = str(each["loc"][0]) if each["loc"] else ""
+            target = places.get(key, key)
+            details.append(failure("RequestInvalid", f"{target}: {each['msg']}", target=target))
+        raise error("RequestInvalid", details[0].message, target=details[0].target, details=details) from None
+
+
 def _plain(spec: EndpointSpec | DeploymentSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude={"schema_"})
 
@@ -280,7 +296,7 @@ def _check_identity(old: Resource | None, spec: EndpointSpec) -> None:
 
 def _check_traffic(tx: Transaction, spec: EndpointSpec) -> None:
     there = {d.name.partition("/")[2] for d in tx.resources(DEPLOYMENT, below=spec.name) if not d.deleting}
-    unknown = sorted((set(spec.traffic) | set(spec.mirror_traffic)) - there)
+    unknown = sorted((set(spec.traffic) | set(spec.mirror_traffic)) - {name.lower() for name in there})
     if unknown:
         example = " ".join(f"{d}=100" for d in sorted(there)[:1]) or "<deployment>=100"
         raise error(

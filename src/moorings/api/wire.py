@@ -13,6 +13,7 @@ from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.status import Condition, provisioning_state
+from moorings.state.lookup import MODELS
 from moorings.state.transaction import DEPLOYMENT, Asset, Event, Operation, OperationStatus, Resource
 
 PROVIDER = "Microsoft.MachineLearningServices/workspaces"
@@ -62,11 +63,14 @@ def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[
 
 
 def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:
+    properties = dict(asset.body)
+    if asset.kind == MODELS:
+        properties["flavors"] = properties.get("flavors") or {}
     return {
         "id": f"{workspace}/{asset.kind}/{asset.name}/versions/{asset.version}",
         "name": asset.version,
         "type": f"{PROVIDER}/{asset.kind}/versions",
-        "properties": {"flavors": {}, **asset.body} if asset.kind == "models" else dict(asset.body),
+        "properties": properties,
         "systemData": {"createdAt": rfc3339(asset.created_at), "lastModifiedAt": rfc3339(asset.created_at)},
     }
 

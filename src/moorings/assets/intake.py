@@ -140,14 +140,16 @@ class _Walk:
         self, link: Path, relative: str, above: tuple[Path, ...]
     ) -> tuple[Path, os.stat_result] | None:
         """What the link leads to, or None (and a refusal noted) where it may not be followed."""
-        leads = f"-> {link.readlink()}"
+        leads = ""
         try:
+            leads = f"-> {link.readlink()}"
             real = link.resolve(strict=True)
             info = real.stat()
         except (OSError, RuntimeError):
             # Where it would lead decides the words: a link out of the folder is wrong even if nothing is
             # there.
-            outside = not _inside(Path(os.path.normpath(link.parent / link.readlink())), self.root)
+            target = link.parent / leads.removeprefix("-> ")
+            outside = bool(leads) and not _inside(Path(os.path.normpath(target)), self.root)
             self._refuse("AssetLinkEscapes" if outside else "AssetLinkBroken", relative, leads)
             return None
         if not _inside(real, self.root):

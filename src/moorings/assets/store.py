@@ -88,7 +88,7 @@ class AssetStore(Objects):
 
         Harmless while others take files in.
         """
-        swept = 0
+        swept = atomic.sweep(self.root / "trees")
         incoming = self.root / "incoming"
         with contextlib.suppress(FileNotFoundError):
             for lock in sorted(incoming.glob("*.lock")):
@@ -111,7 +111,7 @@ class AssetStore(Objects):
         try:
             real = source.resolve(strict=True)
             mode = real.stat().st_mode
-        except (OSError, RuntimeError) as problem:
+        except (OSError, RuntimeError, ValueError) as problem:  # ValueError: a NUL in the name
             why = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
             message = f"cannot read {source}: {why}"
             raise error("AssetSourceMissing", message, target=str(source), fields=fields) from None

@@ -107,7 +107,7 @@ class Client:
     def asset_versions(self, kind: str, name: str) -> list[dict[str, Any]]:
         """Every version of a name; [] when the name is not known."""
         try:
-            return list(self._pages(f"/{kind}/{quote(name, safe='')}/versions"))
+            return list(self._pages(f"/{kind}/{_part(name)}/versions"))
         except MooringsError as problem:
             if is_missing(problem):
                 return []
@@ -118,7 +118,7 @@ class Client:
         return _object(self._send("GET", f"{_version('environments', name, version)}/buildLog"))
 
     def build_log(self, key: str) -> dict[str, Any]:
-        return _object(self._send("GET", f"/environmentBuilds/{quote(key, safe='')}/log"))
+        return _object(self._send("GET", f"/environmentBuilds/{_part(key)}/log"))
 
     # --- operations ---
 
@@ -183,13 +183,21 @@ def _local(url: str) -> str:
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
+def _part(name: str) -> str:
+    """A name as one part of a path. Raises `RequestInvalid` for one that would lead to another resource."""
+    if name in ("", ".", "..") or "/" in name:
+        fix = "Give the name as a list shows it: moor online-endpoint list -o table"
+        raise error("RequestInvalid", f"{name!r} cannot be the name of a resource", fix=fix)
+    return quote(name, safe="")
+
+
 def _endpoint(name: str) -> str:
-    return f"/onlineEndpoints/{quote(name, safe='')}"
+    return f"/onlineEndpoints/{_part(name)}"
 
 
 def _deployment(endpoint: str, name: str) -> str:
-    return f"{_endpoint(endpoint)}/deployments/{quote(name, safe='')}"
+    return f"{_endpoint(endpoint)}/deployments/{_part(name)}"
 
 
 def _version(kind: str, name: str, version: str) -> str:
-    return f"/{kind}/{quote(name, safe='')}/versions/{quote(version, safe='')}"
+    return f"/{kind}/{_part(name)}/versions/{_part(version)}"

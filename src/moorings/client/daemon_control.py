@@ -15,12 +15,14 @@ from typing import Any, Protocol
 
 from moorings.client.client import Client
 from moorings.client.transport import SocketTransport
-from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.exceptions import Failure, MooringsError, error
 from moorings.lib import atomic, procs
 from moorings.lib.processes import HOME_VARIABLE, ROLE_VARIABLE, ProcessInfo, is_alive, scan, send
 from moorings.security.folders import private
 
 START_TIMEOUT_S = 60.0
+GATEWAY_PATIENCE_S = 2.0
+"""How long a failure of the gateway must stand before it is believed, in seconds."""
 GATEWAY_TIMEOUT_S = 20.0
 STOP_STEPS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("daemon",), 15.0),
@@ -102,13 +104,23 @@ def ensure_running(workspace: Workspace, workspace_path: str, say: Say) -> bool:
 
 
 def wait_for_gateway(workspace: Workspace, workspace_path: str, timeout_s: float = GATEWAY_TIMEOUT_S) -> bool:
-    """Wait until the gateway of a running workspace takes requests; False when `timeout_s` seconds passed first."""
+    """Wait until the gateway of a running workspace takes requests; False when `timeout_s` seconds passed first.
+
+    Raises the gateway's own coded failure (a port that is taken, a binary that is refused) once it has stood for
+    `GATEWAY_PATIENCE_S`: the workspace goes on trying, and so the same command succeeds when the cause is gone.
+    """
     deadline = time.monotonic() + timeout_s
+    told_since: float | None = None
     while True:
-        facts = status(workspace, workspace_path)["facts"]
-        if (facts.get("gateway") or {}).get("ready"):
+        gateway = status(workspace, workspace_path)["facts"].get("gateway") or {}
+        if gateway.get("ready"):
             return True
-        if time.monotonic() >= deadline:
+        problem = gateway.get("problem")
+        now = time.monotonic()
+        told_since = (told_since or now) if problem else None
+        if problem and told_since is not None and now - told_since >= GATEWAY_PATIENCE_S:
+            raise MooringsError(Failure.from_json(problem))
+        if now >= deadline:
             return False
         time.sleep(4 * _POLL_S)
 

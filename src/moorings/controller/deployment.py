@@ -16,7 +16,7 @@ from moorings.controller.health import Prober
 from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.controller.publisher import GatewayView, Publisher
 from moorings.controller.resolve import Content, resolve
-from moorings.controller.status import DEPLOYMENT_PHASES, Status
+from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
 from moorings.controller.templates import probe_times, revision_of, template_from_json, template_of
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
@@ -99,6 +99,13 @@ class _Memory:
     progress_at: float = 0.0
     written_at: float = 0.0
 
+    async def end_build(self) -> None:
+        """Stop the running build, if there is one."""
+        build, self.build = self.build, None
+        if build is not None and not build.task.done():
+            build.task.cancel()
+            await asyncio.gather(build.task, return_exceptions=True)
+
 
 @dataclass
 class DeploymentReconciler:
@@ -113,6 +120,8 @@ class DeploymentReconciler:
             return await self._vanished(key)
         if row.deleting:
             return await self._delete(row)
+        if memory.build is not None and memory.build.generation != row.generation:
+            await memory.end_build()
         spec = DeploymentSpec.model_validate(row.spec)
         status = Status(row, self.tools.clock.now())
         fresh = status.begin(DEPLOYMENT_PHASES)
@@ -126,7 +135,7 @@ class DeploymentReconciler:
     async def close(self) -> None:
         """Stop running builds; they are begun again at the next start."""
         for memory in self._memories.values():
-            await _cancel(memory.build)
+            await memory.end_build()
 
     # --- assets and environment ---
 
@@ -188,13 +197,13 @@ class DeploymentReconciler:
         self, row: Resource, content: Content, status: Status, memory: _Memory
     ) -> tuple[Content, Built] | None:
         build = memory.build
-        if build is None or build.generation != row.generation:
-            await _cancel(build)
+        if build is None:
             build = self._start_build(row, content, memory)
         if not build.task.done():
             await asyncio.wait({build.task}, timeout=self.tools.busy_s)
         if not build.task.done():
             status.phase("environment", "running", build.message)
+            status.data["waitingFor"] = f"environment: {build.message}"
             status.mark(ENVIRONMENT_READY, Truth.UNKNOWN, "Building", build.message)
             status.mark(READY, Truth.UNKNOWN, "Progressing", f"environment: {build.message}")
             return None
@@ -214,7 +223,7 @@ class DeploymentReconciler:
 
     def _start_build(self, row: Resource, content: Content, memory: _Memory) -> _Build:
         def note(message: str) -> None:
-            if memory.build is not None:
+            if memory.build is not None and memory.build.generation == row.generation:
                 memory.build.message = message
 
         work = self.tools.environments.ensure(content.environment, content, note)
@@ -233,7 +242,8 @@ class DeploymentReconciler:
     ) -> float:
         instances = await self.tools.engine.observe(row.name)
         times = probe_times(spec.readiness_probe)
-        ready = await self.tools.prober.probe(instances, times)
+        was_ready = {i["id"] for i in row.status.get("instances", ()) if i["ready"]}
+        ready = await self.tools.prober.probe(row.name, instances, times, known_ready=was_ready)
         view = await self.tools.publisher.publish()
         seen = self._seen(row.name, spec, instances, ready, view)
         revision = revision_of(template) if template else ""
@@ -248,9 +258,10 @@ class DeploymentReconciler:
             status.data["started"] = row.generation
         self._route(row.name, instances, step)
         view = await self.tools.publisher.publish()
-        await self._judge(row, spec, status, instances, step, overdue_s, view)
-        self._describe(status, instances, ready, {row.name: step}, template is not None)
-        await self._act(row, spec, status, step)
+        if template is not None and not status.gave_up:
+            await self._judge(spec, status, instances, step, overdue_s, view, revision)
+        self._describe(status, instances, ready, step, template is not None)
+        await self._act(row, spec, status, step, overdue=overdue_s is not None)
         if template is None or not (step.complete or status.gave_up):
             return self.tools.busy_s
         busy = any(i.revision != revision for i in instances) or step.apply or step.remove
@@ -305,21 +316,27 @@ class DeploymentReconciler:
 
     async def _judge(
         self,
-        row: Resource,
         spec: DeploymentSpec,
         status: Status,
         instances: Sequence[Instance],
         step: Plan,
         overdue_s: float | None,
         view: GatewayView,
+        revision: str,
     ) -> None:
         """Turn what the plan saw into conditions; a rollout that failed gets its verdict here, once."""
-        if status.gave_up or not status.data.get("resolved"):
-            return
         refused = view.rejected(spec.endpoint_name)
         if refused and not status.is_true(READY):
-            failed = failure("GatewayRejected", refused, target=f"endpoint {spec.endpoint_name}")
+            fields = {"endpoint": spec.endpoint_name}
+            failed = failure(
+                "GatewayRejected", refused, target=f"endpoint {spec.endpoint_name}", fields=fields
+            )
             status.mark(GATEWAY_ACCEPTED, Truth.FALSE, failed.code, refused, failed)
+            current = [i for i in instances if i.revision == revision]
+            if current and all(i.id in step.routed for i in current):
+                # Only the gateway is in the way, and Envoy says the same of the same routes for ever.
+                status.fail("gateway", failed)
+                return
         if status.is_true(READY):
             degraded = step.serving < spec.instance_count
             truth = Truth.FALSE if degraded else Truth.TRUE
@@ -348,7 +365,7 @@ class DeploymentReconciler:
         status: Status,
         instances: Sequence[Instance],
         ready: frozenset[str],
-        steps: Mapping[str, Plan],
+        step: Plan,
         resolved: bool,
     ) -> None:
         status.data["instances"] = [
@@ -366,9 +383,13 @@ class DeploymentReconciler:
             wanted = {i.revision for i in instances} | {status.data["resolved"]["revision"]}
             templates = status.data.get("templates", {})
             status.data["templates"] = {k: v for k, v in templates.items() if k in wanted}
-        status.data["waitingFor"] = next(iter(steps.values())).waiting_for
+            status.data["waitingFor"] = step.waiting_for
+        elif status.gave_up:
+            status.data["waitingFor"] = ""
 
-    async def _act(self, row: Resource, spec: DeploymentSpec, status: Status, step: Plan) -> None:
+    async def _act(
+        self, row: Resource, spec: DeploymentSpec, status: Status, step: Plan, *, overdue: bool
+    ) -> None:
         grace_s = spec.request_settings.request_timeout_ms / 1000 + GRACE_EXTRA_S
         if step.apply:
             # The decision is on disk before the side effect: a crash repeats the act instead of forgetting it.
@@ -377,16 +398,28 @@ class DeploymentReconciler:
             known = status.data.get("templates", {}).get(revision)
             if known is not None:
                 group = GroupSpec(row.name, revision, count, template_from_json(known), grace_s)
-                await self.tools.engine.apply(group)
+                try:
+                    await self.tools.engine.apply(group)
+                except MooringsError as problem:
+                    self._not_started(status, problem.failure, overdue=overdue)
         for revision in step.remove:
             await self.tools.engine.remove(row.name, revision, grace_s=grace_s)
+
+    def _not_started(self, status: Status, failed: Failure, *, overdue: bool) -> None:
+        """The engine cannot even begin: said at once, final when trying again is hopeless or has lasted too long."""
+        if status.gave_up or status.is_true(READY):
+            return
+        status.mark(INSTANCES_HEALTHY, Truth.FALSE, failed.code, failed.message, failed)
+        if overdue or not failed.entry.retryable:
+            status.fail("instances", failed)
+        else:
+            status.data["waitingFor"] = failed.message
 
     # --- going away ---
 
     async def _delete(self, row: Resource) -> float | None:
         memory = self._memories[row.name]
-        await _cancel(memory.build)
-        memory.build = None
+        await memory.end_build()
         self.tools.publisher.route(row.name, None)
         self.tools.publisher.changed()
         view = await self.tools.publisher.publish()
@@ -411,11 +444,15 @@ class DeploymentReconciler:
         if not await asyncio.to_thread(drop):
             return self.tools.busy_s
         self._memories.pop(row.name, None)
+        self.tools.prober.forget(row.name)
         return None
 
     async def _vanished(self, key: str) -> float | None:
         """Nothing desires it: end what the engine still has of it."""
-        self._memories.pop(key, None)
+        memory = self._memories.pop(key, None)
+        if memory is not None:
+            await memory.end_build()
+        self.tools.prober.forget(key)
         self.tools.publisher.route(key, None)
         instances = await self.tools.engine.observe(key)
         for revision in {i.revision for i in instances}:
@@ -438,6 +475,10 @@ class DeploymentReconciler:
             outcome = OperationStatus.FAILED
         elif status.is_true(READY):
             outcome = OperationStatus.SUCCEEDED
+        stuck = self.tools.publisher.stuck
+        resolved = (status.data.get("resolved") or {}).get("generation") == row.generation
+        if waiting and outcome is None and stuck and resolved:
+            await asyncio.to_thread(fail_operations, self.tools.database, row, stuck)
         now = self.tools.clock.monotonic()
         quiet = outcome is None and now - memory.written_at < PROGRESS_PERIOD_S
         if (not status.changed and not (waiting and outcome)) or quiet:
@@ -457,10 +498,3 @@ class DeploymentReconciler:
                 failed = status.gave_up
                 tx.finish_operations(row, outcome, failed.to_json() if failed else None)
         status.stored()
-
-
-async def _cancel(build: _Build | None) -> None:
-    if build is None or build.task.done():
-        return
-    build.task.cancel()
-    await asyncio.gather(build.task, return_exceptions=True)

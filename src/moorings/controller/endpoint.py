@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from moorings.controller.publisher import GatewayView, Publisher
-from moorings.controller.status import ENDPOINT_PHASES, Status
+from moorings.controller.status import ENDPOINT_PHASES, Status, fail_operations
 from moorings.errors.exceptions import failure
 from moorings.lib.timing import Clock
 from moorings.spec.status import GATEWAY_ACCEPTED, READY, Truth
@@ -39,6 +39,8 @@ class EndpointReconciler:
             outcome = OperationStatus.FAILED
         if status.changed or (waiting and outcome):
             await asyncio.to_thread(self._write, row, status, outcome)
+        if waiting and outcome is None and view.stuck:
+            await asyncio.to_thread(fail_operations, self.database, row, view.stuck)
         return self.resync_s if outcome else self.busy_s
 
     def _judge(self, row: Resource, status: Status, view: GatewayView) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from moorings.contract import ROUTE_HEALTH
@@ -19,8 +19,13 @@ STARTING_PERIOD_S = 0.05
 """How often an address that has not been ready yet is asked."""
 
 
+Ask = Callable[[str, float], Awaitable[bool]]
+"""(address, time-out in seconds) -> whether it answers."""
+
+
 @dataclass
 class _Track:
+    started_at: float
     ready: bool = False
     successes: int = 0
     failures: int = 0
@@ -28,34 +33,51 @@ class _Track:
 
 
 class Prober:
-    """Remembers, per address, what its probes said. Lost with the daemon, found again by probing."""
+    """Remembers, per owner and address, what its probes said. Lost with the daemon, found again by probing."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, ask: Ask | None = None) -> None:
         self._clock = clock
-        self._tracks: dict[str, _Track] = {}
+        self._ask = ask or answers_probe
+        self._tracks: dict[str, dict[str, _Track]] = {}
 
-    async def probe(self, instances: Sequence[Instance], times: ProbeTimes) -> frozenset[str]:
-        """Probe what is due; returns the ids of instances all of whose workers are ready. Takes at most a time-out."""
-        due: list[str] = []
-        now = self._clock.monotonic()
+    async def probe(
+        self,
+        owner: str,
+        instances: Sequence[Instance],
+        times: ProbeTimes,
+        *,
+        known_ready: Collection[str] = (),
+    ) -> frozenset[str]:
+        """Probe what is due of all the owner's instances; returns the ids of those all of whose workers are ready.
+
+        `known_ready`: ids that were ready when the daemon ended. At the first look they count as ready until they
+        have failed as often as the probe allows: a restart takes nothing out of service. Takes at most a time-out.
+        """
+        before = self._tracks.get(owner)
+        tracks: dict[str, _Track] = {}
         for instance in instances:
             if instance.phase is not Phase.RUNNING:
-                for address in instance.addresses:
-                    self._tracks.pop(address, None)
                 continue
-            due += [a for a in instance.addresses if self._tracks.setdefault(a, _Track()).next_at <= now]
-        answers = await asyncio.gather(*(answers_probe(a, times.timeout_s) for a in due))
+            for address in instance.addresses:
+                old = (before or {}).get(address)
+                if old is None or old.started_at != instance.started_at:
+                    old = _Track(instance.started_at, ready=before is None and instance.id in known_ready)
+                tracks[address] = old
+        self._tracks[owner] = tracks
+        now = self._clock.monotonic()
+        due = [address for address, track in tracks.items() if track.next_at <= now]
+        answers = await asyncio.gather(*(self._ask(a, times.timeout_s) for a in due))
         for address, good in zip(due, answers, strict=True):
-            self._note(self._tracks[address], good, times)
+            self._note(tracks[address], good, times)
         return frozenset(
             i.id
             for i in instances
-            if i.phase is Phase.RUNNING and i.addresses and all(self._tracks[a].ready for a in i.addresses)
+            if i.phase is Phase.RUNNING and i.addresses and all(tracks[a].ready for a in i.addresses)
         )
 
-    def forget(self, addresses: Iterable[str]) -> None:
-        for address in addresses:
-            self._tracks.pop(address, None)
+    def forget(self, owner: str) -> None:
+        """The owner is gone."""
+        self._tracks.pop(owner, None)
 
     def _note(self, track: _Track, good: bool, times: ProbeTimes) -> None:
         track.successes = track.successes + 1 if good else 0

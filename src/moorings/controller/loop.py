@@ -14,10 +14,18 @@ Reconcile = Callable[[str], Awaitable[float | None]]
 """Looks at a key, does the next step, and says after how many seconds to look again; None: the key is gone."""
 
 
+OnStuck = Callable[[str], Awaitable[None]]
+"""Told of a key that has failed `STUCK_AFTER` times in a row, at every further failure."""
+STUCK_AFTER = 5
+
+
 class Loop:
     """Runs `reconcile` for every key. A hint says *look*; losing it costs at most one period."""
 
-    def __init__(self, name: str, reconcile: Reconcile, backoff: Backoff) -> None:
+    def __init__(
+        self, name: str, reconcile: Reconcile, backoff: Backoff, on_stuck: OnStuck | None = None
+    ) -> None:
+        self._on_stuck = on_stuck
         self._name = name
         self._reconcile = reconcile
         self._backoff = backoff
@@ -56,6 +64,8 @@ class Loop:
                 logger.exception("reconcile %s %s failed", self._name, key)
                 failures += 1
                 delay = self._backoff.delay_s(failures)
+                if failures >= STUCK_AFTER and self._on_stuck is not None:
+                    await self._tell(self._on_stuck, key)
             if delay is None and not wake.is_set():
                 del self._tasks[key], self._wakes[key]
                 return
@@ -63,3 +73,9 @@ class Loop:
                 await asyncio.wait_for(wake.wait(), delay or 0.0)
             except TimeoutError:
                 continue
+
+    async def _tell(self, on_stuck: OnStuck, key: str) -> None:
+        try:
+            await on_stuck(key)
+        except Exception:  # loop boundary: telling must not end the loop
+            logger.exception("telling that %s %s is stuck failed", self._name, key)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from moorings.errors.exceptions import MooringsError
+from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
-from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus
+from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus, Published
 from moorings.lib.timing import Clock
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, Switch, audience, valid_kinds
 from moorings.security.tokens import TokenIssuer
@@ -21,37 +21,54 @@ from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
+GATEWAY_PATIENCE_S = 5.0
+"""How long a failure of the gateway must stand before who waits for it is told so; the work itself goes on."""
+
 
 class Gateway(Protocol):
     """What is needed of the gateway's control: hand over a state, read what became of it. Both block briefly."""
 
-    def publish(self, state: GatewayState) -> dict[str, str]: ...
+    def publish(self, state: GatewayState) -> Published: ...
 
     def status(self) -> GatewayStatus | None: ...
+
+    def workers(self, endpoint: str, deployment: str) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
 class GatewayView:
     """What was published and what the gateway made of it."""
 
-    published: Mapping[str, str]
-    """Endpoint -> version of its resources as last published."""
+    published: Published | None
+    """What was published last; None: nothing since the start of the daemon."""
     status: GatewayStatus | None
+    stuck: Failure | None = None
+    """What has kept the gateway from working for more than `GATEWAY_PATIENCE_S`."""
 
     def settled(self, endpoint: str) -> bool:
         """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
-        if self.status is None:
+        if self.status is None or self.published is None:
             return False
-        accepted = self.status.accepted.get(endpoint) == self.published.get(endpoint)
-        return accepted and endpoint not in self.status.rejected and self._token_keys_settled(self.status)
+        if self.status.snapshot_version != self.published.version:
+            return False
+        accepted = self.status.accepted.get(endpoint) == self.published.endpoints.get(endpoint)
+        return accepted and self.rejected(endpoint) is None and self._token_keys_settled()
 
-    def _token_keys_settled(self, status: GatewayStatus) -> bool:
+    def _token_keys_settled(self) -> bool:
         """Whether Envoy has answered the keys of tokens; refused ones must not hold up endpoints with keys."""
-        wanted = self.published.get(TOKENS)
-        return wanted is None or status.accepted.get(TOKENS) == wanted or TOKENS in status.rejected
+        if self.status is None or self.published is None:
+            return False
+        wanted = self.published.endpoints.get(TOKENS)
+        accepted = self.status.accepted.get(TOKENS) == wanted
+        return wanted is None or accepted or TOKENS in self.status.rejected
 
     def rejected(self, endpoint: str) -> str | None:
-        return None if self.status is None else self.status.rejected.get(endpoint)
+        """Envoy's message when it refuses what was last published; one about an earlier version counts no more."""
+        if self.status is None or self.published is None:
+            return None
+        if self.status.snapshot_version != self.published.version:
+            return None
+        return self.status.rejected.get(endpoint)
 
     def healthy(self, endpoint: str, deployment: str) -> frozenset[str]:
         """Addresses that Envoy itself holds healthy."""
@@ -77,6 +94,9 @@ class Publisher:
         *,
         rate_limit_per_s: int,
     ) -> None:
+        self._problem_since: float | None = None
+        self.stuck: Failure | None = None
+        """As in the last view."""
         self._rate_limit_per_s = rate_limit_per_s
         self._tokens = tokens
         self._clock = clock
@@ -86,7 +106,7 @@ class Publisher:
         self._vault = vault
         self._routed: dict[str, tuple[str, ...]] = {}
         self._unseen: set[str] = set()
-        self._published: dict[str, str] = {}
+        self._published: Published | None = None
         self._lock = asyncio.Lock()
         self._dirty = True
 
@@ -105,6 +125,12 @@ class Publisher:
         else:
             self._routed[deployment] = new
         self._dirty = True
+
+    def presume(self, deployment: str) -> None:
+        """A deployment cannot be looked at: it keeps the addresses it had, so that the others need not wait for it."""
+        if deployment in self._unseen:
+            endpoint, _, name = deployment.partition("/")
+            self.route(deployment, self._gateway.workers(endpoint, name))
 
     def routed(self, deployment: str) -> frozenset[str]:
         """The addresses of a deployment that may take traffic, as last said."""
@@ -128,7 +154,18 @@ class Publisher:
                     self._dirty = True
                     raise
             status = await asyncio.to_thread(self._gateway.status)
-            return GatewayView(dict(self._published), status)
+            self.stuck = self._stuck(status)
+            return GatewayView(self._published, status, self.stuck)
+
+    def _stuck(self, status: GatewayStatus | None) -> Failure | None:
+        """What has kept the gateway from working for longer than a moment."""
+        problem = status.problem if status else None
+        if problem is None:
+            self._problem_since = None
+            return None
+        now = self._clock.monotonic()
+        self._problem_since = now if self._problem_since is None else self._problem_since
+        return problem if now - self._problem_since >= GATEWAY_PATIENCE_S else None
 
     def _state(self) -> tuple[GatewayState, float]:
         """What is desired, and when time alone will change it (Unix seconds)."""

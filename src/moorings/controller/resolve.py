@@ -30,7 +30,9 @@ def resolve(tx: Transaction, spec: DeploymentSpec) -> Content:
     model_type = "custom_model"
     if isinstance(spec.model, str):
         asset = find_asset(tx, MODELS, spec.model)
-        model = ModelMount(asset.digest or "", asset.name, asset.version)
+        # An anonymous model is named by its content, so that sending the same files again changes nothing.
+        name = (asset.digest or "")[:32] if asset.body.get("isAnonymous") else asset.name
+        model = ModelMount(asset.digest or "", name, asset.version)
         model_type = str(asset.body.get("modelType") or model_type)
     environment = None
     if isinstance(spec.environment, str):

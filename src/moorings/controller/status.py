@@ -8,7 +8,8 @@ from typing import Any
 
 from moorings.errors.exceptions import Failure
 from moorings.spec.status import READY, Condition, Conditions, Truth, mark
-from moorings.state.transaction import Resource
+from moorings.state.database import Database
+from moorings.state.transaction import OperationStatus, Resource
 
 DEPLOYMENT_PHASES = ("accept", "assets", "environment", "instances", "gateway")
 """Phases of a deployment operation, in order; shown to whoever waits for it."""
@@ -99,3 +100,9 @@ def current_failure(status: Mapping[str, Any]) -> Failure | None:
     """The failure a resource's stored status carries, for views."""
     found = status.get("gave_up")
     return Failure.from_json(found["failure"]) if found else None
+
+
+def fail_operations(database: Database, row: Resource, failed: Failure) -> None:
+    """End what waits for `row` with a failure that is not its own; what is desired stays, and is worked on."""
+    with database.write() as tx:
+        tx.finish_operations(row, OperationStatus.FAILED, failed.to_json())

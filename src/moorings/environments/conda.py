@@ -218,7 +218,7 @@ def _package(found: Translation, place: str, spec: MatchSpec) -> None:
     target = RENAMED.get(name, name)
     if target != name:
         found.notes.append(f"{place}: {spec.name} is called {target} on the package index")
-    found.requirements.append(Requirement(f"{target}{specifiers}"))
+    found.requirements.append(_requirement(f"{target}{specifiers}"))
 
 
 def _version_and_build(rest: str) -> tuple[str, str | None]:
@@ -273,12 +273,20 @@ def _bare_url(text: str) -> Requirement | None:
     address, _, fragment = text.partition("#")
     egg = re.search(r"(?:^|&)egg=([A-Za-z0-9_.\-]+)", fragment)
     if egg:
-        return Requirement(f"{egg[1]} @ {address}")
+        return _requirement(f"{egg[1]} @ {address}")
     try:
         name = parse_wheel_filename(unquote(address.rpartition("/")[2]))[0]
     except InvalidWheelFilename:
         raise UntranslatableError("an address needs the name in front: name @ address") from None
-    return Requirement(f"{name} @ {text}")
+    return _requirement(f"{name} @ {text}")
+
+
+def _requirement(text: str) -> Requirement:
+    """Raises UntranslatableError for what is no requirement after all (a name of nothing but `_`, say)."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        raise UntranslatableError(f"{text!r} names no package") from None
 
 
 def _option_advice(text: str) -> str:

@@ -109,10 +109,10 @@ class Shelf:
         shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self) -> int:
-        """Remove unfinished environments that nobody builds any more; how many there were."""
-        swept = 0
+        """Remove unfinished environments and files that nobody is making any more; how many there were."""
         if not self.root.is_dir():
             return 0
+        swept = atomic.sweep(self.root / "recipes")
         for folder in sorted(self.root.iterdir()):
             if not KEY.match(folder.name) or (folder / META).exists():
                 continue

@@ -256,6 +256,16 @@ class DiscoveryServer:
                 for cluster, cap in bundle.caps.items()
             ):
                 self.accepted[name] = bundle.version
+            elif self.accepted.get(name) == bundle.version and self._in_flight(stream, bundle):
+                # Another version is on its way to Envoy: it may hold that one before it comes back to this.
+                del self.accepted[name]
+
+    def _in_flight(self, stream: _Stream, bundle: Bundle) -> bool:
+        return any(
+            entry.endpoint == bundle.endpoint and entry.bundle != bundle.version
+            for _, entries in stream.outstanding.values()
+            for entry in entries
+        )
 
     def _caps_acked(self, stream: _Stream) -> Mapping[str, int]:
         subscription = stream.types.get(RUNTIME)

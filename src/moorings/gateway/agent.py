@@ -21,7 +21,7 @@ from moorings.gateway import admin, binary, descriptors, locks, snapshot
 from moorings.gateway.__main__ import keeper_argv
 from moorings.gateway.ads import DiscoveryServer
 from moorings.gateway.control import GatewaySettings
-from moorings.gateway.envoy import ASSIGNMENT, Bundle
+from moorings.gateway.envoy import Bundle
 from moorings.gateway.process import EnvoyProcess, process_env
 from moorings.gateway.state import GatewayStatus
 from moorings.gateway.validate import Validator
@@ -185,14 +185,7 @@ class Agent:
             if chosen is not None:
                 serving[bundle.endpoint] = chosen
         self._ads.publish(serving)
-        expected = frozenset(
-            (resource.name, admin.address_of(host["endpoint"]["address"]))
-            for bundle in serving.values()
-            for resource in bundle.resources
-            if resource.type == ASSIGNMENT
-            for group in resource.body["endpoints"]
-            for host in group["lb_endpoints"]
-        )
+        expected = frozenset(snapshot.workers(serving.values()))
         if expected != self._expected:
             self._expected = expected
             self._expected_since_s = self._clock.monotonic()

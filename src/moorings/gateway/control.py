@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorings.gateway import envoy, locks, snapshot
-from moorings.gateway.state import GatewayState, GatewayStatus
+from moorings.gateway.envoy_clusters import cluster_name
+from moorings.gateway.state import GatewayState, GatewayStatus, Published
 from moorings.lib import procs
 from moorings.spec.limits import MAX_CONNECTIONS
 
@@ -100,16 +101,23 @@ class GatewayControl:
         self.settings = settings
         settings.make_folders()
 
-    def publish(self, state: GatewayState) -> dict[str, str]:
-        """Make `state` what the gateway should serve; returns endpoint -> version to compare with
-        `status().accepted`.
+    def publish(self, state: GatewayState) -> Published:
+        """Make `state` what the gateway should serve; returns what to compare with `status()`.
 
         The file is written only when something changed. Raises OSError when it can't be.
         """
-        wanted = snapshot.of(envoy.resources(state).values())
-        if snapshot.write(self.settings.snapshot, wanted):
+        last = snapshot.read(self.settings.snapshot)
+        wanted = snapshot.of(envoy.resources(state).values(), after=last)
+        if wanted is not last:
+            snapshot.write(self.settings.snapshot, wanted)
             self._poke()
-        return wanted.endpoints
+        return Published(wanted.version, wanted.endpoints)
+
+    def workers(self, endpoint: str, deployment: str) -> tuple[str, ...]:
+        """Addresses of a deployment that take traffic by what was published last, by whichever daemon."""
+        last = snapshot.read(self.settings.snapshot)
+        cluster = cluster_name(endpoint, deployment)
+        return tuple(a for c, a in snapshot.workers(last.bundles if last else ()) if c == cluster)
 
     def status(self) -> GatewayStatus | None:
         """The agent's last word, or None when there is none. It does not say that the agent lives: `running`

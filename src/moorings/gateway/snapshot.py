@@ -8,20 +8,21 @@ per endpoint, in the same form. Both hold keys: 0600.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import Failure
-from moorings.gateway.envoy import Bundle, Resource, content_hash
+from moorings.gateway.admin import address_of
+from moorings.gateway.envoy import ASSIGNMENT, Bundle, Resource, content_hash
 from moorings.gateway.state import GatewayStatus
 from moorings.lib import atomic
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Bundles sorted by endpoint; `version` is the hash of their versions."""
+    """Bundles sorted by endpoint; `version` is `<hash of their versions>-<serial>`."""
 
     version: str
     bundles: tuple[Bundle, ...]
@@ -32,10 +33,14 @@ class Snapshot:
         return {bundle.endpoint: bundle.version for bundle in self.bundles}
 
 
-def of(bundles: Iterable[Bundle]) -> Snapshot:
-    """The snapshot of exactly these bundles."""
+def of(bundles: Iterable[Bundle], *, after: Snapshot | None = None) -> Snapshot:
+    """The snapshot of exactly these bundles; `after` itself when it holds just them, else with the next serial."""
     ordered = tuple(sorted(bundles, key=lambda bundle: bundle.endpoint))
-    return Snapshot(content_hash([[bundle.endpoint, bundle.version] for bundle in ordered]), ordered)
+    content = content_hash([[bundle.endpoint, bundle.version] for bundle in ordered])
+    before, _, serial = after.version.partition("-") if after is not None else ("", "", "0")
+    if after is not None and before == content:
+        return after
+    return Snapshot(f"{content}-{int(serial or 0) + 1}", ordered)
 
 
 def write(path: Path, snapshot: Snapshot) -> bool:
@@ -49,6 +54,16 @@ def read(path: Path) -> Snapshot | None:
         return _decode(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def workers(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
+    """Cluster (`<endpoint>~<deployment>`) and address of every worker that takes traffic."""
+    for bundle in bundles:
+        for resource in bundle.resources:
+            if resource.type == ASSIGNMENT:
+                for group in resource.body["endpoints"]:
+                    for host in group["lb_endpoints"]:
+                        yield resource.name, address_of(host["endpoint"]["address"])
 
 
 def write_status(path: Path, status: GatewayStatus) -> None:

@@ -72,11 +72,21 @@ class GatewayState:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What was handed to the gateway last."""
+
+    version: str
+    """Of the snapshot; never used twice, so that going back to an earlier state is told from never having left it."""
+    endpoints: Mapping[str, str]
+    """Endpoint name -> version (content hash) of its resources."""
+
+
+@dataclass(frozen=True)
 class GatewayStatus:
     """What the agent reports (`status.json`): written by the agent, read by the controller."""
 
     snapshot_version: str
-    """Content hash of the last snapshot the agent has taken in."""
+    """Version of the last snapshot the agent has taken in."""
     accepted: Mapping[str, str]
     """Endpoint name -> version (content hash of the endpoint's resources) that Envoy has acknowledged."""
     rejected: Mapping[str, str]

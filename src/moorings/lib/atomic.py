@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from moorings.lib.procs import start_ticks
+
+_TEMPORARY = re.compile(r"^\..+\.(\d+)-(\d+)-[^.]+$")
+"""`.<name>.<pid>-<start ticks>-<random>`: tells whether the process that was writing still lives."""
 
 
 @contextlib.contextmanager
@@ -21,7 +27,9 @@ def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
     An exception inside the block removes the temporary file and leaves `path` as it was.
     Raises OSError (disk full, no permission): the machine's fault, nothing was changed.
     """
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    writer = os.getpid()
+    prefix = f".{path.name}.{writer}-{start_ticks(writer)}-"
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix)
     try:
         with os.fdopen(fd, "wb") as handle:
             os.fchmod(handle.fileno(), mode)
@@ -50,6 +58,18 @@ def write_if_changed(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
             return False
     write(path, data, mode=mode)
     return True
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files that killed writers left in `folder`; how many there were. Those of the living stay."""
+    swept = 0
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in folder.iterdir():
+            found = _TEMPORARY.match(path.name)
+            if found and start_ticks(int(found[1])) != int(found[2]):
+                path.unlink(missing_ok=True)
+                swept += 1
+    return swept
 
 
 def sync_folder(path: Path) -> None:

@@ -128,6 +128,6 @@ def wait_unlocked(path: Path, timeout_s: float) -> bool:
 
 def pid_in(path: Path) -> int | None:
     """The pid written in a file, or None when the file is absent or unreadable."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, IndexError):
         return int(path.read_text().split()[0])
     return None

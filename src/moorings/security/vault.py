@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -12,13 +13,15 @@ from moorings.lib import atomic
 
 
 class Vault:
-    """Encrypts with the workspace's key; made at first use."""
+    """Encrypts with the workspace's key; made at first use. Safe to use from several threads."""
 
     def __init__(self, key_file: Path) -> None:
         self._key_file = key_file
         self._fernet: Fernet | None = None
+        self._lock = threading.Lock()
 
     def encrypt(self, text: str) -> str:
+        """Raises `VaultKeyMismatch` when the key file cannot be used."""
         return self._cipher().encrypt(text.encode()).decode()
 
     def decrypt(self, token: str) -> str:
@@ -33,11 +36,19 @@ class Vault:
             ) from None
 
     def _cipher(self) -> Fernet:
-        if self._fernet is None:
-            if not self._key_file.exists():
-                atomic.write(self._key_file, Fernet.generate_key(), mode=0o600)
-            self._fernet = Fernet(self._key_file.read_bytes())
-        return self._fernet
+        with self._lock:
+            if self._fernet is None:
+                if not self._key_file.exists():
+                    atomic.write(self._key_file, Fernet.generate_key(), mode=0o600)
+                try:
+                    self._fernet = Fernet(self._key_file.read_bytes())
+                except (OSError, ValueError) as problem:
+                    raise error(
+                        "VaultKeyMismatch",
+                        f"{self._key_file} is no key file: {problem}",
+                        target=str(self._key_file),
+                    ) from None
+            return self._fernet
 
 
 def new_key() -> str:

@@ -22,6 +22,9 @@ MAX_PROBLEMS = 100
 MAX_SHOWN = 60
 """Characters of a found value that are shown."""
 
+MAX_KEY_SHOWN = 100
+"""Characters of a key that are shown."""
+
 _SECRET_KEYS = ("environment_variables", "environmentVariables")
 _EXPECTED: Mapping[str, str] = {
     "int_type": "a whole number",
@@ -82,7 +85,9 @@ def path_text(path: FieldPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            name = part if part and part.isprintable() and not set(part) & set(" .[]\"'") else repr(part)
+            plain = part and part.isprintable() and not set(part) & set(" .[]\"'")
+            name = part if plain else repr(part)
+            name = name if len(name) <= MAX_KEY_SHOWN else f"{name[:MAX_KEY_SHOWN]}..."
             text += f".{name}" if text else name
     return text
 

@@ -22,7 +22,7 @@ _SECRET_FORMS = re.compile(
     r"azureml://connections/[^/\s{}]+(?:/(?:credentials|metadata)/[^/\s{}]+|/target)?"
     r"|keyvault:https://[^/\s{}]+/secrets/[^/\s{}]+(?:/[^/\s{}]+)?"
 )
-_ENV_NAME = re.compile(r"[^=\x00]+")
+_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _OWN_PREFIX = "moorings."
 
 

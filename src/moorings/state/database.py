@@ -15,6 +15,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, exc, insert, select
 
 from moorings.errors.exceptions import error
@@ -42,7 +43,8 @@ class Database:
     def open(self) -> str:
         """Bring the tables up to date; returns the id of the workspace (made at the first call).
 
-        Raises `StateUnavailable` when the file cannot be read or written (the machine's fault).
+        Raises `StateUnavailable` when the file cannot be read or written, or was made by a newer version
+        (the machine's fault).
         """
         with self._translated(), self._engine.begin() as connection:
             config = Config()
@@ -78,10 +80,11 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except exc.DBAPIError as problem:
+        except (exc.DBAPIError, CommandError) as problem:
+            reason = problem.orig if isinstance(problem, exc.DBAPIError) else problem
             raise error(
                 "StateUnavailable",
-                f"the state database cannot be used: {problem.orig}",
+                f"the state database cannot be used: {reason}",
                 target=self._engine.url.database,
                 fields={"path": Path(self._engine.url.database or "").parent},
             ) from problem

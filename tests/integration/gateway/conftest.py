@@ -173,7 +173,7 @@ class Gateway:
     def publish(self, wait_for: list[str]) -> dict[str, str]:
         routes = tuple(self.endpoints[name] for name in sorted(self.endpoints))
         state = GatewayState(routes, self.token_keys)
-        versions = self.control.publish(state)
+        versions = dict(self.control.publish(state).endpoints)
 
         def done() -> bool:
             status = self.status

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moorings.assets import store as store_module
+from moorings.assets.intake import list_folder
 from moorings.assets.store import AssetStore
 from moorings.errors.exceptions import MooringsError
 
@@ -258,6 +259,27 @@ def test_the_workspace_folder_is_no_source(store: AssetStore, tmp_path: Path, wh
     with pytest.raises(MooringsError) as caught:
         store.ingest(tmp_path / where, keep_name=True, use_ignore=False)
     assert code_of(caught) == "AssetInsideHome"
+
+
+def test_a_name_with_nul_is_no_source(store: AssetStore) -> None:
+    with pytest.raises(MooringsError) as caught:
+        store.ingest(Path("/tmp/a\0b"), keep_name=True, use_ignore=False)
+    assert code_of(caught) == "AssetSourceMissing"
+
+
+def test_a_link_that_goes_while_it_is_looked_at_is_refused(
+    store: AssetStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "link").symlink_to("m.pkl")
+
+    def gone(path: Path) -> Path:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "readlink", gone)
+    monkeypatch.setattr(Path, "resolve", lambda self, strict=False: self if self == source else gone(self))
+    with pytest.raises(MooringsError) as caught:
+        list_folder(source, use_ignore=False)
+    assert code_of(caught) == "AssetLinkBroken"
 
 
 def test_a_missing_source_is_named(store: AssetStore, tmp_path: Path) -> None:

@@ -55,8 +55,24 @@ def test_lists_follow_their_pages() -> None:
 def test_names_are_escaped_in_paths() -> None:
     script = Script({})
     with pytest.raises(ApiError):
-        Client(script, "/ws").endpoint("a/../b?c")
-    assert script.sent[0][1] == "/onlineEndpoints/a%2F..%2Fb%3Fc"
+        Client(script, "/ws").endpoint("a..b?c#")
+    assert script.sent[0][1] == "/onlineEndpoints/a..b%3Fc%23"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x"])
+def test_a_name_that_would_lead_to_another_resource_is_never_sent(name: str) -> None:
+    script = Script({})
+    client = Client(script, "/ws")
+    for ask in (
+        lambda: client.delete_deployment("good", name),
+        lambda: client.delete_endpoint(name),
+        lambda: client.put_asset("models", name, "1", {}),
+        lambda: client.put_asset("models", "m", name, {}),
+    ):
+        with pytest.raises(MooringsError) as caught:
+            ask()
+        assert caught.value.failure.code == "RequestInvalid"
+    assert script.sent == []
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 1}', b'"x"', b"\xff"])

@@ -193,6 +193,13 @@ def test_variables_and_unknown_keys_are_noted() -> None:
     assert "flavour" in notes
 
 
+@pytest.mark.parametrize("entry", ["_", "__", "git+https://example.org/x#egg=_"])
+def test_a_name_of_nothing_is_a_problem_with_its_place(entry: str) -> None:
+    found = translate({"dependencies": [entry, {"pip": [entry]}]})
+    assert found.requirements == []
+    assert len(found.problems) == 2
+
+
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_reader(text: str) -> None:
     found = translate({"channels": [text], "dependencies": [text, {"pip": [text]}]})

@@ -60,7 +60,11 @@ def test_publishing_needs_no_agent_and_writes_only_changes(tmp_path):
     before = control.settings.snapshot.stat().st_mtime_ns, control.settings.snapshot.stat().st_ino
     assert control.publish(state("shop")) == versions
     assert (control.settings.snapshot.stat().st_mtime_ns, control.settings.snapshot.stat().st_ino) == before
-    assert control.publish(state("shop", timeout_ms=1))["shop"] != versions["shop"]
+    changed = control.publish(state("shop", timeout_ms=1))
+    assert changed.endpoints["shop"] != versions.endpoints["shop"]
+    back = control.publish(state("shop"))
+    assert back.endpoints == versions.endpoints
+    assert back.version not in (versions.version, changed.version)
     assert (control.status(), control.running()) == (None, False)
 
 

@@ -141,3 +141,9 @@ def test_sizes_are_found_in_any_case() -> None:
     assert (size.vcpus, size.memory_bytes, size.disk_bytes) == (4, 14 * 2**30, 28 * 2**30)
     assert lookup("Standard_Unheard_of") is None
     assert len({t.name.lower() for t in INSTANCE_TYPES}) == len(INSTANCE_TYPES)
+
+
+@pytest.mark.parametrize("name", ["A\x01", "A B", "1A", "", "A=B", "Ä"])
+def test_names_of_environment_variables_are_plain(name: str) -> None:
+    found = deployment_problems(deployment(environment_variables={name: "x"}))
+    assert [p.code for p in found] == ["SpecValueInvalid"]

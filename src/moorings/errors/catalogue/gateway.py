@@ -10,8 +10,8 @@ _PROCESS: tuple[Entry, ...] = (
         title="The gateway's port is taken",
         cause="Another program, or the gateway of another workspace, listens on the port that scoring "
         "requests go to.",
-        fix="End {holder}, or give this workspace another port in its settings; then look with `moor "
-        "workspace status`",
+        fix='End {holder}, or choose another port: put {{"gateway": {{"port": 8651}}}} into settings.json of the '
+        "workspace folder; then: moor workspace stop && moor workspace start",
         fault=Fault.MACHINE,
         step=Step.GATEWAY,
         http_status=503,

@@ -1,0 +1,130 @@
+"""A disk that is full: a coded failure that names the space, nothing half-made, and all goes on when there is room again.
+
+The workspace lives on a small file system of its own in memory, which takes the right to mount.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorings.errors.catalogue import CATALOGUE
+
+GOOD = "def init(): pass\ndef run(data): return 'fine'\n"
+SIZE_MB = 160
+
+
+@pytest.fixture(scope="module")
+def full(workspace: Any) -> Iterator[Any]:
+    """A workspace on a file system of `SIZE_MB`, with one good deployment."""
+    settings = (workspace.home / "settings.json").read_bytes()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=700", "moorings-test", str(workspace.home)],
+        check=True,
+    )
+    try:
+        (workspace.home / "settings.json").write_bytes(settings)
+        workspace.endpoint("full")
+        workspace.deploy(workspace.spec("full", "blue", workspace.script("full", GOOD)), "--all-traffic")
+        yield workspace
+        workspace.moor("workspace", "stop")
+    finally:
+        subprocess.run(["umount", "--lazy", str(workspace.home)], check=True)
+
+
+def _free_bytes(workspace: Any) -> int:
+    return shutil.disk_usage(workspace.home).free
+
+
+def _fill(workspace: Any, leave_bytes: int = 0) -> Path:
+    """A file that takes all but so many bytes."""
+    path = Path(workspace.home) / "ballast"
+    block = b"\0" * 65536
+    with path.open("wb", buffering=0) as handle:
+        try:
+            while (room := _free_bytes(workspace) - leave_bytes) > 0:
+                handle.write(block[:room])
+        except OSError:
+            pass
+    return path
+
+
+def _refused(workspace: Any, *argv: str, code: str) -> str:
+    done = workspace.moor(*argv, check=False, timeout_s=120)
+    print(done.stderr)
+    assert done.returncode == 1 and f"({code}" in done.stderr, (done.returncode, done.stderr)
+    assert "Fix:" in done.stderr and "InternalServerError" not in done.stderr
+    return str(done.stderr)
+
+
+def test_a_model_that_does_not_fit(full: Any) -> None:
+    base = Path(tempfile.mkdtemp(prefix="moor-model-"))
+    try:
+        with (base / "weights.bin").open("wb") as handle:
+            for n in range(40):
+                handle.write(n.to_bytes(2, "big") * (512 * 1024))
+        spec = full.spec("full", "big", full.script("full", GOOD), model={"path": str(base / "weights.bin")})
+        ballast = _fill(full, leave_bytes=8_000_000)
+        said = _refused(full, "online-deployment", "create", "-f", str(spec), code="AssetStoreFull")
+        assert "free" in said and "MB" in said
+        assert not list((full.home / "assets" / "incoming").iterdir())
+        assert [d["name"] for d in full.json("online-deployment", "list", "-e", "full")] == ["blue"]
+        assert full.score("full", 1).json == "fine"
+        ballast.unlink()
+        full.deploy(spec)
+        full.moor("online-deployment", "delete", "-e", "full", "-n", "big", "--yes")
+    finally:
+        shutil.rmtree(base)
+
+
+def test_a_state_that_cannot_be_written(full: Any) -> None:
+    ballast = _fill(full)
+    acknowledged: list[str] = []
+    failed = 0
+    try:
+        for n in range(40):  # pages the database has already may take a few
+            done = full.moor("online-endpoint", "create", "-n", f"full-{n}", "--no-wait", check=False)
+            if done.returncode == 0:
+                acknowledged.append(f"full-{n}")
+                continue
+            failed += 1
+            print(done.stderr)
+            assert "(StateUnavailable" in done.stderr and "Fix:" in done.stderr, done.stderr
+            assert CATALOGUE["StateUnavailable"].http_status == 507
+            if failed == 2:
+                break
+        assert failed, "the disk was not full"
+        assert full.score("full", 1).json == "fine"
+    finally:
+        ballast.unlink()
+    full.moor("online-endpoint", "create", "-n", "full-after")
+    names = [e["name"] for e in full.json("online-endpoint", "list")]
+    assert sorted(names) == sorted(["full", "full-after", *acknowledged])
+    assert full.score("full", 1).json == "fine"
+
+
+def test_an_environment_that_does_not_fit(full: Any) -> None:
+    (full.files / "more.yaml").write_text("dependencies:\n  - python=3.11\n  - pip: [packaging]\n")
+    environment = {"image": "local/base", "conda_file": "more.yaml"}
+    spec = full.spec("full", "env", full.script("full", GOOD), environment=environment)
+    ballast = _fill(full, leave_bytes=600_000)
+    try:
+        _refused(full, "online-deployment", "create", "-f", str(spec), code="EnvironmentDiskFull")
+        assert full.score("full", 1).json == "fine"
+    finally:
+        ballast.unlink()
+    unfinished = [
+        p
+        for p in (full.home / "environments").iterdir()
+        if len(p.name) == 16 and not (p / "meta.json").exists()
+    ]
+    assert not unfinished
+    full.deploy(spec, verb="update")
+    shown = full.json("online-deployment", "show", "-e", "full", "-n", "env")
+    assert shown["provisioning_state"] == "Succeeded"

@@ -1,0 +1,189 @@
+"""The control API without a socket: the real app over a real state; the engine is one in memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from moorings.api.app import Api, create_app
+from moorings.api.assets import Assets
+from moorings.api.resources import Resources
+from moorings.assets.store import AssetStore
+from moorings.engines.fake import FakeEngine
+from moorings.lib.timing import ManualClock
+from moorings.security.tokens import TokenIssuer
+from moorings.security.vault import Vault
+from moorings.settings import WorkspaceName
+from moorings.state.database import Database
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
+
+WS = WorkspaceName().path
+BASE = "http://localhost"
+
+
+class BuildLogs:
+    def __init__(self) -> None:
+        self.logs: dict[str, str] = {}
+
+    def log(self, key: str) -> str | None:
+        return self.logs.get(key)
+
+    def key_of(self, properties: Mapping[str, Any]) -> str | None:
+        return "key-of-" + str(properties["image"])
+
+
+@dataclass
+class Served:
+    """An app and a client of it."""
+
+    database: Database
+    clock: ManualClock
+    vault: Vault
+    folder: Path
+    hints: list[tuple[str, str]] = field(default_factory=list)
+    build_logs: BuildLogs = field(default_factory=BuildLogs)
+
+    def __post_init__(self) -> None:
+        self.engine = FakeEngine(self.clock)
+        self.tokens = TokenIssuer(self.folder / "token-keys.json", self.clock)
+        resources = Resources(
+            self.database, self.vault, self.tokens, WS, lambda kind, name: self.hints.append((kind, name))
+        )
+        store = AssetStore(self.folder / "assets", home=self.folder)
+        api = Api(
+            resources=resources,
+            assets=Assets(self.database, store),
+            engine=self.engine,
+            build_logs=self.build_logs,
+            workspace_path=WS,
+            workspace_name="local",
+            workspace_id="the-id",
+            gateway_url="http://127.0.0.1:8650",
+            rate_limit_per_s=100,
+            facts=lambda: {"home": "/home"},
+        )
+        self.app = create_app(api)
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url=BASE)
+
+    async def ask(self, verb: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """`path` below the workspace (or from the root, with `//`)."""
+        url = path[1:] if path.startswith("//") else f"{WS}{path}"
+        if body is not None:
+            more["json"] = body
+        return await self.client.request(verb, url, **more)
+
+    async def endpoint(self, name: str = "shop", **properties: Any) -> httpx.Response:
+        return await self.ask("PUT", f"/onlineEndpoints/{name}", endpoint_body(**properties))
+
+    async def deployment(self, name: str = "blue", endpoint: str = "shop", **changes: Any) -> httpx.Response:
+        path = f"/onlineEndpoints/{endpoint}/deployments/{name}"
+        return await self.ask("PUT", path, deployment_body(**changes))
+
+    async def assets(self) -> None:
+        """What `deployment_body` refers to."""
+        for kind, name, body in (
+            ("codes", "code", {"codeUri": f"file://{self.code()}"}),
+            ("environments", "env", {"image": "local/base", "condaFile": "dependencies: [python=3.11]"}),
+        ):
+            done = await self.ask("PUT", f"/{kind}/{name}/versions/1", {"properties": body})
+            assert done.status_code == 201, done.text
+
+    def code(self, text: str = "def init(): ...\ndef run(data): ...\n") -> Path:
+        """A code folder outside the workspace folder."""
+        folder = self.folder.parent / "code"
+        folder.mkdir(exist_ok=True)
+        (folder / "score.py").write_text(text)
+        return folder
+
+    def finish(self, kind: str, name: str, status: OperationStatus = OperationStatus.SUCCEEDED) -> None:
+        """What a controller does at the end of an operation."""
+        with self.database.write() as tx:
+            row = tx.resource(kind, name)
+            assert row is not None
+            tx.finish_operations(row, status)
+            if row.deleting:
+                tx.drop(row)
+
+    def say(self, kind: str, name: str, status: dict[str, Any]) -> None:
+        """What a controller writes about a resource."""
+        with self.database.write() as tx:
+            row = tx.resource(kind, name)
+            assert row is not None
+            tx.set_status(row, status)
+
+
+def endpoint_body(**properties: Any) -> dict[str, Any]:
+    return {
+        "location": "local",
+        "identity": {"type": "SystemAssigned"},
+        "tags": {"team": "demo"},
+        "properties": {
+            "authMode": "Key",
+            "properties": {},
+            "traffic": {},
+            "mirrorTraffic": {},
+            **properties,
+        },
+    }
+
+
+def deployment_body(*, capacity: int = 1, **properties: Any) -> dict[str, Any]:
+    return {
+        "location": "local",
+        "tags": {"stage": "probe"},
+        "sku": {"name": "Default", "capacity": capacity},
+        "properties": {
+            "endpointComputeType": "Managed",
+            "environmentId": f"{WS}/environments/env/versions/1",
+            "codeConfiguration": {
+                "codeId": f"{WS}/codes/code/versions/1",
+                "scoringScript": "score.py",
+            },
+            "instanceType": "Standard_DS3_v2",
+            **properties,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state database with its tables and nothing in them."""
+    path = tmp_path_factory.mktemp("state") / "state.db"
+    database = Database.at(path, ManualClock())
+    database.open()
+    database.close()
+    return path
+
+
+@pytest.fixture
+async def api(tmp_path: Path, empty_state: Path) -> AsyncIterator[Served]:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(empty_state, home / "state.db")
+    clock = ManualClock()
+    database = Database.at(home / "state.db", clock)
+    served = Served(database, clock, Vault(home / "secret.key"), home)
+    try:
+        yield served
+    finally:
+        await served.client.aclose()
+        database.close()
+
+
+@pytest.fixture
+async def shop(api: Served) -> Served:
+    """With one endpoint `shop` and one deployment `blue`."""
+    await api.assets()
+    assert (await api.endpoint()).status_code == 201
+    made = await api.deployment()
+    assert made.status_code == 201, made.text
+    api.finish(ENDPOINT, "shop")
+    api.finish(DEPLOYMENT, "shop/blue")
+    return api

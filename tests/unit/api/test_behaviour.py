@@ -1,0 +1,392 @@
+"""What requests mean: keys, traffic, limits, assets, logs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
+
+Api = Any
+BLUE = "/onlineEndpoints/shop/deployments/blue"
+KEYS = "/onlineEndpoints/shop/listKeys"
+
+
+def code_of(answer: Any) -> str:
+    return f"{answer.status_code} {answer.json()['error']['code']}"
+
+
+def info_of(answer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = answer.json()["error"]["additionalInfo"][0]["info"]
+    return found
+
+
+# --- keys ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_endpoint_gets_two_different_strong_keys_and_keeps_them(shop: Api) -> None:
+    keys = (await shop.ask("POST", KEYS)).json()
+    assert list(keys) == ["primaryKey", "secondaryKey"]
+    assert len(set(keys.values())) == 2
+    assert all(len(k) >= 43 for k in keys.values())
+    await shop.endpoint(description="changed")
+    assert (await shop.ask("POST", KEYS)).json() == keys
+
+
+@pytest.mark.parametrize("which, other", [("Primary", "secondaryKey"), ("secondary", "primaryKey")])
+async def test_regenerating_replaces_that_key_with_a_fresh_one_whatever_value_is_sent(
+    shop: Api, which: str, other: str
+) -> None:
+    before = (await shop.ask("POST", KEYS)).json()
+    changed = f"{which.lower()}Key"
+    body = {"keyType": which, "keyValue": before[changed]}
+    assert (await shop.ask("POST", "/onlineEndpoints/shop/regenerateKeys", body)).status_code == 202
+    after = (await shop.ask("POST", KEYS)).json()
+    assert after[changed] != before[changed]
+    assert after[other] == before[other]
+    mine = {"keyType": which, "keyValue": "chosen-by-the-client"}
+    await shop.ask("POST", "/onlineEndpoints/shop/regenerateKeys", mine)
+    assert "chosen-by-the-client" not in (await shop.ask("POST", KEYS)).text
+
+
+@pytest.mark.parametrize("body", [{}, {"keyType": "third"}, {"keyType": None}, {"keyType": 1}])
+async def test_a_key_that_is_not_there_cannot_be_regenerated(shop: Api, body: Any) -> None:
+    answer = await shop.ask("POST", "/onlineEndpoints/shop/regenerateKeys", body)
+    assert code_of(answer) == "400 RequestInvalid"
+
+
+async def test_an_endpoint_in_token_mode_hands_out_tokens_and_no_keys(api: Api) -> None:
+    await api.endpoint(authMode="AMLToken")
+    for path, body in (("listKeys", None), ("regenerateKeys", {"keyType": "Primary"})):
+        answer = await api.ask("POST", f"/onlineEndpoints/shop/{path}", body)
+        assert code_of(answer) == "400 WrongCredentialKind"
+    token = (await api.ask("POST", "/onlineEndpoints/shop/token")).json()
+    assert token["tokenType"] == "Bearer"
+    assert token["accessToken"].count(".") == 2
+    assert api.clock.now() < token["refreshAfterTimeUtc"] < token["expiryTimeUtc"]
+
+
+async def test_a_token_mode_that_is_not_served_is_refused_with_what_to_do(api: Api) -> None:
+    answer = await api.endpoint(authMode="AADToken")
+    assert code_of(answer) == "400 AuthModeNotServed"
+    assert "moor online-endpoint" in info_of(answer)["fix"]
+    assert (await api.ask("GET", "/onlineEndpoints/shop")).status_code == 404
+
+
+async def test_keys_are_in_no_other_answer_event_log_or_file(
+    shop: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    keys = list((await shop.ask("POST", KEYS)).json().values())
+    await shop.ask("POST", "/onlineEndpoints/shop/regenerateKeys", {"keyType": "Primary"})
+    keys += (await shop.ask("POST", KEYS)).json().values()
+    texts = [caplog.text]
+    for path in ("", "/onlineEndpoints", "/onlineEndpoints/shop", BLUE):
+        texts.append((await shop.ask("GET", path)).text)
+    texts.append((await shop.endpoint(description="new")).text)
+    with shop.database.read() as tx:
+        texts.append(repr(tx.events(ENDPOINT, "shop")) + repr(tx.resource(ENDPOINT, "shop")))
+    stored = b"".join(p.read_bytes() for p in shop.folder.glob("state.db*"))
+    for key in keys:
+        assert not any(key in text for text in texts)
+        assert key.encode() not in stored
+
+
+async def test_keys_that_cannot_be_decrypted_name_the_endpoint_in_the_fix(shop: Api) -> None:
+    (shop.folder / "secret.key").unlink()
+    shop.vault._fernet = None
+    answer = await shop.ask("POST", KEYS)
+    assert code_of(answer) == "500 VaultKeyMismatch"
+    assert "regenerate-keys -n shop" in info_of(answer)["fix"]
+
+
+# --- endpoints ----------------------------------------------------------------------------------------------
+
+
+async def test_traffic_to_deployments_that_are_not_there_names_those_that_are(shop: Api) -> None:
+    answer = await shop.endpoint(traffic={"green": 100})
+    assert code_of(answer) == "400 TrafficInvalid"
+    assert "deployments of shop: blue" in info_of(answer)["evidence"]
+    assert '--traffic "blue=100"' in info_of(answer)["fix"]
+    assert code_of(await shop.endpoint(mirrorTraffic={"green": 10})) == "400 TrafficInvalid"
+    assert (await shop.endpoint(traffic={"blue": 100})).json()["properties"]["traffic"] == {"blue": 100}
+
+
+async def test_traffic_to_a_deployment_that_is_going_is_refused(shop: Api) -> None:
+    await shop.ask("DELETE", BLUE)
+    assert code_of(await shop.endpoint(traffic={"blue": 100})) == "400 TrafficInvalid"
+
+
+async def test_the_identity_of_an_endpoint_does_not_change(shop: Api) -> None:
+    body = {"identity": {"type": "UserAssigned", "userAssignedIdentities": {"/id/a": {}}}, "properties": {}}
+    assert code_of(await shop.ask("PUT", "/onlineEndpoints/shop", body)) == "400 ImmutableProperty"
+
+
+async def test_the_number_of_endpoints_is_limited_but_not_their_updates(api: Api) -> None:
+    with api.database.write() as tx:
+        for n in range(99):
+            tx.put(ENDPOINT, f"made-{n}", {"name": f"made-{n}"})
+    assert (await api.endpoint("last")).status_code == 201
+    assert code_of(await api.endpoint("toomany")) == "400 LimitReached"
+    assert (await api.endpoint("last", description="new")).status_code == 200
+
+
+async def test_an_endpoint_that_goes_takes_its_deployments_along_and_takes_in_no_new_ones(shop: Api) -> None:
+    await shop.ask("DELETE", "/onlineEndpoints/shop")
+    assert (await shop.ask("GET", BLUE)).json()["properties"]["provisioningState"] == "Deleting"
+    assert code_of(await shop.deployment("green")) == "404 EndpointNotFound"
+
+
+async def test_the_same_endpoint_again_changes_nothing(shop: Api) -> None:
+    before = (await shop.ask("GET", "/onlineEndpoints/shop")).json()
+    shop.clock.advance(60)
+    assert (await shop.endpoint()).status_code == 200
+    after = (await shop.ask("GET", "/onlineEndpoints/shop")).json()
+    assert after["systemData"] == before["systemData"]
+    assert after["properties"]["moorings"]["generation"] == 1
+
+
+# --- deployments --------------------------------------------------------------------------------------------
+
+
+async def test_a_deployment_needs_its_endpoint_and_its_assets(api: Api) -> None:
+    await api.assets()
+    assert code_of(await api.deployment()) == "404 EndpointNotFound"
+    await api.endpoint()
+    missing = await api.deployment(environmentId="azureml:none:3")
+    assert code_of(missing) == "404 AssetNotFound"
+    assert "azureml:none:3" in info_of(missing)["fix"]
+    assert (await api.ask("GET", "/onlineEndpoints/shop/deployments")).json() == {"value": []}
+
+
+async def test_a_deployment_with_traffic_is_not_deleted_unless_its_endpoint_is(shop: Api) -> None:
+    await shop.endpoint(traffic={"blue": 100})
+    answer = await shop.ask("DELETE", BLUE)
+    assert code_of(answer) == "409 DeploymentInUse"
+    assert '-n shop --traffic "blue=0"' in info_of(answer)["fix"]
+    await shop.endpoint(traffic={}, mirrorTraffic={"blue": 10})
+    assert code_of(await shop.ask("DELETE", BLUE)) == "409 DeploymentInUse"
+    await shop.endpoint()
+    assert (await shop.ask("DELETE", BLUE)).status_code == 202
+
+
+async def test_the_case_of_a_deployments_name_does_not_hide_its_traffic(shop: Api) -> None:
+    assert (await shop.deployment("Green")).status_code == 201
+    assert (await shop.endpoint(traffic={"Green": 100})).status_code == 200
+    answer = await shop.ask("DELETE", "/onlineEndpoints/shop/deployments/Green")
+    assert code_of(answer) == "409 DeploymentInUse"
+
+
+async def test_the_number_of_deployments_is_limited(shop: Api) -> None:
+    with shop.database.write() as tx:
+        for n in range(19):
+            tx.put(DEPLOYMENT, f"shop/made-{n}", {"name": f"made-{n}", "endpoint_name": "shop"})
+    assert code_of(await shop.deployment("toomany")) == "400 LimitReached"
+    assert (await shop.deployment(capacity=2)).status_code == 200
+
+
+async def test_labels_become_the_version_they_mean_now(shop: Api) -> None:
+    made = await shop.deployment("green", environmentId="azureml:env@latest")
+    assert made.json()["properties"]["environmentId"].endswith("/environments/env/versions/1")
+    shop.clock.advance(1)
+    body = {"properties": {"image": "local/other"}}
+    assert (await shop.ask("PUT", "/environments/env/versions/2", body)).status_code == 201
+    green = (await shop.ask("GET", "/onlineEndpoints/shop/deployments/green")).json()
+    assert green["properties"]["environmentId"].endswith("/environments/env/versions/1")
+    again = await shop.deployment("green", environmentId="azureml:env@latest")
+    assert again.json()["properties"]["environmentId"].endswith("/environments/env/versions/2")
+
+
+async def test_patch_scales_and_tags_and_leaves_the_rest(shop: Api) -> None:
+    answer = await shop.ask("PATCH", BLUE, {"sku": {"capacity": 3}, "tags": {"a": "b"}})
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["sku"]["capacity"], found["tags"]) == (3, {"a": "b"})
+    assert found["properties"]["codeConfiguration"]["scoringScript"] == "score.py"
+    assert "Azure-AsyncOperation" in answer.headers
+
+
+@pytest.mark.parametrize(
+    "body, target",
+    [
+        ({"sku": {"capacity": 0}}, "sku.capacity"),
+        ({"sku": {"capacity": "many"}}, "sku.capacity"),
+        ({"sku": {"capacity": True}}, "sku.capacity"),
+        ({"sku": "Default"}, "sku"),
+        ({"tags": ["a"]}, "tags"),
+        ({"tags": {"a": []}}, "tags"),
+    ],
+)
+async def test_a_wrong_patch_names_its_place(shop: Api, body: Any, target: str) -> None:
+    answer = await shop.ask("PATCH", BLUE, body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert target in [error["target"], *(d["target"] for d in error["details"])]
+    assert "pydantic" not in answer.text
+
+
+async def test_a_failed_deployment_sent_again_is_a_new_try(shop: Api) -> None:
+    condition = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "X",
+        "message": "",
+        "generation": 1,
+        "since": 1.0,
+        "failure": None,
+    }
+    shop.say(DEPLOYMENT, "shop/blue", {"conditions": {"Ready": condition}})
+    assert (await shop.ask("GET", BLUE)).json()["properties"]["provisioningState"] == "Failed"
+    again = (await shop.deployment()).json()["properties"]
+    assert (again["provisioningState"], again["moorings"]["generation"]) == ("Updating", 2)
+
+
+async def test_what_has_no_effect_yet_is_said(shop: Api) -> None:
+    found = (await shop.deployment(appInsightsEnabled=True)).json()["properties"]["moorings"]
+    assert "app_insights_enabled" in found["noEffectYet"]
+
+
+# --- logs ---------------------------------------------------------------------------------------------------
+
+
+async def test_logs_that_are_not_there_yet_say_to_try_later(shop: Api) -> None:
+    for body in ({}, {"containerType": "StorageInitializer", "tail": 5}, None):
+        answer = await shop.ask("POST", f"{BLUE}/getLogs", body)
+        assert answer.status_code == 200
+        assert "Try again" in answer.json()["content"]
+        assert "moor online-deployment show -e shop -n blue" in answer.json()["content"]
+
+
+async def test_logs_are_the_last_lines_of_the_container_that_is_asked_for(shop: Api) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    async def logs(owner: str, *, container: str, tail: int, instance: str | None = None) -> str:
+        asked.append((owner, container, tail))
+        return "line\n"
+
+    shop.engine.logs = logs
+    for body in (
+        {"tail": 7},
+        {"containerType": "StorageInitializer"},
+        {"containerType": "inference-server", "tail": 10**9},
+        {"tail": -1},
+        {"tail": True},
+    ):
+        assert (await shop.ask("POST", f"{BLUE}/getLogs", body)).json() == {"content": "line\n"}
+    assert asked == [
+        ("shop/blue", "inference-server", 7),
+        ("shop/blue", "storage-initializer", 5000),
+        ("shop/blue", "inference-server", 100_000),
+        ("shop/blue", "inference-server", 5000),
+        ("shop/blue", "inference-server", 5000),
+    ]
+    answer = await shop.ask("POST", f"{BLUE}/getLogs", {"containerType": "sidecar"})
+    assert code_of(answer) == "400 RequestInvalid"
+    assert "StorageInitializer" in answer.json()["error"]["message"]
+
+
+# --- assets -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind, key", [("codes", "codeUri"), ("models", "modelUri")])
+async def test_a_version_is_registered_once_and_never_changes(api: Api, kind: str, key: str) -> None:
+    body = {"properties": {key: f"file://{api.code('one')}"}}
+    assert (await api.ask("PUT", f"/{kind}/thing/versions/1", body)).status_code == 201
+    again = await api.ask("PUT", f"/{kind}/thing/versions/1", body)
+    assert again.status_code == 200
+    api.code("two")
+    other = await api.ask("PUT", f"/{kind}/thing/versions/1", body)
+    assert code_of(other) == "409 AssetVersionImmutable"
+    assert len(info_of(other)["evidence"]) == 2
+    assert (await api.ask("GET", f"/{kind}/thing/versions/1")).json() == again.json()
+    assert (await api.ask("PUT", f"/{kind}/thing/versions/2", body)).status_code == 201
+
+
+async def test_an_environment_version_is_its_recipe(api: Api) -> None:
+    body = {"properties": {"image": "a", "description": "x"}}
+    assert (await api.ask("PUT", "/environments/e/versions/1", body)).status_code == 201
+    body["properties"]["description"] = "y"
+    assert (await api.ask("PUT", "/environments/e/versions/1", body)).status_code == 200
+    body["properties"]["image"] = "b"
+    assert code_of(await api.ask("PUT", "/environments/e/versions/1", body)) == "409 AssetVersionImmutable"
+
+
+async def test_versions_are_listed_newest_first(api: Api) -> None:
+    for version in ("1", "10", "2"):
+        await api.ask("PUT", f"/environments/e/versions/{version}", {"properties": {"image": version}})
+        api.clock.advance(1)
+    found = (await api.ask("GET", "/environments/e/versions")).json()["value"]
+    assert [v["name"] for v in found] == ["2", "10", "1"]
+    assert (await api.ask("GET", "/environments/none/versions")).json() == {"value": []}
+
+
+@pytest.mark.parametrize(
+    "kind, properties, code",
+    [
+        ("codes", {}, "400 RequestInvalid"),
+        ("models", {"modelUri": 3}, "400 RequestInvalid"),
+        ("models", {"modelUri": "https://example.invalid/m"}, "400 AssetSchemeUnknown"),
+        ("models", {"modelUri": "relative/path"}, "400 AssetSchemeUnknown"),
+        ("models", {"modelUri": "file:///no/such/file"}, "400 AssetSourceMissing"),
+        ("codes", {"codeUri": "file:///dev/null"}, "400 AssetSourceMissing"),
+        ("environments", {"image": 3}, "400 SpecInvalid"),
+        ("environments", {"condaFile": "a: [", "image": "x"}, "400 SpecInvalid"),
+    ],
+)
+async def test_what_cannot_be_taken_in_is_a_coded_failure(
+    api: Api, kind: str, properties: Any, code: str
+) -> None:
+    answer = await api.ask("PUT", f"/{kind}/thing/versions/1", {"properties": properties})
+    assert code_of(answer) == code
+    assert (await api.ask("GET", f"/{kind}/thing/versions")).json() == {"value": []}
+
+
+async def test_the_workspace_itself_is_no_source(api: Api) -> None:
+    body = {"properties": {"codeUri": f"file://{api.folder}"}}
+    assert code_of(await api.ask("PUT", "/codes/thing/versions/1", body)) == "400 AssetInsideHome"
+
+
+@pytest.mark.parametrize("name, version", [("%2e%2e", "1"), ("a b", "1"), ("m", "%2e%2e"), ("m" * 300, "1")])
+async def test_asset_names_that_could_leave_their_folder_are_refused(
+    api: Api, name: str, version: str
+) -> None:
+    for kind, properties in (
+        ("models", {"modelUri": f"file://{api.code()}"}),
+        ("codes", {"codeUri": f"file://{api.code()}"}),
+        ("environments", {"image": "x"}),
+    ):
+        target = f"/{kind}/{name}/versions/{version}"
+        answer = await api.client.put(httpx_url(target), json={"properties": properties})
+        assert code_of(answer) in ("400 RequestInvalid", "400 SpecInvalid")
+        assert ("name" if version == "1" else "version") in str(answer.json()["error"])
+        with api.database.read() as tx:
+            assert not tx.asset_versions(kind, name.replace("%2e", "."))
+
+
+def httpx_url(target: str) -> httpx.URL:
+    """A URL whose dots are not taken out by the client."""
+    workspace = (
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/local"
+    )
+    return httpx.URL("http://localhost").copy_with(
+        raw_path=f"{workspace}{target}".replace(" ", "%20").encode()
+    )
+
+
+async def test_build_logs_are_found_by_environment_and_by_key(shop: Api) -> None:
+    shop.build_logs.logs["key-of-local/base"] = "resolved 3 packages\n"
+    found = (await shop.ask("GET", "/environments/env/versions/1/buildLog")).json()
+    assert found == {"key": "key-of-local/base", "content": "resolved 3 packages\n"}
+    shop.build_logs.logs["abc"] = "x"
+    assert (await shop.ask("GET", "/environmentBuilds/abc/log")).json() == {"key": "abc", "content": "x"}
+
+
+async def test_an_operation_ends_with_its_resource_but_can_still_be_asked_for(shop: Api) -> None:
+    url = (await shop.ask("DELETE", BLUE)).headers["Azure-AsyncOperation"]
+    running = (await shop.client.get(url)).json()
+    assert running["properties"]["waitingFor"]
+    shop.finish(DEPLOYMENT, "shop/blue", OperationStatus.SUCCEEDED)
+    assert (await shop.client.get(url)).json()["status"] == "Succeeded"

@@ -1,0 +1,99 @@
+"""Settings: file and environment, what wins, and what is refused with the key named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moorings.errors.exceptions import MooringsError
+from moorings.settings import LONGEST_SOCKET_NAME, Settings
+
+
+def load(home: Path, content: Any = None, **variables: str) -> Settings:
+    if content is not None:
+        home.mkdir(exist_ok=True)
+        (home / "settings.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return Settings.load({"MOORINGS_HOME": str(home), **variables})
+
+
+def refusal(home: Path, content: Any = None, **variables: str) -> str:
+    with pytest.raises(MooringsError) as caught:
+        load(home, content, **variables)
+    assert caught.value.failure.code == "SettingsInvalid"
+    return caught.value.failure.message
+
+
+def test_without_a_file_there_are_defaults_and_nothing_is_made(tmp_path: Path) -> None:
+    found = load(tmp_path / "home")
+    assert found.home == tmp_path / "home"
+    assert found.gateway_url == f"http://127.0.0.1:{found.gateway.port}"
+    assert not found.home.exists()
+
+
+def test_the_home_is_below_the_users_unless_named(tmp_path: Path) -> None:
+    assert Settings.load({"HOME": str(tmp_path)}).home == tmp_path / ".moorings"
+    assert Settings.load({"HOME": str(tmp_path), "MOORINGS_HOME": ""}).home == tmp_path / ".moorings"
+    assert Settings.load({"MOORINGS_HOME": "relative"}).home == Path.cwd() / "relative"
+
+
+def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    given = {"gateway": {"port": 1234, "rate_limit_per_s": 500}, "controller": {"resync_s": 2}}
+    found = load(tmp_path, given)
+    assert (found.gateway.port, found.gateway.rate_limit_per_s, found.controller.resync_s) == (1234, 500, 2)
+    found = load(tmp_path, given, MOORINGS_GATEWAY_PORT="4321")
+    assert (found.gateway.port, found.gateway.rate_limit_per_s) == (4321, 500)
+
+
+@pytest.mark.parametrize("bind, shown", [("0.0.0.0", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")])
+def test_the_url_is_one_that_can_be_called(tmp_path: Path, bind: str, shown: str) -> None:
+    assert load(tmp_path, {"gateway": {"bind": bind, "port": 1}}).gateway_url == f"http://{shown}:1"
+
+
+@pytest.mark.parametrize(
+    "content, named",
+    [
+        ("{", "settings.json"),
+        ("[]", "settings.json"),
+        ({"gatway": {}}, "gatway"),
+        ({"gateway": 3}, "gateway"),
+        ({"gateway": {"prt": 1}}, "gateway.prt"),
+        ({"gateway": {"port": "8650"}}, "gateway.port"),
+        ({"gateway": {"port": True}}, "gateway.port"),
+        ({"gateway": {"port": 1.5}}, "gateway.port"),
+        ({"gateway": {"port": 0}}, "gateway.port"),
+        ({"gateway": {"port": 65536}}, "gateway.port"),
+        ({"gateway": {"rate_limit_per_s": 0}}, "gateway.rate_limit_per_s"),
+        ({"controller": {"resync_s": 0}}, "controller.resync_s"),
+        ({"controller": {"busy_s": -1}}, "controller.busy_s"),
+        ('{"controller": {"resync_s": NaN}}', "controller.resync_s"),
+        ({"controller": {"progress_deadline_s": -1}}, "controller.progress_deadline_s"),
+        ({"environments": {"allow_python_download": 1}}, "environments.allow_python_download"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_named(tmp_path: Path, content: Any, named: str) -> None:
+    assert named in refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b""])
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "settings.json").write_bytes(content)
+    assert "settings.json" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("port", ["", "0", "65536", "-1", "x", "²", "80 "])
+def test_a_wrong_port_in_the_environment_is_refused(tmp_path: Path, port: str) -> None:
+    assert "MOORINGS_GATEWAY_PORT" in refusal(tmp_path, MOORINGS_GATEWAY_PORT=port)
+
+
+@given(st.text("abcé", min_size=1, max_size=120))
+def test_sockets_fit_whatever_the_home_and_each_home_has_its_own_folder(name: str) -> None:
+    found = Settings.load({"MOORINGS_HOME": f"/somewhere/{name}"})
+    assert len(str(found.run_dir).encode()) + LONGEST_SOCKET_NAME <= 107
+    other = Settings.load({"MOORINGS_HOME": f"/somewhere/{name}d"})
+    assert other.run_dir != found.run_dir
+    assert Settings.load({"MOORINGS_HOME": f"/somewhere/{name}"}).run_dir == found.run_dir
