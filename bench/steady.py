@@ -73,7 +73,16 @@ class Scene:
     def load(self, rate: float, seconds: float, disturb: Callable[[Scene], None]) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self.port}/api/v1/endpoint/steady/score"
         key = self.key("secondaryKey")
-        argv = [sys.executable, str(LOAD), url, "--key", key, "--rate", str(rate), "--seconds", str(seconds)]
+        argv = [
+            sys.executable,
+            str(LOAD),
+            url,
+            f"--key={key}",
+            "--rate",
+            str(rate),
+            "--seconds",
+            str(seconds),
+        ]
         began = time.monotonic()
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         time.sleep(2)

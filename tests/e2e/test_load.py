@@ -34,7 +34,16 @@ class Load:
 
     def __init__(self, workspace: Any, key: str) -> None:
         url = f"http://127.0.0.1:{workspace.port}/api/v1/endpoint/load/score"
-        argv = [sys.executable, str(LOAD), url, "--key", key, "--rate", str(RATE), "--seconds", str(SECONDS)]
+        argv = [
+            sys.executable,
+            str(LOAD),
+            url,
+            f"--key={key}",
+            "--rate",
+            str(RATE),
+            "--seconds",
+            str(SECONDS),
+        ]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         time.sleep(1)
 

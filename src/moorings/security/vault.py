@@ -52,5 +52,8 @@ class Vault:
 
 
 def new_key() -> str:
-    """A fresh endpoint key: 32 random bytes, URL-safe text without padding."""
-    return secrets.token_urlsafe(32)
+    """A fresh endpoint key: 32 random bytes as URL-safe text without padding; never begins like a command's flag."""
+    while True:
+        key = secrets.token_urlsafe(32)
+        if key[0].isalnum():
+            return key

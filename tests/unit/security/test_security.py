@@ -132,3 +132,7 @@ def test_keys_are_long_different_and_fit_into_a_header() -> None:
     keys = {new_key() for _ in range(100)}
     assert len(keys) == 100
     assert all(len(k) >= 43 and k.isascii() and not set(k) & set(" \"'\\,;=\n") for k in keys)
+
+
+def test_a_key_never_begins_like_a_flag() -> None:
+    assert all(new_key()[0].isalnum() for _ in range(2000))
