@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install demo test check stop lock
+.PHONY: install demo test check bench stop lock
 
 $(VENV)/bin/uv:
 	python3 -m venv $(VENV)
@@ -30,6 +30,9 @@ check: $(STAMP) ## lint, types, layers
 
 test: $(STAMP) check ## everything CI proves
 	$(PY) -m pytest
+
+bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (needs wrk; an hour): docs/performance.md
+	$(PY) -m bench
 
 stop: ## stop the local workspace
 	-$(VENV)/bin/moor workspace stop

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ FUNCTIONS = {
 predict = FUNCTIONS[WORKLOAD]
 BATCHED = WORKLOAD == "matmul-batch"
 WAITS = WORKLOAD == "wait"
+POOL = ThreadPoolExecutor(32)
+"""For coroutines that wait; the loop's own pool is smaller on a machine with few CPUs."""
 TABLES = WORKLOAD.startswith("sklearn")
 """Whether the data is rows itself; else it is one row."""
 
@@ -95,7 +98,7 @@ def predict_batch(batch: list[Any]) -> list[Any]:
 async def predict_async(data: list[Any]) -> list[Any]:
     """For servers that call a coroutine: the wait goes to a thread, the rest is computed where it is."""
     if WAITS:
-        return await asyncio.get_running_loop().run_in_executor(None, predict, data)
+        return await asyncio.get_running_loop().run_in_executor(POOL, predict, data)
     return predict(data)
 
 
