@@ -33,22 +33,21 @@ from moorings.spec.loader import load_deployment
 GOOD = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
 
 FORK_SERVER = """
-import os, signal, sys
+import itertools, os, signal, sys
 import moorings.daemon as daemon
 
 EVENTS = ("moorings.", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "subprocess.Popen", "socket.sendto")
 
 def run(at, arm):
-    count = 0
+    numbers = itertools.count(1)  # one step each, whichever thread makes it
     def hook(event, args):
-        nonlocal count
         if event.startswith(EVENTS) and os.path.exists(arm):
             if event == "os.mkdir" and os.path.isdir(args[0]):
                 return
-            count += 1
+            number = next(numbers)
             with open(arm, "a") as log:
-                log.write(f"{count} {event} {args!r:.120}\\n")
-            if count == at:
+                log.write(f"{number} {event} {args!r:.120}\\n")
+            if number == at:
                 os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
     os._exit(daemon.main())
@@ -90,6 +89,7 @@ class Killing:
         self.arm_file = self.home / "armed"
         self.pid = 0
         self.outlived = False
+        self.steps = ""
         env = {**workspace.env, "MOORINGS_ROLE": "daemon"}
         self.forks = subprocess.Popen(
             [sys.executable, "-c", FORK_SERVER],
@@ -142,7 +142,7 @@ class Killing:
             yield at
             met, at = met + (not self.outlived), at + stride
         self.end()
-        print(f"{what}: {met} kill points")
+        print(f"{what}: {met} kill points; all steps of the one that lived:\n{self.steps}")
         assert met >= least
 
     def settle(self, done: Callable[[], bool]) -> None:
@@ -155,12 +155,21 @@ class Killing:
                 return not self.alive()
 
         eventually(either, "the end of the operation")
-        time.sleep(0.1)  # steps that follow the answer have their turn
+        self._quiet()
         self.outlived = self.alive()
         if self.outlived:
+            self.steps = self.arm_file.read_text()
             self.end()
         else:
             assert self._line() == "ended"
+
+    def _quiet(self, for_s: float = 0.7) -> None:
+        """Steps that follow the answer have their turn: until the daemon is dead or has made no step for `for_s`."""
+        steps, since = -1, time.monotonic()
+        while self.alive() and time.monotonic() < since + for_s:
+            if (now := self.arm_file.stat().st_size) != steps:
+                steps, since = now, time.monotonic()
+            time.sleep(0.03)
 
     def end(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
@@ -281,7 +290,7 @@ def _score(killing: Killing, name: str) -> Any:
 
 def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killing: Killing) -> None:
     killing.start(1)
-    for at in killing.points("create", least=14, stride=2):
+    for at in killing.points("create", least=12, stride=2):
         name = f"d{at}x"
         spec = _spec(killing, name)
         killing.arm()
@@ -303,7 +312,7 @@ def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killi
 def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing: Killing) -> None:
     before = "fine"
     killing.start(1)
-    for at in killing.points("update", least=14, stride=2):
+    for at in killing.points("update", least=12, stride=2):
         after = f"change {at}"
         spec = _spec(killing, "first", environment_variables={"SAYS": after})
         killing.arm()
@@ -321,7 +330,7 @@ def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing:
 
 def test_a_daemon_killed_at_every_step_of_a_delete_leaves_nothing(killing: Killing) -> None:
     killing.start(1)
-    for at in killing.points("delete", least=6, stride=2):
+    for at in killing.points("delete", least=5, stride=2):
         name = f"d{at}x"
         killing.put(_spec(killing, name))
         killing.ready(name)
@@ -347,7 +356,7 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
     killing.gone("first")
     killing.end()
     killing.start(15)
-    for at in killing.points("environment", least=4, first=15, stride=9):
+    for at in killing.points("environment", least=3, first=15, stride=9):
         name = f"e{at}x"
         spec = _spec(killing, name)
         shutil.rmtree(folder, ignore_errors=True)
