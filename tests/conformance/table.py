@@ -313,12 +313,27 @@ def _ids() -> Iterator[Case]:
     for sent in ("evil", guid, "", "a" * 500):
         yield Case(f"request id {sent[:10]!r} is not taken", headers=(("x-request-id", sent),))
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    yield Case("trace context", headers=(("traceparent", trace), ("tracestate", "a=1")))
-    yield Case("a broken trace context", headers=(("traceparent", "x"),))
+    for what, sent in {
+        "trace context": {"traceparent": trace, "tracestate": "a=1,b=2"},
+        "a trace context without a state": {"traceparent": trace},
+        "a broken trace context": {"traceparent": "x"},
+        "baggage": {"baggage": "user=1"},
+    }.items():
+        yield Case(
+            f"{what} is passed on as it is", headers=tuple(sent.items()), body=_headers_of(*sent), answer=sent
+        )
+    hidden = dict.fromkeys(("authorization", "x-moorings-scope", "x-envoy-expected-rq-timeout-ms"))
+    yield Case("the container never sees the credential", body=_headers_of(*hidden), answer=hidden)
+    yield Case("a client id is passed on", headers=mine, body=_headers_of("x-ms-client-request-id"),
+               answer={"x-ms-client-request-id": "mine"})  # fmt: skip
 
 
 def _sleep(ms: int) -> bytes:
     return json.dumps({"do": "sleep", "ms": ms}).encode()
+
+
+def _headers_of(*names: str) -> bytes:
+    return json.dumps({"do": "headers", "names": names}).encode()
 
 
 def _methods() -> Iterator[Case]:

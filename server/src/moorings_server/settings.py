@@ -16,8 +16,6 @@ from moorings_server import contract
 DEFAULT_SCORING_TIMEOUT_MS = 3_600_000
 DEFAULT_DRAIN_S = 30.0
 DEFAULT_WORKER_TIMEOUT_S = 300.0
-ENV_BATCH_MAX_SIZE = "MOORINGS_BATCH_MAX_SIZE"
-ENV_BATCH_MAX_WAIT_MS = "MOORINGS_BATCH_MAX_WAIT_MS"
 UNIX_PATH_BYTES = 107  # what the kernel stores of a socket's path, without its closing NUL
 CONFIG_KEYS = frozenset(
     {
@@ -102,7 +100,7 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
             )
     model_dir = values.get(contract.ENV_MODEL_DIR)
     source = values.get("AZUREML_SOURCE_DIRECTORY") or None
-    max_wait = values.get(ENV_BATCH_MAX_WAIT_MS, "").strip()
+    max_wait = values.get(contract.ENV_BATCH_MAX_WAIT_MS, "").strip()
     debug_port = _integer(values, "AZUREML_DEBUG_PORT", 0, least=0)
     return Settings(
         app_root=app_root,
@@ -127,8 +125,8 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
         parser=_choice(values, "MOORINGS_SERVER_PARSER", ("auto", "httptools", "python")),
         event_loop=_choice(values, "MOORINGS_SERVER_LOOP", ("auto", "uvloop", "asyncio")),
         worker_timeout_s=_seconds(values, contract.ENV_WORKER_TIMEOUT_S, DEFAULT_WORKER_TIMEOUT_S) or None,
-        batch_max_size=_integer(values, ENV_BATCH_MAX_SIZE, 0, least=0) or None,
-        batch_max_wait_s=_seconds(values, ENV_BATCH_MAX_WAIT_MS, 0.0) / 1000 if max_wait else None,
+        batch_max_size=_integer(values, contract.ENV_BATCH_MAX_SIZE, 0, least=0) or None,
+        batch_max_wait_s=_seconds(values, contract.ENV_BATCH_MAX_WAIT_MS, 0.0) / 1000 if max_wait else None,
         cors_origins=values.get("AML_CORS_ORIGINS", "").strip(),
         debug_port=debug_port or None,
         insights=values.get("AML_APP_INSIGHTS_ENABLED", "").strip().lower() == "true",

@@ -8,10 +8,22 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from moorings import contract
 from moorings.controller.resolve import Content
 from moorings.engines.base import InstanceTemplate, ModelMount, ProbeTimes
-from moorings.spec.deployment import DeploymentSpec, Probe
+from moorings.spec.deployment import (
+    BATCH_MAX_SIZE,
+    BATCH_MAX_WAIT_MS,
+    DeploymentSpec,
+    Probe,
+    own_settings,
+)
 from moorings.spec.instance_types import lookup
+
+_VARIABLES = {
+    BATCH_MAX_SIZE: contract.ENV_BATCH_MAX_SIZE,
+    BATCH_MAX_WAIT_MS: contract.ENV_BATCH_MAX_WAIT_MS,
+}
 
 
 def probe_times(probe: Probe) -> ProbeTimes:
@@ -38,13 +50,18 @@ def template_of(
         code_folder=content.code_folder,
         scoring_script=content.scoring_script,
         model=content.model,
-        environment_variables=dict(spec.environment_variables),
+        environment_variables={**_settings(spec), **spec.environment_variables},
         max_concurrent_requests=spec.request_settings.max_concurrent_requests_per_instance,
         request_timeout_ms=spec.request_settings.request_timeout_ms,
         liveness=probe_times(spec.liveness_probe),
         cpus=None if size is None else float(size.vcpus),
         memory_bytes=None if size is None else size.memory_bytes,
     )
+
+
+def _settings(spec: DeploymentSpec) -> dict[str, str]:
+    """Settings of the deployment that the inference server reads from its environment."""
+    return {_VARIABLES[key]: str(value) for key, value in own_settings(spec).items()}
 
 
 def revision_of(template: InstanceTemplate) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import yaml
@@ -41,10 +41,12 @@ SERVER_PROPERTIES = frozenset(
 """What answers put into `properties.properties`; clients send it back with an update, and it is no spec."""
 
 
-def own_entries(value: Any) -> dict[str, str]:
-    """The user's own entries of `properties.properties`."""
+def own_entries(value: Any, keep: Container[str] = ()) -> dict[str, str]:
+    """The user's own entries of `properties.properties`; of ours only those in `keep`."""
     own = {
-        k: v for k, v in mapping(value).items() if not k.startswith(OWN_PREFIX) and k not in SERVER_PROPERTIES
+        k: v
+        for k, v in mapping(value).items()
+        if (k in keep or not k.startswith(OWN_PREFIX)) and k not in SERVER_PROPERTIES
     }
     return texts(own)
 

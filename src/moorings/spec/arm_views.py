@@ -6,9 +6,10 @@ Views never refuse: what a newer or older server answers is shown as far as it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from moorings.spec.deployment import OWN_SETTINGS
 from moorings.spec.durations import parse_duration_ms
 from moorings.spec.endpoint import EndpointLimits
 
@@ -88,7 +89,7 @@ def deployment_view(arm: Mapping[str, Any]) -> dict[str, Any]:
         "egress_public_network_access": _lower(properties.get("egressPublicNetworkAccess")),
         "data_collector": _collector(properties.get("dataCollector")),
         "tags": dict(_object(arm.get("tags"))),
-        "properties": _user_properties(properties.get("properties")),
+        "properties": _user_properties(properties.get("properties"), OWN_SETTINGS),
         "creation_context": _system_data(arm.get("systemData")),
     }
     return _with_status(view, properties)
@@ -114,8 +115,8 @@ def _spelled(value: Any, names: Mapping[str, str]) -> Any:
     return names.get(value.lower().replace("_", ""), value) if isinstance(value, str) else value
 
 
-def _user_properties(value: Any) -> dict[str, Any]:
-    return {key: item for key, item in _object(value).items() if not key.startswith(_OWN)}
+def _user_properties(value: Any, keep: Container[str] = ()) -> dict[str, Any]:
+    return {key: item for key, item in _object(value).items() if key in keep or not key.startswith(_OWN)}
 
 
 def _endpoint_properties(value: Any) -> dict[str, Any]:

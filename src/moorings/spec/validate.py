@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
-from moorings.spec.deployment import DeploymentSpec, Probe
+from moorings.spec.deployment import OWN_SETTINGS, DeploymentSpec, Probe
 from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.problems import FieldPath, Problem
 from moorings.spec.references import AssetRef, is_local_path, is_reference, parse_reference
@@ -24,6 +24,7 @@ _SECRET_FORMS = re.compile(
 )
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _OWN_PREFIX = "moorings."
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 def endpoint_problems(spec: EndpointSpec) -> list[Problem]:
@@ -56,18 +57,27 @@ def deployment_problems(spec: DeploymentSpec, *, complete: bool = False) -> list
                 f"`model_mount_path`: found {spec.model_mount_path!r}; expected an absolute path",
             )
         )
-    found += [
-        Problem(
-            ("properties", key),
-            f"`properties.{key}`: names that begin with `{_OWN_PREFIX}` are reserved",
-            on_key=True,
-        )
-        for key in spec.properties
-        if key.startswith(_OWN_PREFIX)
-    ]
+    found += _own_problems(spec)
     if complete:
         found += _need_problems(spec)
     return found
+
+
+def _own_problems(spec: DeploymentSpec) -> Iterator[Problem]:
+    """What is wrong with the properties that are settings of ours."""
+    for key, value in spec.properties.items():
+        if not key.startswith(_OWN_PREFIX):
+            continue
+        bounds = OWN_SETTINGS.get(key)
+        if bounds is None:
+            known = ", ".join(f"`{name}`" for name in OWN_SETTINGS)
+            text = (
+                f"`properties.{key}`: names that begin with `{_OWN_PREFIX}` are settings; there are {known}"
+            )
+            yield Problem(("properties", key), text, on_key=True)
+        elif not (_WHOLE.fullmatch(value) and bounds[0] <= int(value) <= bounds[1]):
+            text = f"`properties.{key}`: found {value!r}; expected a whole number from {bounds[0]} to {bounds[1]}"
+            yield Problem(("properties", key), text)
 
 
 def environment_problems(spec: EnvironmentSpec) -> list[Problem]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import re
 import threading
 import uuid
 
+import httpx
 import pytest
 
 
@@ -264,3 +266,31 @@ def test_the_access_log_names_everything_but_the_key(served, kit):
     text = log.read_text() + served.settings.agent_log.read_text() + served.settings.envoy_log.read_text()
     assert not re.search("key-one|key-two|idle-key", text)
     assert log.stat().st_mode & 0o077 == 0
+
+
+def test_http_2_callers_get_the_same_answers(served):
+    """With prior knowledge, on one connection: many at once, and every kind of refusal in the one shape."""
+    url = f"http://127.0.0.1:{served.settings.port}/api/v1/endpoint/shop/score"
+    key = {"authorization": "Bearer key-one"}
+    blue = {**key, "azureml-model-deployment": "blue"}
+    with httpx.Client(http1=False, http2=True, timeout=20) as client:
+        answer = client.post(url, headers=blue, content=b"{}")
+        assert (answer.http_version, answer.status_code, answer.content) == ("HTTP/2", 200, b"blue")
+        assert answer.headers["azureml-model-deployment"] == "blue"
+        assert client.post(url, headers={**blue, "x-status": "500"}).status_code == 424
+        refused = {
+            "Unauthorized": client.post(url, content=b"{}"),
+            "DeploymentNotFound": client.post(url, headers={**key, "azureml-model-deployment": "no"}),
+            "RequestTooLarge": client.post(url, headers=blue, content=b"x" * 1_572_865),
+            "RequestTimeout": client.post(
+                url, headers={**key, "azureml-model-deployment": "green", "x-sleep-ms": "900"}
+            ),
+        }
+        assert {code: answer.json()["error"]["code"] for code, answer in refused.items()} == {
+            c: c for c in refused
+        }
+        assert [answer.status_code for answer in refused.values()] == [401, 404, 413, 408]
+        assert all(uuid.UUID(answer.headers["x-request-id"]) for answer in refused.values())
+        with concurrent.futures.ThreadPoolExecutor(20) as threads:
+            many = list(threads.map(lambda i: client.post(url, headers=blue, content=b"%d" % i), range(200)))
+        assert {(answer.status_code, answer.content) for answer in many} == {(200, b"blue")}

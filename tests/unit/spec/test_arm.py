@@ -482,3 +482,15 @@ def test_a_limit_out_of_range_is_refused_at_its_place(key: str, value: object) -
     with pytest.raises(MooringsError) as refused:
         arm.endpoint_from_arm("shop", {"properties": {"properties": {f"moorings.{key}": value}}})
     assert f"moorings.{key}" in str(refused.value.failure.to_json())
+
+
+def test_batch_settings_travel_as_properties_and_are_shown() -> None:
+    spec = DeploymentSpec(
+        name="blue",
+        endpoint_name="my-endpoint",
+        properties={"moorings.batch_max_size": "16", "moorings.batch_max_wait_ms": "2", "team": "x"},
+    )
+    body = arm.deployment_to_arm(spec)
+    assert body["properties"]["properties"] == spec.properties
+    assert arm.deployment_from_arm("my-endpoint", "blue", body).properties == spec.properties
+    assert arm.deployment_view({"id": "x", "name": "blue", **body})["properties"] == spec.properties

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moorings.spec.assets import EnvironmentSpec
-from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.deployment import DeploymentSpec, own_settings
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.instance_types import INSTANCE_TYPES, lookup
 from moorings.spec.problems import path_text
@@ -147,3 +147,24 @@ def test_sizes_are_found_in_any_case() -> None:
 def test_names_of_environment_variables_are_plain(name: str) -> None:
     found = deployment_problems(deployment(environment_variables={name: "x"}))
     assert [p.code for p in found] == ["SpecValueInvalid"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("moorings.batch_max_size", "many", "a whole number from 0 to 10000"),
+        ("moorings.batch_max_size", "10001", "a whole number from 0 to 10000"),
+        ("moorings.batch_max_wait_ms", "-1", "a whole number from 0 to 10000"),
+        ("moorings.batch_max_sise", "8", "`moorings.batch_max_size`"),
+    ],
+)
+def test_settings_below_properties_are_checked(key: str, value: str, says: str) -> None:
+    (problem,) = deployment_problems(deployment(properties={key: value, "team": "blue"}))
+    assert problem.path == ("properties", key)
+    assert says in problem.message
+
+
+def test_a_batch_setting_is_a_property() -> None:
+    spec = deployment(properties={"moorings.batch_max_size": "16", "team": "blue"})
+    assert not deployment_problems(spec)
+    assert own_settings(spec) == {"moorings.batch_max_size": 16}
