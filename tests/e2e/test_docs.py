@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- quick-start: [^>]*-->\n```bash\n(.*?)```", re.DOTALL)
+MARK = "<!-- executed by tests/e2e/test_docs.py -->"
 TUTORIAL = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 
 
@@ -38,16 +39,27 @@ def test_the_quick_start_of_the_readme(workspace: Any) -> None:
     assert "6" in out.splitlines()[-1] and "sum" in out
 
 
-def test_the_tutorial_from_top_to_bottom(workspace: Any) -> None:
-    text = (ROOT / "docs/tutorial/first-endpoint.md").read_text()
+def _executed() -> list[str]:
+    """The documents that promise to be run from top to bottom."""
+    pages = sorted(ROOT.glob("docs/**/*.md"))
+    return [str(page.relative_to(ROOT)) for page in pages if MARK in page.read_text()]
+
+
+@pytest.mark.parametrize("page", ["docs/tutorial/first-endpoint.md", *_executed()])
+def test_a_page_from_top_to_bottom(workspace: Any, page: str) -> None:
+    text = (ROOT / page).read_text()
     blocks = TUTORIAL.findall(text)
-    assert len(blocks) >= 5
-    folder = workspace.files / "tutorial"
+    assert len(blocks) >= 3
+    folder = workspace.files / Path(page).stem
     folder.mkdir()
     script = "\n".join(blocks).replace("8650", str(workspace.port))
     out = run(workspace, script, folder)
     for promised in re.findall(r"<!-- prints: (.*?) -->", text):
-        assert promised in out, f"the tutorial promises {promised!r}"
+        assert promised in out, f"the page promises {promised!r}; printed: {out}"
+
+
+def test_the_pages_that_are_run_are_found() -> None:
+    assert len(_executed()) >= 4
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class _Parent(Parent):
         """The life of a copy."""
         started = perf_counter()
         worker.die_with_parent()
+        worker.interrupt_nobody()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ[contract.ENV_WORKER_INDEX] = str(slot.index)

@@ -17,7 +17,6 @@ from moorings_server.service import FRAMING, Service
 HEAD_LIMIT_BYTES = 64 * 1024
 PIPELINE_LIMIT = 32
 TOO_LARGE_HEAD = "The request's headers are larger than %d bytes" % HEAD_LIMIT_BYTES
-_JUST_LENGTH = [b"content-length"]
 
 
 class RefusedError(Exception):
@@ -42,6 +41,7 @@ class RequestReader(asyncio.Protocol):
         "_refusal",
         "_service",
         "_target",
+        "_usual",
         "_waiting",
         "_watch",
         "_watched",
@@ -61,6 +61,7 @@ class RequestReader(asyncio.Protocol):
         self._in_head = True
         self._boundary = False
         self._counting = False
+        self._usual = False
         self._current: Optional[Request] = None
         self._waiting: Deque[Request] = deque()
         self._refusal: Optional[Tuple[int, str]] = None
@@ -152,8 +153,10 @@ class RequestReader(asyncio.Protocol):
         if not watched:
             return
         length = watched.get(b"content-length")
-        if length is not None and len(length) < 7 and len(watched) == 1:
-            return  # the usual case: nothing is below seven digits that is not allowed
+        if length is not None and len(length) < 7:  # nothing is below seven digits that is not allowed
+            self._usual = len(watched) == 1 or (len(watched) == 2 and b"x-request-id" in watched)
+            if self._usual:
+                return
         coding = watched.get(b"transfer-encoding")
         if coding is not None:
             if coding.lower() != b"chunked" or self._parser.get_http_version() != "1.1":
@@ -199,14 +202,15 @@ class RequestReader(asyncio.Protocol):
         request.received = perf_counter()
         request.answered = False
         watched = self._watched
-        if version == "1.1" and list(watched) == _JUST_LENGTH:
+        if self._usual and version == "1.1":
+            self._usual = False
             request.short_version = False
-            request.request_id = request.client_id = request.trace_id = request.content_type = (
-                request.extra
-            ) = b""
+            request.request_id = watched.get(b"x-request-id", b"")
+            request.client_id = request.trace_id = request.content_type = request.extra = b""
             request.plain = keep_alive
             self._watched = {}
         else:
+            self._usual = False
             self._take_watched(request, watched, version)
         if self._keeps_headers:
             request.headers, self._headers = self._headers, []

@@ -8,8 +8,8 @@ class, so that those of any installed package are taken.
 from __future__ import annotations
 
 import json
-from json.encoder import encode_basestring_ascii
-from typing import Any, List, Optional, Tuple
+from json.encoder import c_make_encoder, encode_basestring_ascii
+from typing import Any, Callable, List, Optional, Tuple
 
 from moorings_server.wire import BYTES_TYPE, EVENTS_TYPE, LINES_TYPE, PLAIN_TYPE, status_line
 
@@ -78,7 +78,23 @@ def _plain_value(value: Any) -> Any:
     return convert()
 
 
-_encode = json.JSONEncoder(default=_plain_value).encode  # what json.dumps does, without its argument checks
+def _encoder() -> Callable[[Any], str]:
+    """`json.dumps` without what it does anew in each call. Its encoder in C is made once, where it can be made as
+    `json` itself makes it; it then tells a circular value by its depth."""
+    usual = json.JSONEncoder(default=_plain_value)
+    try:
+        parts = c_make_encoder(
+            None, _plain_value, encode_basestring_ascii, None, ": ", ", ", False, False, True
+        )
+        sample = [1, -0.5, '\u00e4"', None, True, {"a": [float("inf")], 2: {}}]
+        if "".join(parts(sample, 0)) != usual.encode(sample):
+            return usual.encode
+    except Exception:  # another Python's json: whatever it says, the public way works
+        return usual.encode
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode = _encoder()
 
 
 def result_body(result: Any) -> bytes:

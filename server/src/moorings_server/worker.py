@@ -50,6 +50,7 @@ def main(environ: Mapping[str, str], listen_fds: Sequence[int] = ()) -> int:
     without one the worker appears on the unix socket that the environment names."""
     started = perf_counter()
     die_with_parent()
+    interrupt_nobody()
     worker, code = load(environ, started)
     return code if worker is None else worker.main(listen_fds, worker.boot_report, started)
 
@@ -79,6 +80,16 @@ def die_with_parent() -> None:
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     except (OSError, AttributeError):
+        return
+
+
+def interrupt_nobody() -> None:
+    """Have the kernel let whoever runs on a CPU go on when this process wakes there (Linux: SCHED_BATCH). A gateway
+    that shares a CPU with its workers then hands out all the requests it has before the first of them is computed;
+    with one switch a request it gets a third less done. Where a CPU is free nothing changes."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except (OSError, AttributeError):  # another system, or one that forbids it
         return
 
 
