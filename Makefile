@@ -31,7 +31,7 @@ check: $(STAMP) ## lint, types, layers
 test: $(STAMP) check ## everything CI proves
 	$(PY) -m pytest
 
-bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (needs wrk; an hour): docs/performance.md
+bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (an hour): docs/performance.md
 	$(PY) -m bench
 
 stop: ## stop the local workspace

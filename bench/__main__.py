@@ -132,6 +132,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="start each server once, not once a round")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file (JSON)")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page made from it")
+    parser.add_argument(
+        "--add", action="store_true", help="keep what the results file has of cells not measured now"
+    )
     parser.add_argument("--no-page", action="store_true")
     parser.add_argument("--page-only", action="store_true", help="make the page from the results file")
     options = parser.parse_args()
@@ -185,6 +188,26 @@ def workspaces(
     return made, broken
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The results of two runs: a group of cells (peer, workload, workers, clients) is wholly of the newer run that has
+    it, so that ratios compare what was measured in the same rounds."""
+
+    def group(cell: dict[str, Any]) -> tuple[Any, ...]:
+        return cell["peer"], cell["workload"], cell["workers"], cell["clients"]
+
+    def visit(each: dict[str, Any]) -> tuple[Any, ...]:
+        return each["peer"], each["workload"], each["workers"]
+
+    groups = {group(cell) for cell in new["cells"]}
+    visits = {visit(each) for each in [*new["cells"], *new["failures"]]}
+    return {
+        "runs": [*old["runs"], *new["runs"]],
+        "peers": {**old["peers"], **new["peers"]},
+        "cells": [*(cell for cell in old["cells"] if group(cell) not in groups), *new["cells"]],
+        "failures": [*(f for f in old["failures"] if visit(f) not in visits), *new["failures"]],
+    }
+
+
 def main() -> int:
     options = arguments()
     if options.page_only:
@@ -227,9 +250,14 @@ def main() -> int:
         run.every()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    results = {
-        "about": {**about, "minutes": round((time.monotonic() - began) / 60, 1)},
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+    results: dict[str, Any] = {
+        "runs": [
+            {
+                **about,
+                "minutes": round((time.monotonic() - began) / 60, 1),
+                "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+            }
+        ],
         "peers": {
             peer.name: {
                 "title": peer.title,
@@ -242,6 +270,8 @@ def main() -> int:
         "cells": run.cells,
         "failures": run.failures,
     }
+    if options.add and options.out.exists():
+        results = merged(json.loads(options.out.read_text()), results)
     options.out.write_text(json.dumps(results, indent=1) + "\n")
     if not options.no_page:
         options.page.write_text(report.page(results))

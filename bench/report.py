@@ -79,12 +79,18 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _head(results: dict[str, Any]) -> str:
-    about, options = results["about"], results["options"]
+def _command(options: dict[str, Any]) -> str:
     argv = ["python -m bench"]
     argv += [f"--{name} {options[name]}" for name in ("peers", "workloads") if options[name]]
     argv += [f"--{name} {options[name]}" for name in ("rounds", "seconds", "clients", "workers", "seed")]
     argv += ["--keep"] if options["keep"] else []
+    argv += ["--add"] if options.get("add") else []
+    return " ".join(argv)
+
+
+def _head(results: dict[str, Any]) -> str:
+    runs = results["runs"]
+    about = runs[-1]
     versions = sorted(
         {
             f"{name} {version}"
@@ -92,15 +98,20 @@ def _head(results: dict[str, Any]) -> str:
             for name, version in peer["versions"].items()
         }
     )
+    commands = "\n".join(
+        f"- `{_command(run['options'])}`: {run['began']}, commit {run['commit']}, {run['minutes']} minutes, load average "
+        f"before it {run['load_average']:.1f}"
+        for run in runs
+    )
     return f"""# Performance beside peers
 
-Made by `python -m bench` from `bench/results.json`; do not edit. Commit {about["commit"]}, {about["began"]},
-{about["minutes"]} minutes.
+Made by `python -m bench` from `bench/results.json`; do not edit. How to repeat: `make bench`, or exactly these cells
+(nothing else should run):
+
+{commands}
 
 Machine: {about["cpus"]} x {about["cpu"]}, {about["memory_gb"]} GB, Linux {about["kernel"]}, Python {about["python"]},
-{about["wrk"]}; load average at the start {about["load_average"]:.1f}. Versions: {", ".join(versions)}.
-
-How to repeat: `make bench`, or exactly these cells: `{" ".join(argv)}`. Nothing else should run.
+{about["wrk"]}. Versions: {", ".join(versions)}.
 
 - Every server runs the same model functions (`bench/adapters/model.py`) in an environment of its own, with one
   BLAS thread, its usual logs on. "Whole gateway" is all of Moorings: Envoy with authentication, limits, access log
@@ -108,9 +119,8 @@ How to repeat: `make bench`, or exactly these cells: `{" ".join(argv)}`. Nothing
 - One worker: all processes of the server are held on one CPU and the client is on another, so requests/s are those of
   **one core**, gateway included. With more workers than the machine can keep apart, server and client share
   its CPUs.
-- {options["rounds"]} round(s) of {options["seconds"]:g} s a cell after a warm-up; in each round the servers come in a
-  new order (seed {options["seed"]}). Figures are medians over rounds, [lowest-highest] beside them; `x` is the ratio to the
-  azureml server in the same round.
+- Every cell is measured after a warm-up; in each round the servers come in a new order. Figures are medians over
+  rounds, [lowest-highest] beside them (one figure: one round); `x` is the ratio to the azureml server in the same round.
 - wrk keeps a fixed number of connections busy (closed loop). Above some 100,000 requests/s it is itself full. Latency
   at a fixed rate is not measured here; loopback, no TLS.
 - Before and after each cell different inputs are sent at once and every answer compared with the right one. `bad`:

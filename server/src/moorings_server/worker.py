@@ -24,7 +24,7 @@ from moorings_server.asyncgate import AsyncGate
 from moorings_server.attach import attach
 from moorings_server.batchgate import BatchGate
 from moorings_server.cors import Cors
-from moorings_server.gate import InlineGate, ThreadGate
+from moorings_server.gate import InlineGate
 from moorings_server.http import HttpConnection
 from moorings_server.logs import Log, install
 from moorings_server.parser import choose
@@ -35,6 +35,7 @@ from moorings_server.sentinel import RunWatch, Sentinel, leave_now
 from moorings_server.service import Service
 from moorings_server.settings import Settings, SettingsError, read
 from moorings_server.swagger import NO_SCHEMA, SwaggerDocuments, schema_of
+from moorings_server.threadgate import ThreadGate
 from moorings_server.wire import healthy_response
 
 BACKLOG = 4096
