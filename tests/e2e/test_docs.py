@@ -38,16 +38,19 @@ def test_the_quick_start_of_the_readme(workspace: Any) -> None:
     assert "6" in out.splitlines()[-1] and "sum" in out
 
 
-def test_the_tutorial_from_top_to_bottom(workspace: Any) -> None:
-    text = (ROOT / "docs/tutorial/first-endpoint.md").read_text()
+@pytest.mark.parametrize(
+    "page", ["tutorial/first-endpoint.md", "how-to/local-endpoints.md", "how-to/2021-form.md"]
+)
+def test_a_page_from_top_to_bottom(workspace: Any, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
     blocks = TUTORIAL.findall(text)
-    assert len(blocks) >= 5
-    folder = workspace.files / "tutorial"
+    assert len(blocks) >= 2
+    folder = workspace.files / Path(page).stem
     folder.mkdir()
     script = "\n".join(blocks).replace("8650", str(workspace.port))
     out = run(workspace, script, folder)
     for promised in re.findall(r"<!-- prints: (.*?) -->", text):
-        assert promised in out, f"the tutorial promises {promised!r}"
+        assert promised in out, f"{page} promises {promised!r}"
 
 
 @pytest.mark.parametrize(
