@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,36 @@ def test_local_and_the_local_cycle_as_it_was_written(workspace: Any) -> None:
     workspace.moor("endpoint", "delete", "-n", "den", "--local", "-y")
     done = workspace.moor("endpoint", "delete", "-n", "den", "--local", "-y", check=False)
     assert "EndpointNotFound" in done.stderr
+
+
+@pytest.mark.parametrize("wait_for", ["PUT", "blue"])
+def test_a_create_that_was_killed_is_completed_by_the_same_command(workspace: Any, wait_for: str) -> None:
+    """Killed when the endpoint is asked for, or when a deployment is on its way."""
+    items = (item(workspace, "blue"), item(workspace, "green"))
+    file = write(workspace, *items, traffic={"blue": 60, "green": 40}, file="killed.yml")
+    endpoint = f"k-{wait_for.lower()}"
+    argv = ["endpoint", "create", "-n", endpoint, "-f", str(file)]
+    begun = subprocess.Popen(
+        [str(Path(sys.executable).parent / "moor"), *argv, "--debug"],
+        env=workspace.env,
+        cwd=workspace.files,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert begun.stderr is not None
+    for line in begun.stderr:
+        if ("/deployments/blue" if wait_for == "blue" else "PUT") in line:
+            break
+    begun.kill()
+    begun.stderr.close()
+    begun.wait()
+    workspace.moor(*argv)
+    assert {workspace.score(endpoint, []).json for _ in range(60)} == {"blue", "green"}
+    shown = workspace.json("endpoint", "show", "-n", endpoint)
+    assert shown["traffic"] == {"blue": 60, "green": 40}
+    assert {d["provisioning_state"] for d in shown["deployments"]} == {"Succeeded"}
+    workspace.moor("endpoint", "delete", "-n", endpoint, "-y")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ deleted. A step that fails leaves the later ones undone and says so; the same re
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,6 +18,7 @@ from moorings.errors.exceptions import Failure, MooringsError, error
 from moorings.spec.arm import deployment_from_arm, endpoint_from_arm, endpoint_to_arm
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.validate import endpoint_problems
 
 
 class Terminal(Protocol):
@@ -89,20 +91,33 @@ def replaced(now: EndpointSpec, wanted: EndpointSpec) -> EndpointSpec:
     return now.model_copy(update=given)
 
 
-def check_leavers(now: Present, wish: Wish) -> None:
-    """Raise TrafficInvalid when traffic stays with a deployment that is to be deleted: where it goes instead must
-    be said."""
-    leaving = {name.lower() for name in wish.remove}
-    for table in (wish.endpoint.traffic, wish.endpoint.mirror_traffic):
-        lost = [f"{name}={share}" for name, share in table.items() if name in leaving]
-        if lost:
-            raise error(
-                "TrafficInvalid",
-                f"endpoint {now.endpoint.name} sends traffic to {', '.join(lost)}, which is to be deleted; "
-                "say in `traffic` where it goes instead",
-                target="traffic",
-                fix=f"Give the traffic of the deployments that stay, then: {wish.command}",
-            )
+def check(now: Present | None, wish: Wish) -> None:
+    """Raise TrafficInvalid when traffic could not be set in the end, so that nothing is begun: shares that do not
+    add up, a deployment that is not there, or one that is to be deleted."""
+    name, wanted = wish.endpoint.name, wish.endpoint
+    fix = f"Correct the traffic, then: {wish.command}"
+    wrong = [
+        problem for problem in endpoint_problems(wanted) if problem.path[0] in ("traffic", "mirror_traffic")
+    ]
+    if wrong:
+        raise error("TrafficInvalid", f"endpoint {name}: {wrong[0].message}", target="traffic", fix=fix)
+    before = now.names if now is not None else ()
+    there = {each.lower() for each in (*before, *(spec.name for spec in wish.deployments))}
+    leaving = {each.lower() for each in wish.remove}
+    for table in (wanted.traffic, wanted.mirror_traffic):
+        for deployment, share in table.items():
+            if deployment in leaving:
+                message = (
+                    f"endpoint {name} sends traffic to {deployment}={share}, which is to be deleted; "
+                    "say in `traffic` where it goes instead"
+                )
+                raise error("TrafficInvalid", message, target="traffic", fix=fix)
+            if deployment not in there:
+                near = difflib.get_close_matches(deployment, sorted(there), n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                message = f"traffic names {deployment}: endpoint {name} has no such deployment{hint}"
+                evidence = (f"deployments of {name}: {', '.join(sorted(there)) or 'none'}",)
+                raise error("TrafficInvalid", message, target="traffic", evidence=evidence, fix=fix)
 
 
 def apply(
@@ -117,7 +132,12 @@ def apply(
         title = f"Waiting for {_list(accepted)}" if accepted else ""
         watch = f"moor endpoint show -n {name}"
         failed |= terminal.follow_all(accepted, title, watch=watch)
-    left = _traffic(client, now, wish, failed, terminal, no_wait=no_wait)
+    try:
+        left = _traffic(client, now, wish, failed, terminal, no_wait=no_wait)
+    except MooringsError as problem:
+        if not failed:
+            raise
+        left = f"traffic could not be set: {problem}"
     if failed:
         _raise(wish, failed, left)
     for gone in wish.remove:

@@ -276,6 +276,33 @@ def test_traffic_of_a_deployment_that_goes_must_be_given_to_another(moor: Any, s
     assert moor("endpoint", "update", "-f", write("green"), "-r", "green:100")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (("-r", "blue:50"), "adds up to 50"),
+        (("-r", "blu:100"), "did you mean blue?"),
+        (("-d", "red", "-e", "red.yml", "-r", "red:40"), "adds up to 40"),
+        (("-d", "red", "-e", "red.yml", "-r", "rad:100"), "did you mean red?"),
+        (("--remove", "deployments[0]"), "blue"),
+        (("-f", "plain.yml", "-r", "green:90"), "adds up to 90"),
+    ],
+)
+def test_traffic_that_cannot_be_set_is_told_before_anything_is_done(
+    moor: Any, shop: Any, write: Any, argv: tuple[str, ...], text: str
+) -> None:
+    Path("red.yml").write_text(json.dumps(item("red")))
+    write("green", file="plain.yml")
+    code, _, err = moor("endpoint", "update", "-n", "shop", *argv)
+    assert (code, "TrafficInvalid" in err, text in err) == (1, True, True), err
+    assert not [path for method, path, _ in shop.requests if method in ("PUT", "DELETE")]
+
+
+def test_traffic_of_a_file_without_deployments_needs_them(moor: Any, workspace: Any, write: Any) -> None:
+    code, _, err = moor("endpoint", "create", "-f", write(deployments=None, traffic={"blue": 100}))
+    assert (code, "(TrafficInvalid)" in err) == (1, True)
+    assert not puts(workspace)
+
+
 def test_a_file_without_the_key_deployments_deletes_none(moor: Any, shop: Any, write: Any) -> None:
     code, _, err = moor("endpoint", "update", "-f", write(deployments=None, description="only this"))
     assert code == 0, err

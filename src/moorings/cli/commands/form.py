@@ -61,6 +61,7 @@ def create(
     wish = form.Wish(
         endpoint, given.deployments, command=updates.again("create", endpoint.name, file, local=local)
     )
+    form.check(now, wish)
     form.apply(session.client, now, wish, session, no_wait=no_wait)
     _emit(session, endpoint.name, given.deployments)
     if not no_wait:
@@ -141,7 +142,7 @@ def update(
         wish = form.Wish(
             wish.endpoint.model_copy(update={"traffic": table}), wish.deployments, wish.remove, wish.command
         )
-    form.check_leavers(now, wish)
+    form.check(now, wish)
     _check(session, wish.deployments)
     if wish.remove:
         session.say(f"To be deleted, as no longer wanted: {', '.join(wish.remove)}")
