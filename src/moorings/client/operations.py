@@ -121,8 +121,13 @@ def wait_all(
 
 
 def _together(reports: Mapping[str, Report]) -> Report:
-    """Several operations as one."""
+    """Several operations as one. What each waits for is told where none of its phases says it."""
     going = {name: report for name, report in reports.items() if not report.ended}
+    silent = {
+        name: report
+        for name, report in going.items()
+        if report.waiting_for and not any(p.status == "running" and p.message for p in report.phases)
+    }
     return Report(
         name=", ".join(reports),
         status="InProgress" if going else "Succeeded",
@@ -131,7 +136,7 @@ def _together(reports: Mapping[str, Report]) -> Report:
             for name, report in reports.items()
             for phase in report.phases
         ),
-        waiting_for="; ".join(f"{name}: {r.waiting_for}" for name, r in going.items() if r.waiting_for),
+        waiting_for="; ".join(f"{name}: {report.waiting_for}" for name, report in silent.items()),
     )
 
 
