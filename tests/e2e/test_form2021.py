@@ -51,6 +51,7 @@ def test_one_of_two_fails_the_other_stands_and_a_second_try_completes_it(workspa
         in done.stderr
     )
     assert "nowhere_to_be_found" in done.stderr
+    assert "ERR_2200" in done.stderr
     assert "blue environment" in done.stderr, "every deployment shows how it goes"
     shown = workspace.json("endpoint", "show", "-n", "shop")
     assert {d["name"]: d["provisioning_state"] for d in shown["deployments"]} == {

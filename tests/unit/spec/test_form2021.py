@@ -167,6 +167,53 @@ def test_what_show_prints_of_it_can_be_read_again(folder: Path) -> None:
     assert load_form(write(json.dumps(shown))).endpoint == load_form(write(SAMPLE)).endpoint
 
 
+SHARED = """\
+name: my-endpoint
+deployments:
+  - name: blue
+    model: &model {name: m, version: 1, local_path: ./model/m.pkl}
+    code_configuration: &code {code: {local_path: src}, scoring_script: score.py}
+    environment: &environment {path: env, conda_file: 'file:conda.yml', docker: {image: x}}
+    instance_type: Standard_F2s_v2
+    scale_settings: &scale {scale_type: Manual, instance_count: 2}
+  - name: green
+    model: *model
+    code_configuration: *code
+    environment: *environment
+    instance_type: Standard_F2s_v2
+    scale_settings: *scale
+"""
+
+
+def test_what_two_deployments_share_by_an_anchor_is_read_for_each(folder: Path) -> None:
+    blue, green = load_form(write(SHARED)).deployments
+    assert green == blue.model_copy(update={"name": "green"})
+    edited = load_form(write(SHARED), overrides=["deployments[0].model.version=2"]).deployments
+    assert [each.model.version for each in edited if isinstance(each.model, ModelSpec)] == ["2", "1"]
+    told = [p.target for p in problems(write(SHARED.replace("local_path: src", "local_path: gone")))]
+    assert [str(t).split(" ")[1] for t in told] == [
+        f"deployments[{i}].code_configuration.code.local_path" for i in (0, 1)
+    ]
+
+
+def test_a_custom_container_as_it_was_written(folder: Path) -> None:
+    route = {"port": 8501, "path": "/v1/models/half"}
+    environment = {"name": "serving", "version": 1, "docker": {"image": "registry.example/serving:8501"}}
+    environment["inference_config"] = {
+        f"{kind}_route": route for kind in ("liveness", "readiness", "scoring")
+    }
+    item = {"name": "serving", "model": {"local_path": "./model"}, "environment": environment}
+    item |= {
+        "instance_type": "Standard_F2s_v2",
+        "scale_settings": {"scale_type": "manual", "instance_count": 1},
+    }
+    path = write(yaml.safe_dump({"type": "online", "traffic": {"serving": 100}, "deployments": [item]}))
+    (spec,) = load_form(path, name="half-plus-two").deployments
+    assert isinstance(spec.environment, EnvironmentSpec)
+    assert spec.environment.image == "registry.example/serving:8501"
+    assert spec.environment.inference_config is not None
+
+
 def test_allow_public_access_is_the_switch_of_today(folder: Path) -> None:
     found = load_form(write("name: my-endpoint\nallow_public_access: false\n"))
     assert found.endpoint.public_network_access == "disabled"
