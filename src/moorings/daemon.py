@@ -86,6 +86,7 @@ class Daemon:
             self._tokens,
             clock,
             rate_limit_per_s=settings.gateway.rate_limit_per_s,
+            local_requires_key=settings.gateway.local_requires_key,
         )
         self._vault = vault
         self._clock = clock
@@ -229,6 +230,7 @@ class Daemon:
             workspace_id=workspace_id,
             gateway_url=self._settings.gateway_url,
             rate_limit_per_s=self._settings.gateway.rate_limit_per_s,
+            local_requires_key=self._settings.gateway.local_requires_key,
             facts=self._facts,
         )
         config = uvicorn.Config(

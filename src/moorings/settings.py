@@ -28,6 +28,9 @@ class GatewayPort:
     """Address the gateway listens on; loopback unless asked otherwise."""
     rate_limit_per_s: int = 100
     """Requests per second each endpoint may get before 429 (behaviour reference, section 5.8)."""
+    local_requires_key: bool = False
+    """Whether endpoints made with `--local` want a key from callers on this machine too. Set it where a reverse
+    proxy on this machine forwards to the gateway: its requests look like local ones."""
     max_connections: int = MAX_CONNECTIONS
     """Callers' connections at once, all endpoints together; one more is closed."""
 

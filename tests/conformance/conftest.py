@@ -1,4 +1,4 @@
-"""The table's targets on a workspace of their own: three endpoints, three instances, the real gateway."""
+"""The table's targets on a workspace of their own: four endpoints, four instances, the real gateway."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def _deployed(workspace: Any) -> Site:
     short = {**many, "request_timeout_ms": TIMEOUT_MS}
     workspace.deploy(workspace.spec("conf", "short", code, request_settings=short))
     workspace.deploy(workspace.spec("strict", "echo", code, request_settings=many), all_traffic)
+    workspace.deploy(workspace.spec("home", "echo", code, request_settings=many), "--local")
     token = workspace.json("online-endpoint", "get-credentials", "-n", "strict")["accessToken"]
     host = f"127.0.0.1:{workspace.port}"
-    target = Target(host, "/api/v1/endpoint", workspace.key("conf"), token, workspace.key("idle"))
+    target = Target(
+        host, "/api/v1/endpoint", workspace.key("conf"), token, workspace.key("idle"), workspace.key("home")
+    )
     return Site(target, ("127.0.0.1", workspace.port), workspace)

@@ -51,6 +51,8 @@ class Target:
     """Token of `strict`, which takes tokens only and has one deployment `echo`."""
     idle_key: str
     """Key of `idle`, which has no deployment."""
+    home_key: str
+    """Key of `home`, which was made with `--local` and has one deployment `echo` with all traffic."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Case:
         if self.credential in known:
             lines.append(f"Authorization: Bearer {known[self.credential]}")
         elif self.credential is not None:
-            lines.append(f"Authorization: {self.credential.format(key=target.key, token=target.token)}")
+            texts = {"key": target.key, "token": target.token, "home_key": target.home_key}
+            lines.append(f"Authorization: {self.credential.format(**texts)}")
         lines += [f"{name}: {value}" for name, value in self.headers]
         if self.chunks is not None:
             lines.append("Transfer-Encoding: chunked")
@@ -111,7 +114,7 @@ def _fill(part: bytes, target: Target) -> bytes:
 def table() -> list[Case]:
     """All rows; names are unique."""
     sections = (
-        _values, _bad_json, _credentials, _paths, _deployments, _ids, _methods, _sizes, _model_errors,
+        _values, _bad_json, _credentials, _local, _paths, _deployments, _ids, _methods, _sizes, _model_errors,
         _timeouts, _framing, _smuggling, _malformed, _headers, _connections,
     )  # fmt: skip
     rows = [replace(row, name=f"{make.__name__[1:]}: {row.name}") for make in sections for row in make()]
@@ -216,6 +219,36 @@ def _credentials() -> Iterator[Case]:
         yield Case(
             what, path="strict/score?access_token=x", credential=text, status=(401,), code="Unauthorized"
         )
+
+
+def _local() -> Iterator[Case]:
+    """The endpoint `home` was made with `--local`: whoever asks from this machine itself needs no credential."""
+    home = "home/score"
+    yield Case("no credential", path=home, credential=None, body=b"[1]", answer=[1])
+    yield Case("no credential, one deployment named", path=home, credential=None, headers=_to("echo"))
+    yield Case("its key is not needed and not refused", path=home, credential="Bearer {home_key}")
+    for what, text in {
+        "a wrong key": "Bearer wrong",
+        "an empty header": "",
+        "the key of another endpoint": "Bearer {key}",
+        "a token": "Bearer {token}",
+    }.items():
+        yield Case(what, path=home, credential=text, status=(401,), code="Unauthorized")
+    foreign = {
+        "passed on": ("X-Forwarded-For", "203.0.113.7"),
+        "passed on for this machine": ("X-Forwarded-For", "127.0.0.1"),
+        "passed on by a proxy that says so": ("Via", "1.1 front"),
+        "the address in a header": ("X-Real-IP", "127.0.0.1"),
+        "a standard header of proxies": ("Forwarded", "for=127.0.0.1"),
+        "a page of another site": ("Origin", "https://news.example"),
+        "a page that hides its site": ("Origin", "null"),
+        "a picture in a page": ("Sec-Fetch-Site", "cross-site"),
+    }
+    for what, line in foreign.items():
+        yield Case(what, path=home, credential=None, headers=(line,), status=(401,), code="Unauthorized")
+    yield Case("too large a body", path=home, credential=None, body=b"x" * (LIMIT + 1), status=(413, CLOSED))
+    yield Case("an unknown deployment", path=home, credential=None, headers=_to("nobody"), status=(404,),
+               code="DeploymentNotFound")  # fmt: skip
 
 
 def _paths() -> Iterator[Case]:

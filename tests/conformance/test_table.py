@@ -78,7 +78,7 @@ def test_the_access_log_accounts_for_every_request(site, seen, log_start):
 
 def test_nothing_secret_is_in_the_access_log(site, seen):
     text = site.access_log.read_text()
-    for secret in (site.target.key, site.target.token, site.target.idle_key):
+    for secret in (site.target.key, site.target.token, site.target.idle_key, site.target.home_key):
         assert secret not in text
     assert not re.search(r"access_token", text)
 

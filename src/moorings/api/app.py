@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -19,7 +19,7 @@ from moorings.api.resources import Accepted, Resources
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
 from moorings.errors.exceptions import error
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
-from moorings.state.transaction import Operation, OperationStatus
+from moorings.state.transaction import Event, Operation, OperationStatus, Resource
 
 RETRY_MS = "100"
 """Hint on every answer that is not final; clients wait 5 to 30 s without it."""
@@ -54,6 +54,8 @@ class Api:
     gateway_url: str
     rate_limit_per_s: int
     """Of endpoints that have none of their own."""
+    local_requires_key: bool
+    """Whether local endpoints want a key too."""
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
 
@@ -129,28 +131,28 @@ def _endpoints(api: Api) -> APIRouter:
     router = APIRouter(prefix="/onlineEndpoints")
     resources = api.resources
 
+    def document(row: Resource, events: Sequence[Event] = ()) -> Json:
+        return wire.endpoint_json(
+            row,
+            api.workspace_path,
+            api.gateway_url,
+            rate_limit_per_s=api.rate_limit_per_s,
+            local_requires_key=api.local_requires_key,
+            events=events,
+        )
+
     @router.get("")
     def list_endpoints() -> Json:
-        rows = resources.endpoints()
-        return {
-            "value": [
-                wire.endpoint_json(r, api.workspace_path, api.gateway_url, api.rate_limit_per_s, [])
-                for r in rows
-            ]
-        }
+        return {"value": [document(row) for row in resources.endpoints()]}
 
     @router.get("/{endpoint}")
     def get_endpoint(endpoint: str) -> Json:
-        row, events = resources.endpoint(endpoint)
-        return wire.endpoint_json(row, api.workspace_path, api.gateway_url, api.rate_limit_per_s, events)
+        return document(*resources.endpoint(endpoint))
 
     @router.put("/{endpoint}")
     def put_endpoint(endpoint: str, request: Request, body: JsonBody) -> Response:
         accepted = resources.put_endpoint(endpoint, body)
-        document = wire.endpoint_json(
-            accepted.row, api.workspace_path, api.gateway_url, api.rate_limit_per_s, []
-        )
-        return _accepted(api, request, accepted, document)
+        return _accepted(api, request, accepted, document(accepted.row))
 
     @router.delete("/{endpoint}")
     def delete_endpoint(endpoint: str, request: Request) -> Response:

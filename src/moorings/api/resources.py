@@ -15,13 +15,13 @@ from moorings.security.vault import Vault, new_key
 from moorings.spec.arm import deployment_from_arm, endpoint_from_arm
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.limits import MAX_DEPLOYMENTS_PER_ENDPOINT
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, find_asset
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
 
 MAX_ENDPOINTS = 100
-MAX_DEPLOYMENTS_PER_ENDPOINT = 20
 """Behaviour reference, section 10.2."""
 
 

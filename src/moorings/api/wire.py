@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moorings.api.errors import body_of
@@ -11,7 +11,7 @@ from moorings.lib.timing import rfc3339
 from moorings.security.tokens import Token
 from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
-from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.endpoint import AuthMode, EndpointLimits, EndpointSpec
 from moorings.spec.status import Condition, provisioning_state
 from moorings.state.lookup import MODELS
 from moorings.state.transaction import DEPLOYMENT, Asset, Event, Operation, OperationStatus, Resource
@@ -28,7 +28,13 @@ def state_of(row: Resource) -> str:
 
 
 def endpoint_json(
-    row: Resource, workspace: str, gateway_url: str, rate_limit_per_s: int, events: list[Event]
+    row: Resource,
+    workspace: str,
+    gateway_url: str,
+    *,
+    rate_limit_per_s: int,
+    local_requires_key: bool,
+    events: Sequence[Event],
 ) -> dict[str, Any]:
     """The document of an endpoint; `rate_limit_per_s` holds where the endpoint says nothing."""
     spec = EndpointSpec.model_validate(row.spec)
@@ -40,7 +46,7 @@ def endpoint_json(
         "swaggerUri": f"{base}/swagger.json",
         "compute": spec.compute,
         "moorings": {
-            **_extra(row, _endpoint_no_effect(spec), events),
+            **_extra(row, _endpoint_no_effect(spec, local_requires_key), events),
             "limits": _limits(spec, rate_limit_per_s),
         },
     }
@@ -101,8 +107,12 @@ def operation_json(operation: Operation, row: Resource | None, path: str) -> dic
     return body
 
 
-def _endpoint_no_effect(spec: EndpointSpec) -> dict[str, str]:
+def _endpoint_no_effect(spec: EndpointSpec, local_requires_key: bool) -> dict[str, str]:
     found: dict[str, str] = {}
+    if spec.properties.moorings.local and local_requires_key:
+        found["properties.moorings.local"] = (
+            "gateway.local_requires_key of this workspace asks every caller for a key"
+        )
     if spec.compute:
         found["compute"] = "attached clusters come with the Kubernetes engine"
     if spec.identity is not None:
@@ -119,7 +129,8 @@ def _endpoint_no_effect(spec: EndpointSpec) -> dict[str, str]:
 def _limits(spec: EndpointSpec, rate_limit_per_s: int) -> dict[str, int]:
     """The limits as they hold, in the spelling of the YAML."""
     given = spec.properties.moorings
-    return {**given.model_dump(), "rate_limit_per_s": given.rate_limit_per_s or rate_limit_per_s}
+    limits = given.model_dump(include=set(EndpointLimits.model_fields))
+    return {**limits, "rate_limit_per_s": given.rate_limit_per_s or rate_limit_per_s}
 
 
 def token_json(token: Token) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def token_json(token: Token) -> dict[str, Any]:
     }
 
 
-def _extra(row: Resource, no_effect: Mapping[str, str], events: list[Event]) -> dict[str, Any]:
+def _extra(row: Resource, no_effect: Mapping[str, str], events: Sequence[Event]) -> dict[str, Any]:
     found = row.status.get("gave_up")
     failed = found["failure"] if found and found["generation"] == row.generation else None
     return {

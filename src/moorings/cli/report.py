@@ -63,7 +63,9 @@ def _described(failed: Failure, described: Described | None) -> tuple[str, str, 
 
 def _detail(detail: Failure, parent: Failure) -> list[str]:
     where = f"{detail.target}: " if detail.target else ""
-    code = f" ({detail.code})" if detail.code != parent.code else ""
+    entry = CATALOGUE.get(detail.code)
+    numeric = f", {entry.numeric}" if entry is not None and entry.numeric else ""
+    code = f" ({detail.code}{numeric})" if detail.code != parent.code else ""
     lines = ["", f"  - {clean(where + detail.message)}{code}"]
     lines += [f"      {clean(line)}" for line in detail.evidence]
     if detail.fix and detail.fix != parent.fix:

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from moorings.cli import defaults as kept
-from moorings.errors.exceptions import error
+from moorings.errors.exceptions import MooringsError, error
 from moorings.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,8 +137,26 @@ class Session:
             with self._progress() as progress:
                 return wait(self.client, accepted.operation, on_progress=progress, clock=SystemClock())
         except KeyboardInterrupt:
-            click.echo(f"\nStopped waiting; the workspace goes on with it.\nWatch it: {watch}", err=True)
-            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+            self._leave(watch)
+
+    def follow_all(
+        self, accepted: Mapping[str, Accepted], title: str, *, watch: str
+    ) -> dict[str, MooringsError]:
+        """As `follow`, for several at once; returns what failed, by name."""
+        from moorings.client.operations import wait_all
+
+        going = {name: each.operation for name, each in accepted.items() if each.operation is not None}
+        if going and title:
+            self.say(title)
+        try:
+            with self._progress() as progress:
+                return wait_all(self.client, going, on_progress=progress)
+        except KeyboardInterrupt:
+            self._leave(watch)
+
+    def _leave(self, watch: str) -> NoReturn:
+        click.echo(f"\nStopped waiting; the workspace goes on with it.\nWatch it: {watch}", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
     def _progress(self) -> Progress:
         from moorings.cli.progress import LiveProgress, NoProgress, PlainProgress

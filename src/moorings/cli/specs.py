@@ -43,6 +43,15 @@ def endpoint_to_create(file: Path | None, name: str | None, overrides: Sequence[
     return draft.build(endpoint_problems, EndpointSpec)
 
 
+def marked_local(spec: EndpointSpec) -> EndpointSpec:
+    """`spec` as one made with `--local`, unless it says itself whether it is local."""
+    own = spec.properties.moorings
+    if "local" in own.model_fields_set:
+        return spec
+    properties = spec.properties.model_copy(update={"moorings": own.model_copy(update={"local": True})})
+    return spec.model_copy(update={"properties": properties})
+
+
 def endpoint_name_of(file: Path, given: str | None, default: str | None) -> str:
     """The endpoint an update is about: the flag, else the file's, else the default. Raises `NameMissing`."""
     name = given or _text(_document(file, "moor online-endpoint update"), "name") or default

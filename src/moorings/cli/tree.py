@@ -44,10 +44,32 @@ def _deployment() -> LazyGroup:
     )
 
 
+def _form() -> LazyGroup:
+    at = f"{_COMMANDS}.form"
+    return LazyGroup(
+        "endpoint",
+        help="Endpoints with their deployments in one file (the form of 2021).",
+        lazy={
+            "create": Lazy(f"{at}:create", "Create an endpoint, its deployments and its traffic."),
+            "show": Lazy(f"{at}:show", "Show an endpoint with its deployments."),
+            "list": Lazy(f"{at}:list_", "List the endpoints."),
+            "update": Lazy(f"{at}:update", "Make an endpoint what its file says, or change a part."),
+            "delete": Lazy(f"{at}:delete", "Delete an endpoint, or one of its deployments."),
+            "invoke": Lazy(f"{at}:invoke", "Score a request file."),
+            "get-credentials": Lazy(f"{at}:get_credentials", "Print the keys, or a token."),
+            "list-keys": Lazy(f"{at}:list_keys", "The same as get-credentials."),
+            "regenerate-keys": Lazy(f"{at}:regenerate_keys", "Replace a key."),
+            "get-logs": Lazy(f"{at}:get_logs", "Print the last lines of a deployment's log."),
+            "list-jobs": Lazy(f"{at}:list_jobs", "Jobs of batch endpoints: not served."),
+        },
+    )
+
+
 def _groups() -> dict[str, Lazy | click.Command]:
     return {
         "online-endpoint": _endpoint(),
         "online-deployment": _deployment(),
+        "endpoint": _form(),
         "environment": LazyGroup(
             "environment",
             help="Environments that models run in.",

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from moorings.client.faults import from_body
-from moorings.errors.exceptions import error
+from moorings.errors.exceptions import MooringsError, error
 from moorings.lib.timing import Clock
 
 SHORTEST_POLL_S = 0.02
@@ -88,6 +88,56 @@ def wait(
             raise error("OperationTimeout", message, evidence=waiting)
         delay_s = report.retry_after_s
         sleep(delay_s)
+
+
+def wait_all(
+    client: Polls,
+    operations: Mapping[str, Operation],
+    *,
+    on_progress: Callable[[Report], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, MooringsError]:
+    """Ask after all of them until each has ended; returns what failed, by name.
+
+    `on_progress` gets one report of all, whose phases are called `<name> <phase>`. A failure of one does not end
+    the wait for the others; one of the workspace itself (it cannot be reached) is raised.
+    """
+    last: dict[str, Report] = {}
+    failed: dict[str, MooringsError] = {}
+    going = dict(operations)
+    while going:
+        for name in list(going):
+            last[name] = client.report(going[name])
+            if last[name].ended:
+                del going[name]
+                try:
+                    _ended_well(last[name])
+                except MooringsError as problem:
+                    failed[name] = problem
+        on_progress(_together(last))
+        if going:
+            sleep(max(SHORTEST_POLL_S, min(last[name].retry_after_s for name in going)))
+    return failed
+
+
+def _together(reports: Mapping[str, Report]) -> Report:
+    """Several operations as one. What each waits for is told where none of its phases says it."""
+    going = {name: report for name, report in reports.items() if not report.ended}
+    silent = {
+        name: report
+        for name, report in going.items()
+        if report.waiting_for and not any(p.status == "running" and p.message for p in report.phases)
+    }
+    return Report(
+        name=", ".join(reports),
+        status="InProgress" if going else "Succeeded",
+        phases=tuple(
+            replace(phase, name=f"{name} {phase.name}")
+            for name, report in reports.items()
+            for phase in report.phases
+        ),
+        waiting_for="; ".join(f"{name}: {report.waiting_for}" for name, report in silent.items()),
+    )
 
 
 def report_from(body: Mapping[str, Any], retry_after_ms: str | None) -> Report:

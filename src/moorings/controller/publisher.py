@@ -93,11 +93,13 @@ class Publisher:
         clock: Clock,
         *,
         rate_limit_per_s: int,
+        local_requires_key: bool = False,
     ) -> None:
         self._problem_since: float | None = None
         self.stuck: Failure | None = None
         """As in the last view."""
         self._rate_limit_per_s = rate_limit_per_s
+        self._local_requires_key = local_requires_key
         self._tokens = tokens
         self._clock = clock
         self._due_at = math.inf
@@ -188,10 +190,17 @@ class Publisher:
                 keys = tuple(stored[k] for k in (PRIMARY, SECONDARY) if k in stored and AuthMode.KEY in kinds)
                 taken = audience(row.uid) if AuthMode.AML_TOKEN in kinds else None
                 inputs.append(EndpointInput(spec, keys, deployments, taken))
-        if not any(item.token_audience for item in inputs):
-            return build(inputs, rate_limit_per_s=self._rate_limit_per_s), due_at
-        state = build(inputs, rate_limit_per_s=self._rate_limit_per_s, token_keys=self._tokens.public_keys())
-        return state, min(due_at, self._tokens.next_change_at())
+        token_keys = ""
+        if any(item.token_audience for item in inputs):
+            token_keys = self._tokens.public_keys()
+            due_at = min(due_at, self._tokens.next_change_at())
+        state = build(
+            inputs,
+            rate_limit_per_s=self._rate_limit_per_s,
+            token_keys=token_keys,
+            local_requires_key=self._local_requires_key,
+        )
+        return state, due_at
 
     def _opened(self, stored: Mapping[str, str]) -> dict[str, str]:
         opened = {}

@@ -30,32 +30,38 @@ class EndpointInput:
 
 
 def build(
-    endpoints: Sequence[EndpointInput], *, rate_limit_per_s: int = RATE_LIMIT_PER_S, token_keys: str = ""
+    endpoints: Sequence[EndpointInput],
+    *,
+    rate_limit_per_s: int = RATE_LIMIT_PER_S,
+    token_keys: str = "",
+    local_requires_key: bool = False,
 ) -> GatewayState:
     """The state that serves exactly `endpoints`; `rate_limit_per_s` is for those that have none of their own.
 
-    Equal inputs in any order give equal states. `token_keys` are left out where no endpoint takes tokens.
+    Equal inputs in any order give equal states. `token_keys` are left out where no endpoint takes tokens. With
+    `local_requires_key` local endpoints want a credential like all others.
     """
     ordered = sorted(endpoints, key=lambda item: item.spec.name)
     taken = any(item.token_audience is not None for item in ordered)
-    routes = tuple(_endpoint(item, rate_limit_per_s) for item in ordered)
+    routes = tuple(_endpoint(item, rate_limit_per_s, local_requires_key) for item in ordered)
     return GatewayState(routes, token_keys if taken else "")
 
 
-def _endpoint(item: EndpointInput, rate_limit_per_s: int) -> EndpointRoute:
+def _endpoint(item: EndpointInput, rate_limit_per_s: int, local_requires_key: bool) -> EndpointRoute:
     deployments = tuple(_deployment(d) for d in sorted(item.deployments, key=lambda d: d.spec.name))
     names = {deployment.name.lower(): deployment.name for deployment in deployments}
-    limits = item.spec.properties.moorings
+    own = item.spec.properties.moorings
     return EndpointRoute(
         name=item.spec.name,
         keys=tuple(sorted(set(item.keys))),
         deployments=deployments,
         traffic=_shares(item.spec.traffic, names),
         mirror=_shares(item.spec.mirror_traffic, names),
-        rate_limit_per_s=limits.rate_limit_per_s or rate_limit_per_s,
-        max_request_bytes=limits.max_request_bytes,
-        max_response_bytes=limits.max_response_bytes,
+        rate_limit_per_s=own.rate_limit_per_s or rate_limit_per_s,
+        max_request_bytes=own.max_request_bytes,
+        max_response_bytes=own.max_response_bytes,
         token_audience=item.token_audience,
+        keyless_on_loopback=own.local and not local_requires_key,
     )
 
 

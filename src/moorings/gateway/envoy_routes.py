@@ -24,6 +24,11 @@ MODEL_REPLIES = "model-replies"
 RATE_UNITS = 1_000_000_000
 """Units of the rate limiter a second; a request takes `RATE_UNITS // rate` of them. So one bucket size serves
 every rate, and a change of the rate refills nothing."""
+_LOOPBACK = (("127.0.0.0", 8), ("::1", 128))
+_LOOPBACK_HOST = r"(?i)(.+\.)?localhost|127(\.\d{1,3}){3}|\[::1\]"
+"""Names that mean this machine wherever they are looked up; the port is cut off by now."""
+_FOREIGN_HEADERS = ("forwarded", "via", "x-real-ip", "x-forwarded-host", "origin")
+"""A proxy adds these, or a browser for a page that is not the endpoint's own."""
 _REMOVED_RESPONSE_HEADERS = (
     "x-envoy-upstream-service-time",
     "x-envoy-overloaded",
@@ -104,11 +109,46 @@ def _callers(endpoint: EndpointRoute) -> dict[str, Any]:
     ]
     if endpoint.token_audience:
         principals.append(envoy_tokens.principal(endpoint.token_audience))
+    if endpoint.keyless_on_loopback:
+        principals.append(_program_on_this_machine())
     policies = {"callers": {"permissions": [{"any": True}], "principals": principals}} if principals else {}
     return typed(
         "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
         rbac={"rules": {"action": "ALLOW", "policies": policies}},
     )
+
+
+def _program_on_this_machine() -> dict[str, Any]:
+    """A request without a credential that began on this machine, as far as a request can tell.
+
+    The peer's own address counts, never one that a header names. That is not enough: a reverse proxy on this
+    machine and a browser with a page of somebody else's are such peers too. So what a proxy adds, what a browser
+    says of a foreign page, and a host name that was made to point here each need a key.
+    """
+
+    def present(name: str) -> dict[str, Any]:
+        return {"header": {"name": name, "present_match": True}}
+
+    def matches(name: str, regex: str) -> dict[str, Any]:
+        return {"header": {"name": name, "string_match": {"safe_regex": {"regex": regex}}}}
+
+    peers = [
+        {"direct_remote_ip": {"address_prefix": address, "prefix_len": bits}} for address, bits in _LOOPBACK
+    ]
+    # Envoy has added an address to x-forwarded-for by now (for a loopback peer one of this machine, whichever):
+    # alone there, nobody before has said that the request was forwarded.
+    return {
+        "and_ids": {
+            "ids": [
+                {"not_id": present("authorization")},
+                {"or_ids": {"ids": peers}},
+                matches("x-forwarded-for", "[^,]+"),
+                *({"not_id": present(name)} for name in _FOREIGN_HEADERS),
+                {"not_id": matches("sec-fetch-site", "cross-site|same-site")},
+                matches(":authority", _LOOPBACK_HOST),
+            ]
+        }
+    }
 
 
 def _routes(endpoint: EndpointRoute) -> Iterator[dict[str, Any]]:

@@ -47,7 +47,7 @@ class EndpointRoute:
 
     name: str
     keys: tuple[str, ...]
-    """Valid bearer keys. Neither keys nor an audience: every request is 401."""
+    """Valid bearer keys. Neither keys, nor an audience, nor `keyless_on_loopback`: every request is 401."""
     deployments: tuple[DeploymentRoute, ...] = ()
     traffic: Mapping[str, int] = field(default_factory=dict)
     """Deployment -> per cent; sums to 0 or 100."""
@@ -60,6 +60,8 @@ class EndpointRoute:
     """A longer answer of the model is 424, unless it is a stream."""
     token_audience: str | None = None
     """`aud` of the tokens that open this endpoint; None: no token does."""
+    keyless_on_loopback: bool = False
+    """Whether a request without a credential is let in when a program on this machine sent it."""
 
 
 @dataclass(frozen=True)

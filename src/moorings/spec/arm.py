@@ -131,6 +131,12 @@ def _limit(key: str) -> Slot:
     )
 
 
+def _flag_text(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return flag(value)
+
+
 def _whole_text(value: Any) -> int:
     try:
         return int(value) if isinstance(value, str) else whole(value)
@@ -161,6 +167,13 @@ _ENDPOINT: tuple[Slot, ...] = (
         omit=lambda value: value == "disabled",
     ),
     *(_limit(key) for key in EndpointLimits.model_fields),
+    Slot(
+        ("properties", OWN, "local"),
+        ("properties", "properties", OWN_PREFIX + "local"),
+        _flag_text,
+        lambda value: str(value).lower(),
+        _empty,
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from moorings.spec.deployment import OWN_SETTINGS
 from moorings.spec.durations import parse_duration_ms
-from moorings.spec.endpoint import EndpointLimits
+from moorings.spec.endpoint import EndpointOwn
 
 _AUTH = {"key": "key", "amltoken": "aml_token", "aadtoken": "aad_token"}
 _IDENTITY = {"systemassigned": "system_assigned", "userassigned": "user_assigned", "none": "none"}
@@ -120,14 +120,21 @@ def _user_properties(value: Any, keep: Container[str] = ()) -> dict[str, Any]:
 
 
 def _endpoint_properties(value: Any) -> dict[str, Any]:
-    """The user's own entries, and the limits in the nested form of the YAML."""
-    limits = {
-        key.removeprefix(_OWN): int(item) if isinstance(item, str) and item.isdecimal() else item
+    """The user's own entries, and those of Moorings in the nested form of the YAML."""
+    known = {
+        key.removeprefix(_OWN): _plain(item)
         for key, item in _object(value).items()
-        if key.removeprefix(_OWN) in EndpointLimits.model_fields and key.startswith(_OWN)
+        if key.removeprefix(_OWN) in EndpointOwn.model_fields and key.startswith(_OWN)
     }
     own = _user_properties(value)
-    return {**own, "moorings": limits} if limits else own
+    return {**own, "moorings": known} if known else own
+
+
+def _plain(value: Any) -> Any:
+    """A number or a switch that travelled as text."""
+    if not isinstance(value, str):
+        return value
+    return int(value) if value.isdecimal() else {"true": True, "false": False}.get(value.lower(), value)
 
 
 def _identity(value: Any) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from moorings.spec.base import Spec
 from moorings.spec.expressions import change
 from moorings.spec.hints import keys_of, model_at, unknown_key_hint
 from moorings.spec.places import Place, Places, Source
-from moorings.spec.problems import FieldPath, Located, Problem, problems_of, shown, spec_invalid
+from moorings.spec.problems import FieldPath, Located, Problem, path_text, problems_of, shown, spec_invalid
 from moorings.spec.yamltext import MAX_BYTES, Document, YamlProblem, parse_yaml
 
 MAX_ROUNDS = 5
@@ -116,6 +116,10 @@ class Draft:
     problems: list[tuple[Problem, Located]] = field(default_factory=list)
     hidden: list[FieldPath] = field(default_factory=list)
     """Paths a problem was already told about; what else is wrong at or below them follows from it."""
+    inside: FieldPath = ()
+    """Where the value stands in its file, when it is a part of it."""
+    renamed: dict[FieldPath, FieldPath] = field(default_factory=dict)
+    """Paths of the value that stand elsewhere in the file: a document of an older form."""
 
     @staticmethod
     def of_file(path: Path, model: type[Spec], *, command: str, name: str | None = None) -> Draft:
@@ -156,9 +160,26 @@ class Draft:
         self.places.keys[(key,)] = self.places.values[(key,)] = place
         self.value[key] = value
 
+    def part(self, path: FieldPath, model: type[Spec]) -> Draft:
+        """The mapping at `path` as a document of its own, whose problems name their place in this file."""
+        value: Any = self.value
+        for each in path:
+            value = value[each]
+        places = self.places.below(path)
+        inside = (*self.inside, *path)
+        return Draft(self.name, self.folder, model, value, places, self.command, inside=inside)
+
+    def written(self, path: FieldPath) -> FieldPath:
+        """The path in the file of what stands at `path` of the value."""
+        known = [new for new in self.renamed if path[: len(new)] == new]
+        longest = max(known, key=len, default=())
+        return (*self.inside, *self.renamed.get(longest, longest), *path[len(longest) :])
+
     def note(self, problem: Problem, *, hide: bool = True) -> None:
         """Add a problem with its place; `hide` drops later ones at or below the same path."""
-        self.problems.append((problem, self.places.locate(problem.path, on_key=problem.on_key)))
+        written = self.written(problem.path)
+        located = self.places.locate(problem.path, on_key=problem.on_key, name=path_text(written))
+        self.problems.append((problem.at(written), located))
         if hide and problem.path:
             self.hidden.append(problem.path)
 
@@ -176,17 +197,23 @@ class Draft:
 
     def build(self, check: Callable[[Any], list[Problem]], model: type[T]) -> T:
         """The spec value; raises SpecInvalid with every problem of the document."""
+        value = self.check(check, model)
+        self.raise_problems()
+        if value is None:
+            raise AssertionError("a document without a value has problems")
+        return value
+
+    def check(self, rules: Callable[[Any], list[Problem]], model: type[T]) -> T | None:
+        """Note every problem of the document. The spec value, or None where it has none; whoever takes it looks
+        at the problems first."""
         value, found = self._validate(model, self.value)
         broken = [*self.hidden, *(problem.path for problem in found)]
         found = [self._hinted(p) for p in found if not _related(p.path, self.hidden)]
         candidate = value if value is not None else self._salvage(model, broken)
         if candidate is not None:
-            found += [p for p in check(candidate) if not _related(p.path, broken)]
+            found += [p for p in rules(candidate) if not _related(p.path, broken)]
         for problem in found:
             self.note(problem, hide=False)
-        self.raise_problems()
-        if value is None:
-            raise AssertionError("a document without a value has problems")
         return value
 
     def raise_problems(self) -> None:
@@ -244,7 +271,8 @@ class Draft:
     def _hinted(self, problem: Problem) -> Problem:
         if problem.code != "SpecKeyUnknown":
             return problem
-        hint = unknown_key_hint(self.model, problem.path)
+        top = f"directly under `{path_text(self.inside)}`" if self.inside else "at the top of the file"
+        hint = unknown_key_hint(self.model, problem.path, top=top)
         if not hint:
             model = model_at(self.model, problem.path[:-1])
             hint = f"known keys: {', '.join(keys_of(model))}" if model is not None else ""

@@ -51,9 +51,18 @@ class EndpointLimits(Spec):
     """Longest answer of the model; above it the answer is 424. Streams have no limit."""
 
 
+class EndpointOwn(EndpointLimits):
+    """What Moorings knows of an endpoint beyond what other tools do: its limits, and whom it trusts."""
+
+    local: bool = False
+    """Made with `--local`: callers on this machine need no key. A wrong key is refused all the same, and so is
+    everybody else without one. The workspace setting `gateway.local_requires_key` switches it off for all."""
+
+
 class EndpointProperties(Spec):
-    moorings: EndpointLimits = Field(default_factory=EndpointLimits)
-    """Limits of the gateway. `moorings.<key>: "<number>"` directly below `properties` means the same."""
+    moorings: EndpointOwn = Field(default_factory=EndpointOwn)
+    """Limits of the gateway and `local`. `moorings.<key>: "<value>"` directly below `properties` means the
+    same."""
     enforce_access_to_default_secret_stores: Literal["enabled", "disabled"] = "disabled"  # noqa: S105 - a switch, no password
 
     @model_validator(mode="before")

@@ -20,8 +20,8 @@ _OLDER: Mapping[tuple[str, str], str] = {
     ("EndpointSpec", "allow_public_access"): "write `public_network_access: enabled` (or disabled)",
     ("EndpointSpec", "swagger_uri"): "it is read-only and now called `openapi_uri`; leave it out",
     ("EndpointSpec", "deployments"): (
-        "deployments have files of their own: put each item into a file with `endpoint_name:` "
-        "and create it with moor online-deployment create -f"
+        "with deployments inside it is a file of the older form: moor endpoint create -f "
+        "(or give each deployment a file of its own: moor online-deployment create -f)"
     ),
     ("EndpointSpec", "target"): "it is now called `compute`",
     ("EndpointSpec", "type"): "the command says what it is; leave it out",
@@ -57,9 +57,9 @@ _FILES: tuple[tuple[type[BaseModel], str], ...] = (
 )
 
 
-def unknown_key_hint(root: type[BaseModel], path: FieldPath) -> str:
+def unknown_key_hint(root: type[BaseModel], path: FieldPath, *, top: str = "at the top of the file") -> str:
     """A clause for the message about the unknown key at `path` of a spec of class `root`; empty when nothing
-    is near."""
+    is near. `top` says where the spec itself stands."""
     model = model_at(root, path[:-1])
     key = str(path[-1])
     if model is None:
@@ -70,7 +70,7 @@ def unknown_key_hint(root: type[BaseModel], path: FieldPath) -> str:
     elsewhere = [(where, name) for where, name in _all_keys(root, ()) if name == key and where != path[:-1]]
     if elsewhere:
         where = min((where for where, _ in elsewhere), key=len)
-        return f"it belongs under `{path_text(where)}`" if where else "it belongs at the top of the file"
+        return f"it belongs under `{path_text(where)}`" if where else f"it belongs {top}"
     near = difflib.get_close_matches(key, keys_of(model), n=1, cutoff=0.6)
     if near:
         return f"did you mean `{near[0]}`?"

@@ -15,3 +15,5 @@ MAX_CONNECTIONS = 20_000
 MAX_CONNECTIONS_LIMIT = 1_000_000
 MAX_RATE_LIMIT_PER_S = 1_000_000
 """Far above what one gateway can pass on: as good as no limit."""
+MAX_DEPLOYMENTS_PER_ENDPOINT = 20
+"""Behaviour reference, section 10.2."""

@@ -271,8 +271,9 @@ def _read_inner(draft: Draft, path: FieldPath, file: Path, given: str) -> Draft 
         problem = Problem(
             path, f"`{path_text(path)}`: {failed.message}", failed.code, fields={"folder": file.parent}
         )
-        target = failed.target or shown_name
-        draft.problems.append((problem, Located(f"{target} {path_text(path)}", failed.evidence)))
+        target, written = failed.target or shown_name, draft.written(path)
+        located = Located(f"{target} {path_text(written)}", failed.evidence)
+        draft.problems.append((problem.at(written), located))
         draft.hidden.append(path)
         return None
     return inner

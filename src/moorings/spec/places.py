@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from moorings.spec.problems import FieldPath, Located, path_text
+
+V = TypeVar("V")
 
 SHOWN_LINE = 160
 """Characters of an offending line that are shown as evidence."""
@@ -70,6 +73,22 @@ class Places:
             mine.update({path + p: place for p, place in theirs.items()})
         self.raw.update({path + p: text for p, text in other.raw.items()})
 
+    def move(self, old: FieldPath, new: FieldPath) -> None:
+        """What stood at and below `old` stands at `new` now."""
+        for table in (self.keys, self.values):
+            _move(table, old, new)
+        _move(self.raw, old, new)
+
+    def below(self, path: FieldPath) -> Places:
+        """The places of what stands at `path`, as those of a document of its own."""
+        inner = Places(self.find(path))
+        for mine, theirs in ((self.keys, inner.keys), (self.values, inner.values)):
+            theirs.update(
+                {p[len(path) :]: at for p, at in mine.items() if p[: len(path)] == path and p != path}
+            )
+        inner.raw.update({p[len(path) :]: text for p, text in self.raw.items() if p[: len(path)] == path})
+        return inner
+
     def find(self, path: FieldPath, *, on_key: bool = False) -> Place:
         """The place of the value (or key) at `path`, or of its nearest parent that is in the input."""
         for depth, known in _upwards(path):
@@ -80,12 +99,18 @@ class Places:
                     return table[known]
         return self.root
 
-    def locate(self, path: FieldPath, *, on_key: bool = False) -> Located:
+    def locate(self, path: FieldPath, *, on_key: bool = False, name: str | None = None) -> Located:
+        """Where `path` stands, under the `name` that users know it by (else its own)."""
         place = self.find(path, on_key=on_key)
-        name = path_text(path)
+        name = path_text(path) if name is None else name
         # What is missing at the top has no line of its own to show.
         known = path[:1] in self.values or path[:1] in self.keys
         return Located(f"{place} {name}".rstrip(), place.evidence() if known else ())
+
+
+def _move(table: dict[FieldPath, V], old: FieldPath, new: FieldPath) -> None:
+    for path in [p for p in table if p[: len(old)] == old]:
+        table[new + path[len(old) :]] = table.pop(path)
 
 
 def _upwards(path: FieldPath) -> Iterator[tuple[int, FieldPath]]:

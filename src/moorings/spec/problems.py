@@ -7,7 +7,7 @@ Knows neither YAML nor JSON: whoever read the input says where a field stands in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -67,6 +67,13 @@ class Problem:
     fix: str | None = None
     wants_text: bool = False
     """Text is expected where something else stands; its raw text may do."""
+
+    def at(self, path: FieldPath) -> Problem:
+        """The same problem of a field that stands at `path` in the input."""
+        if path == self.path:
+            return self
+        message = self.message.replace(f"`{path_text(self.path)}`", f"`{path_text(path)}`")
+        return replace(self, path=path, message=message)
 
 
 @dataclass(frozen=True)

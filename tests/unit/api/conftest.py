@@ -66,6 +66,7 @@ class Served:
             workspace_id="the-id",
             gateway_url="http://127.0.0.1:8650",
             rate_limit_per_s=100,
+            local_requires_key=False,
             facts=lambda: {"home": "/home"},
         )
         self.app = create_app(api)

@@ -27,6 +27,8 @@ class MemoryWorkspace:
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     operation_error: dict[str, Any] | None = None
+    failing: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What operations about the resource of this name fail with."""
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     _polls: dict[str, int] = field(default_factory=dict)
 
@@ -69,11 +71,15 @@ class MemoryWorkspace:
         properties["provisioningState"] = "Succeeded"
         if "/deployments/" not in path:
             properties["scoringUri"] = f"http://127.0.0.1:8650/api/v1/endpoint/{document['name']}/score"
-        return answer(status, document, operation=True)
+        elif document["name"] in self.failing:
+            properties["provisioningState"] = "Failed"
+        return answer(status, document, operation=document["name"])
 
     def _delete(self, path: str, body: Any) -> Answer:
         if self.resources.pop(path, None) is None:
             return Answer(204, {}, b"")
+        for below in [k for k in self.resources if k.startswith(path + "/")]:
+            del self.resources[below]
         return answer(202, None, operation=True)
 
     def _post(self, path: str, body: Any) -> Answer:
@@ -87,7 +93,8 @@ class MemoryWorkspace:
 
     def _operation(self, path: str) -> Answer:
         count = self._polls[path] = self._polls.get(path, 0) + 1
-        status = "InProgress" if count % 2 else ("Failed" if self.operation_error else "Succeeded")
+        problem = self.failing.get(path.rpartition("/")[2]) or self.operation_error
+        status = "InProgress" if count % 2 else ("Failed" if problem else "Succeeded")
         environment = {"name": "environment", "status": "running", "startedAt": 1.0, "message": "resolving"}
         if status != "InProgress":
             environment |= {"status": "done", "endedAt": 3.5}
@@ -97,14 +104,15 @@ class MemoryWorkspace:
             "properties": {"phases": [environment], "waitingFor": "the environment"},
         }
         if status == "Failed":
-            document["error"] = self.operation_error
+            document["error"] = problem
         return answer(200, document, hint="20")
 
 
-def answer(status: int, body: Any, *, operation: bool = False, hint: str | None = None) -> Answer:
+def answer(status: int, body: Any, *, operation: bool | str = False, hint: str | None = None) -> Answer:
     headers = {}
     if operation:
-        headers["azure-asyncoperation"] = f"http://moorings{WS}/operations/op1?api-version=x"
+        name = operation if isinstance(operation, str) else "op1"
+        headers["azure-asyncoperation"] = f"http://moorings{WS}/operations/{name}?api-version=x"
         hint = "20"
     if hint:
         headers["x-ms-retry-after-ms"] = hint

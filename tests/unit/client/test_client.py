@@ -14,7 +14,7 @@ from moorings.client.checks import check_script
 from moorings.client.client import Client
 from moorings.client.deploy import next_version, register_model
 from moorings.client.faults import ApiError, from_answer
-from moorings.client.operations import Operation, Report, poll_delay_s, report_from, wait
+from moorings.client.operations import Operation, Phase, Report, poll_delay_s, report_from, wait, wait_all
 from moorings.client.transport import Answer, traced
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
@@ -159,6 +159,26 @@ def test_waiting_is_bounded_when_asked() -> None:
         waited(*going, timeout_s=3.0)
     assert caught.value.failure.code == "OperationTimeout"
     assert caught.value.failure.evidence == ("waiting for: a port",)
+
+
+def test_one_that_fails_ends_the_wait_for_no_other() -> None:
+    """`blue` fails at once, `green` goes on; both are shown under their names."""
+    phase = Phase("environment", "running", "", None)
+    given = [
+        Report("b", "Failed", phases=(phase,), error={"code": "New", "message": "broke"}),
+        Report("g", "InProgress", phases=(phase,), waiting_for="a port", retry_after_s=1.5),
+        Report("g", "Succeeded"),
+    ]
+    seen: list[Report] = []
+    slept: list[float] = []
+    operations = {"blue": Operation("/b"), "green": Operation("/g")}
+    failed = wait_all(Reports(iter(given)), operations, on_progress=seen.append, sleep=slept.append)
+    assert {name: problem.failure.code for name, problem in failed.items()} == {"blue": "New"}
+    assert [report.status for report in seen] == ["InProgress", "Succeeded"]
+    assert [p.name for p in seen[0].phases] == ["blue environment", "green environment"]
+    assert seen[0].waiting_for == "green: a port"
+    assert slept == [1.5]
+    assert wait_all(Reports(iter([])), {}, on_progress=seen.append) == {}
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,13 @@ def test_settings_arrive_where_the_gateway_needs_them():
     assert (found.health_period_s, found.health_timeout_s, found.health_failures) == (7.0, 3.0, 5)
 
 
+def test_a_local_endpoint_is_open_to_this_machine_unless_the_workspace_wants_keys_from_all():
+    ends = [endpoint(name="away"), endpoint(name="home", properties={"moorings": {"local": True}})]
+    assert [e.keyless_on_loopback for e in build(ends).endpoints] == [False, True]
+    strict = build(ends, local_requires_key=True)
+    assert [e.keyless_on_loopback for e in strict.endpoints] == [False, False]
+
+
 def test_shares_go_only_to_deployments_that_exist_under_their_own_spelling():
     state = build(
         [

@@ -169,6 +169,21 @@ def test_no_keys_means_nobody_and_an_empty_key_is_no_key():
         assert rules == {"action": "ALLOW", "policies": {}}
 
 
+def test_only_a_local_endpoint_lets_anybody_in_without_a_credential_and_never_by_a_header_alone():
+    def principals(route: EndpointRoute) -> list[dict]:
+        (table,) = bundle(route).of_type(envoy.ROUTES)
+        (filters,) = [host["typed_per_filter_config"] for host in table.body["virtual_hosts"]]
+        return filters["envoy.filters.http.rbac"]["rbac"]["rules"]["policies"]["callers"]["principals"]
+
+    usual, local = principals(endpoint()), principals(endpoint(keyless_on_loopback=True))
+    assert local[:-1] == usual
+    assert all(set(each) == {"header"} for each in usual)
+    asked = local[-1]["and_ids"]["ids"]
+    assert {"not_id": {"header": {"name": "authorization", "present_match": True}}} in asked
+    (peers,) = [each["or_ids"]["ids"] for each in asked if "or_ids" in each]
+    assert [each["direct_remote_ip"]["address_prefix"] for each in peers] == ["127.0.0.0", "::1"]
+
+
 def test_mirroring_is_on_shared_routes_only_and_never_to_itself():
     found = routes(
         endpoint(

@@ -68,6 +68,7 @@ def test_the_url_is_one_that_can_be_called(tmp_path: Path, bind: str, shown: str
         ({"gateway": {"port": 0}}, "gateway.port"),
         ({"gateway": {"port": 65536}}, "gateway.port"),
         ({"gateway": {"rate_limit_per_s": 0}}, "gateway.rate_limit_per_s"),
+        ({"gateway": {"local_requires_key": 1}}, "gateway.local_requires_key"),
         ({"controller": {"resync_s": 0}}, "controller.resync_s"),
         ({"controller": {"busy_s": -1}}, "controller.busy_s"),
         ('{"controller": {"resync_s": NaN}}', "controller.resync_s"),

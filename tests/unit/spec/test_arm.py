@@ -66,6 +66,7 @@ ENDPOINT = st.fixed_dictionaries(
                     {},
                     optional={
                         "rate_limit_per_s": maybe(st.integers(1, 1_000_000)),
+                        "local": st.booleans(),
                         "max_request_bytes": st.integers(1, 104_857_600),
                         "max_response_bytes": st.integers(100_000, 104_857_600),
                     },
@@ -468,9 +469,22 @@ def test_limits_travel_as_text_under_flat_names_and_are_shown_nested() -> None:
     assert EndpointSpec.model_validate({"name": "shop", "properties": shown}) == spec
 
 
+@pytest.mark.parametrize("value", ["true", "True", True])
+def test_local_travels_as_text_and_is_a_switch(value: object) -> None:
+    body = {"properties": {"properties": {"moorings.local": value}}}
+    spec = arm.endpoint_from_arm("shop", body)
+    assert spec.properties.moorings.local is True
+    sent = arm.endpoint_to_arm(spec)
+    assert sent["properties"]["properties"] == {"moorings.local": "true"}
+    assert arm.endpoint_view(sent)["properties"] == {"moorings": {"local": True}}
+    assert not arm.endpoint_from_arm("shop", {}).properties.moorings.local
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("local", "yes"),
+        ("local", 1),
         ("rate_limit_per_s", "0"),
         ("rate_limit_per_s", "1000001"),
         ("rate_limit_per_s", "many"),

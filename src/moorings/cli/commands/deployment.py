@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,12 @@ CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "Sto
     click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
     flags.set_(),
     flags.no_wait(),
-    flags.local(),
+    click.Option(
+        ["--local"],
+        is_flag=True,
+        help="Make the endpoint, too, if it is missing (callers on this machine need no key then); replace a "
+        "deployment of this name; send traffic to it if it is the only one.",
+    ),
     click.Option(["--local-enable-gpu"], is_flag=True, hidden=True),
     click.Option(["--vscode-debug"], is_flag=True, hidden=True),
     click.Option(["--package-model", "--with-package", "package_model"], is_flag=True, hidden=True),
@@ -82,14 +88,18 @@ def create(
     spec = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
     _check(session, spec, skip_script=skip_script_validation)
     _require_endpoint(session, spec.endpoint_name, local=local)
-    _refuse_existing(session, spec, file)
+    if not local:
+        _refuse_existing(session, spec, file)
     _deploy(
         session, spec, f"Creating deployment {spec.name} of endpoint {spec.endpoint_name}", no_wait=no_wait
     )
     if no_wait:
         return
     if all_traffic:
-        _send_all_traffic(session, spec)
+        _send_all_traffic(session, spec.endpoint_name, spec.name)
+    elif local and _is_alone(session, spec.endpoint_name, spec.name, without_traffic=True):
+        session.say(f"{spec.name} is the only deployment of a local endpoint: it gets all traffic.")
+        _send_all_traffic(session, spec.endpoint_name, spec.name)
     _say_what_next(session, spec)
 
 
@@ -179,7 +189,34 @@ def delete(
 ) -> None:
     endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
     command = f"moor online-deployment delete -n {name} -e {endpoint} --yes"
+    delete_deployment(session, endpoint, name, command, yes=yes, no_wait=no_wait, local=local)
+
+
+@leaf(
+    "get-logs",
+    "Print the last lines a deployment wrote.",
+    flags.deployment_name(required=True),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    flags.lines(),
+    flags.container(),
+    flags.local(),
+)
+def get_logs(
+    session: Session, name: str, endpoint_name: str | None, lines: int, container: str, local: bool
+) -> None:
+    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+    print_logs(session, endpoint, name, container=container, lines=lines)
+
+
+# --- what both forms of the command do -----------------------------------------------------------------------
+def delete_deployment(
+    session: Session, endpoint: str, name: str, command: str, *, yes: bool, no_wait: bool, local: bool
+) -> None:
+    """Delete a deployment. With `local` the only deployment of a local endpoint loses its traffic first, which
+    it may have got without anybody asking for it."""
     session.confirm(f"Delete deployment {name} of endpoint {endpoint}?", yes=yes, command=command)
+    if local and _is_alone(session, endpoint, name):
+        _set_traffic(session, endpoint, {}, f"Taking {name} out of the traffic of {endpoint}")
     accepted = session.client.delete_deployment(endpoint, name)
     if accepted.operation is None:
         session.say(f"Endpoint {endpoint} has no deployment {name}.")
@@ -189,31 +226,8 @@ def delete(
         session.say(f"Deployment {name} is deleted.")
 
 
-@leaf(
-    "get-logs",
-    "Print the last lines a deployment wrote.",
-    flags.deployment_name(required=True),
-    flags.endpoint_name("--endpoint-name", "-e"),
-    click.Option(
-        ["--lines", "-l", "--tail", "lines"],
-        type=click.IntRange(min=1),
-        default=5000,
-        show_default=True,
-        help="How many lines, from the end.",
-    ),
-    click.Option(
-        ["--container", "-c"],
-        type=click.Choice(list(CONTAINERS)),
-        default="inference-server",
-        show_default=True,
-        help="Which part: the model server, or the step that lays out model and code.",
-    ),
-    flags.local(),
-)
-def get_logs(
-    session: Session, name: str, endpoint_name: str | None, lines: int, container: str, local: bool
-) -> None:
-    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+def print_logs(session: Session, endpoint: str, name: str, *, container: str, lines: int) -> None:
+    """The last lines of a deployment's log."""
     text = session.client.logs(endpoint, name, container=CONTAINERS[container], tail=lines)
     click.echo(text, nl=bool(text) and not text.endswith("\n"))
 
@@ -232,7 +246,8 @@ def _require_endpoint(session: Session, name: str, *, local: bool) -> None:
         if not is_missing(problem) or not local:
             raise
         session.say(f"Endpoint {name} does not exist yet; creating it.")
-        accepted = session.client.put_endpoint(name, endpoint_to_arm(EndpointSpec(name=name)))
+        made = specs.marked_local(EndpointSpec(name=name))
+        accepted = session.client.put_endpoint(name, endpoint_to_arm(made))
         session.follow(accepted, f"Creating endpoint {name}", watch=f"moor online-endpoint show -n {name}")
 
 
@@ -263,23 +278,30 @@ def _deploy(session: Session, spec: DeploymentSpec, title: str, *, no_wait: bool
     session.follow(accepted, "", watch=f"moor online-deployment show -n {name} -e {endpoint}")
     found = session.client.deployment(endpoint, name)
     session.emit(deployment_view(found), COLUMNS)
-    _say_no_effect(session, found)
+    say_no_effect(session, found)
 
 
-def _send_all_traffic(session: Session, spec: DeploymentSpec) -> None:
-    endpoint = spec.endpoint_name
+def _send_all_traffic(session: Session, endpoint: str, name: str) -> None:
+    _set_traffic(session, endpoint, {name: 100}, f"Sending all traffic of {endpoint} to {name}")
+
+
+def _set_traffic(session: Session, endpoint: str, table: Mapping[str, int], title: str) -> None:
     existing = endpoint_from_arm(endpoint, session.client.endpoint(endpoint), check=False)
-    mirrored = {k: v for k, v in existing.mirror_traffic.items() if k != spec.name}
-    changed = existing.model_copy(update={"traffic": {spec.name: 100}, "mirror_traffic": mirrored})
+    mirrored = {k: v for k, v in existing.mirror_traffic.items() if k not in table}
+    changed = existing.model_copy(update={"traffic": dict(table), "mirror_traffic": mirrored})
     accepted = session.client.put_endpoint(endpoint, endpoint_to_arm(changed))
-    session.follow(
-        accepted,
-        f"Sending all traffic of {endpoint} to {spec.name}",
-        watch=f"moor online-endpoint show -n {endpoint}",
-    )
+    session.follow(accepted, title, watch=f"moor online-endpoint show -n {endpoint}")
 
 
-def _say_no_effect(session: Session, body: dict[str, Any]) -> None:
+def _is_alone(session: Session, endpoint: str, name: str, *, without_traffic: bool = False) -> bool:
+    """Whether `endpoint` is local, has the deployment `name` and no other (and, if asked, no traffic set)."""
+    existing = endpoint_from_arm(endpoint, session.client.endpoint(endpoint), check=False)
+    if not existing.properties.moorings.local or (without_traffic and existing.traffic):
+        return False
+    return [str(found.get("name")) for found in session.client.deployments(endpoint)] == [name]
+
+
+def say_no_effect(session: Session, body: dict[str, Any]) -> None:
     own = (body.get("properties") or {}).get("moorings") or {}
     for key, why in (own.get("noEffectYet") or {}).items():
         session.warn(f"{key} is kept but has no effect yet: {why}")
@@ -287,7 +309,8 @@ def _say_no_effect(session: Session, body: dict[str, Any]) -> None:
 
 def _say_what_next(session: Session, spec: DeploymentSpec) -> None:
     endpoint = spec.endpoint_name
-    properties = session.client.endpoint(endpoint).get("properties") or {}
+    found = session.client.endpoint(endpoint)
+    properties = found.get("properties") or {}
     share = (properties.get("traffic") or {}).get(spec.name, 0)
     session.say("")
     session.say(f"Live: {properties.get('scoringUri')}")
@@ -299,7 +322,9 @@ def _say_what_next(session: Session, spec: DeploymentSpec) -> None:
             f"Try it:       moor online-endpoint invoke -n {endpoint} -d {spec.name} -r <request.json>"
         )
         session.say(f'Send traffic: moor online-endpoint update -n {endpoint} --traffic "{spec.name}=100"')
-    session.say(f"Keys:  moor online-endpoint get-credentials -n {endpoint}")
+    keyless = endpoint_from_arm(endpoint, found, check=False).properties.moorings.local
+    here = "   (programs on this machine need none)" if keyless else ""
+    session.say(f"Keys:  moor online-endpoint get-credentials -n {endpoint}{here}")
     session.say(f"Logs:  moor online-deployment get-logs -n {spec.name} -e {endpoint}")
 
 

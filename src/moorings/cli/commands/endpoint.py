@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ COLUMNS: Columns = (
     click.Option(["--auth-mode"], type=click.Choice(["key", "aml_token", "aad_token"]), help="Default: key."),
     flags.set_(),
     flags.no_wait(),
-    flags.local(),
+    flags.make_local(),
     flags.web(),
 )
 def create(
@@ -50,10 +50,12 @@ def create(
 ) -> None:
     overrides = [*([f"auth_mode={auth_mode}"] if auth_mode else []), *set_]
     spec = specs.endpoint_to_create(file, endpoint_name, overrides)
+    spec = specs.marked_local(spec) if local else spec
     _warn_of_lost_traffic(session, spec.name, spec.traffic)
     _put(session, spec.name, endpoint_to_arm(spec), f"Creating endpoint {spec.name}", no_wait=no_wait)
     if not no_wait:
-        session.say(f"Next: moor online-deployment create -e {spec.name} -f <deployment.yml> --all-traffic")
+        following = "--local" if spec.properties.moorings.local else "--all-traffic"
+        session.say(f"Next: moor online-deployment create -e {spec.name} -f <deployment.yml> {following}")
 
 
 @leaf(
@@ -71,7 +73,7 @@ def show(session: Session, endpoint_name: str | None, local: bool, web: bool) ->
 
 @leaf("list", "List the endpoints.", flags.local())
 def list_(session: Session, local: bool) -> None:
-    session.emit([endpoint_view(body) for body in session.client.endpoints()], COLUMNS)
+    print_all(session)
 
 
 @leaf(
@@ -136,28 +138,15 @@ def update(
     flags.local(),
 )
 def delete(session: Session, endpoint_name: str, yes: bool, no_wait: bool, local: bool) -> None:
-    question = f"Delete endpoint {endpoint_name} with all its deployments?"
-    session.confirm(question, yes=yes, command=f"moor online-endpoint delete -n {endpoint_name} --yes")
-    accepted = session.client.delete_endpoint(endpoint_name)
-    if accepted.operation is None:
-        session.say(f"There is no endpoint {endpoint_name}.")
-    elif not no_wait:
-        session.follow(
-            accepted, f"Deleting endpoint {endpoint_name}", watch="moor online-endpoint list -o table"
-        )
-        session.say(f"Endpoint {endpoint_name} is deleted.")
+    command = f"moor online-endpoint delete -n {endpoint_name} --yes"
+    delete_endpoint(session, endpoint_name, command, yes=yes, no_wait=no_wait, local=local)
 
 
 @leaf(
     "invoke",
     "Send a request file to an endpoint and print the answer.",
     flags.endpoint_name("--name", "-n"),
-    click.Option(
-        ["--request-file", "-r"],
-        type=click.Path(path_type=Path),
-        required=True,
-        help="File with the JSON to send.",
-    ),
+    flags.request_file(),
     click.Option(
         ["--deployment-name", "-d"],
         metavar="NAME",
@@ -168,14 +157,7 @@ def delete(session: Session, endpoint_name: str, yes: bool, no_wait: bool, local
 def invoke(
     session: Session, endpoint_name: str | None, request_file: Path, deployment_name: str | None, local: bool
 ) -> None:
-    from moorings.client import scoring
-
-    name = session.endpoint_name(endpoint_name, "--name")
-    body = read_request(request_file)
-    scored = scoring.invoke(session.client, name, body, deployment=deployment_name)
-    if session.options.verbose and scored.deployment:
-        session.say(f"answered by deployment {scored.deployment}")
-    click.echo(scored.text)
+    score_file(session, session.endpoint_name(endpoint_name, "--name"), request_file, deployment_name)
 
 
 @leaf(
@@ -185,30 +167,71 @@ def invoke(
     flags.local(),
 )
 def get_credentials(session: Session, endpoint_name: str | None, local: bool) -> None:
-    name = session.endpoint_name(endpoint_name, "--name")
-    body = session.client.endpoint(name)
-    found = session.client.keys(name) if _uses_keys(body) else session.client.token(name)
-    session.emit(found)
+    print_credentials(session, session.endpoint_name(endpoint_name, "--name"))
 
 
 @leaf(
     "regenerate-keys",
     "Replace a key of an endpoint; the old one stops working.",
     flags.endpoint_name("--name", "-n"),
-    click.Option(
-        ["--key-type"],
-        type=click.Choice(["primary", "secondary"], case_sensitive=False),
-        default="primary",
-        show_default=True,
-        help="Which key.",
-    ),
+    flags.key_type(),
     flags.no_wait(),
     flags.local(),
 )
 def regenerate_keys(
     session: Session, endpoint_name: str | None, key_type: str, no_wait: bool, local: bool
 ) -> None:
-    name = session.endpoint_name(endpoint_name, "--name")
+    replace_key(session, session.endpoint_name(endpoint_name, "--name"), key_type, no_wait=no_wait)
+
+
+# --- what both forms of the command do -----------------------------------------------------------------------
+def print_all(session: Session) -> None:
+    session.emit([endpoint_view(body) for body in session.client.endpoints()], COLUMNS)
+
+
+def view_of(body: Mapping[str, Any], deployments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document of an endpoint; deployments without traffic appear in it with 0."""
+    view = endpoint_view(body)
+    shares = {str(d.get("name")): 0 for d in deployments}
+    view["traffic"] = {**shares, **(view.get("traffic") or {})}
+    return view
+
+
+def delete_endpoint(
+    session: Session, name: str, command: str, *, yes: bool, no_wait: bool, local: bool
+) -> None:
+    """Delete an endpoint. One that is not there is a success, but EndpointNotFound with `local`, as scripts
+    that delete local endpoints have it."""
+    session.confirm(f"Delete endpoint {name} with all its deployments?", yes=yes, command=command)
+    if local:
+        session.client.endpoint(name)
+    accepted = session.client.delete_endpoint(name)
+    if accepted.operation is None:
+        session.say(f"There is no endpoint {name}.")
+    elif not no_wait:
+        session.follow(accepted, f"Deleting endpoint {name}", watch="moor online-endpoint list -o table")
+        session.say(f"Endpoint {name} is deleted.")
+
+
+def score_file(session: Session, name: str, request_file: Path, deployment: str | None) -> None:
+    """Send a request file and print the answer."""
+    from moorings.client import scoring
+
+    body = read_request(request_file)
+    scored = scoring.invoke(session.client, name, body, deployment=deployment)
+    if session.options.verbose and scored.deployment:
+        session.say(f"answered by deployment {scored.deployment}")
+    click.echo(scored.text)
+
+
+def print_credentials(session: Session, name: str) -> None:
+    """The keys of an endpoint, or a token."""
+    body = session.client.endpoint(name)
+    session.emit(session.client.keys(name) if _uses_keys(body) else session.client.token(name))
+
+
+def replace_key(session: Session, name: str, key_type: str, *, no_wait: bool) -> None:
+    """Make a new primary or secondary key. Raises NotKeyAuth for an endpoint without keys."""
     if not _uses_keys(session.client.endpoint(name)):
         message = f"endpoint {name} does not use keys for authentication"
         raise error("NotKeyAuth", message, target=name, fields={"endpoint": name})
@@ -257,11 +280,7 @@ def _put(session: Session, name: str, body: Mapping[str, Any], title: str, *, no
 
 
 def _view(session: Session, name: str) -> dict[str, Any]:
-    """The document of an endpoint; deployments without traffic appear in it with 0."""
-    view = endpoint_view(session.client.endpoint(name))
-    shares = {str(d.get("name")): 0 for d in session.client.deployments(name)}
-    view["traffic"] = {**shares, **(view.get("traffic") or {})}
-    return view
+    return view_of(session.client.endpoint(name), session.client.deployments(name))
 
 
 def _tables(

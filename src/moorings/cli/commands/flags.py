@@ -38,8 +38,61 @@ def local() -> click.Option:
     return click.Option(["--local"], is_flag=True, help="The workspace of this machine; it always is.")
 
 
+def make_local() -> click.Option:
+    return click.Option(
+        ["--local"], is_flag=True, help="Callers on this machine need no key (properties.moorings.local)."
+    )
+
+
 def web() -> click.Option:
     return click.Option(["--web"], is_flag=True, hidden=True)
+
+
+def key_type() -> click.Option:
+    return click.Option(
+        ["--key-type"],
+        type=click.Choice(["primary", "secondary"], case_sensitive=False),
+        default="primary",
+        show_default=True,
+        help="Which key.",
+    )
+
+
+def type_() -> click.Option:
+    return click.Option(
+        ["--type", "-t", "type_"],
+        type=click.Choice(["online", "batch"], case_sensitive=False),
+        help="Kind of endpoint; online is what there is.",
+    )
+
+
+def request_file() -> click.Option:
+    return click.Option(
+        ["--request-file", "-r"],
+        type=click.Path(path_type=Path),
+        required=True,
+        help="File with the JSON to send.",
+    )
+
+
+def lines() -> click.Option:
+    return click.Option(
+        ["--lines", "-l", "--tail", "lines"],
+        type=click.IntRange(min=1),
+        default=5000,
+        show_default=True,
+        help="How many lines, from the end.",
+    )
+
+
+def container() -> click.Option:
+    return click.Option(
+        ["--container", "-c"],
+        type=click.Choice(["inference-server", "storage-initializer"]),
+        default="inference-server",
+        show_default=True,
+        help="Which part: the model server, or the step that lays out model and code.",
+    )
 
 
 def yes() -> click.Option:

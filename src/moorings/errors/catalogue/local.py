@@ -105,6 +105,16 @@ _COMMAND_LINE = (
         http_status=409,
     ),
     Entry(
+        code="DeploymentsFailed",
+        title="Some deployments of the endpoint failed",
+        cause="The endpoint is there and the other deployments of the file stand; each that failed is listed with its "
+        "reason. Traffic goes only where every deployment it names is ready.",
+        fix="Correct what is listed, then run the same command again: {command}",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=424,
+    ),
+    Entry(
         code="TrafficTextInvalid",
         title="The traffic text is not understood",
         cause="Traffic is a list of deployment=percent, each a whole number from 0 to 100, 100 in all.",

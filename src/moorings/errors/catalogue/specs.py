@@ -37,6 +37,15 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=400,
     ),
     Entry(
+        code="BatchNotServed",
+        title="Batch endpoints are not served here",
+        cause="The file or a flag asks for `type: batch`; this workspace has online endpoints only.",
+        fix="Make it an online endpoint (`type: online`), then: moor endpoint create -f endpoint.yml",
+        fault=Fault.USER,
+        step=Step.SPEC,
+        http_status=400,
+    ),
+    Entry(
         code="SpecKeyMissing",
         title="A required key is missing",
         cause="The spec leaves out a key that has no default.",
