@@ -121,6 +121,8 @@ Machine: {about["cpus"]} x {about["cpu"]}, {about["memory_gb"]} GB, Linux {about
   its CPUs.
 - Every cell is measured after a warm-up; in each round the servers come in a new order. Figures are medians over
   rounds, [lowest-highest] beside them (one figure: one round); `x` is the ratio to the azureml server in the same round.
+- With `--keep` every server of a workload stays up through all rounds, so that what idle ones do in the background
+  (Ray's actors most of all) runs on the same CPU as the one that is measured; without it each is alone.
 - wrk keeps a fixed number of connections busy (closed loop). Above some 100,000 requests/s it is itself full. Latency
   at a fixed rate is not measured here; loopback, no TLS.
 - Before and after each cell different inputs are sent at once and every answer compared with the right one. `bad`:
