@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, errors, wire
+from moorings.api import asset_routes, environments, errors, wire
 from moorings.api.assets import Assets
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.limits import Limits
@@ -47,6 +47,7 @@ class Api:
     assets: Assets
     engine: Engine
     build_logs: BuildLogs
+    environment_builds: environments.EnvironmentBuilds
     workspace_path: str
     workspace_name: str
     workspace_id: str
@@ -69,6 +70,7 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
     app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
     app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])
+    app.include_router(environments.routes(api.environment_builds), prefix=_prefix(), tags=["environments"])
     return app
 
 
@@ -215,6 +217,11 @@ async def _logs(api: Api, endpoint: str, deployment: str, body: Json) -> str:
 
 def _build_logs(api: Api) -> APIRouter:
     router = APIRouter()
+
+    @router.get("/environments/{name}/versions/{version}/build")
+    def build(name: str, version: str) -> Json:
+        asset = api.assets.get(ENVIRONMENTS, name, version)
+        return {"build": api.environment_builds.of_properties(asset.body)}
 
     @router.get("/environments/{name}/versions/{version}/buildLog")
     def build_log(name: str, version: str) -> Json:

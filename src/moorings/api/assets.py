@@ -14,6 +14,7 @@ from moorings.assets.origins import Origins
 from moorings.assets.sources import without_secrets
 from moorings.assets.store import AssetStore, RemoteTree
 from moorings.assets.tree import Tree
+from moorings.environments.mlflow import mlflow_flavors, stored_reader
 from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.base import ASSET_NAME_PATTERN
@@ -207,7 +208,13 @@ class Assets:
             "files": len(tree.files),
             "sizeBytes": tree.size_bytes,
         }
+        if kind == MODELS and str(body.get("modelType") or "").replace("_", "").lower() == "mlflowmodel":
+            blobs = {entry.path: entry.sha256 for entry in tree.files}
+            facts["flavors"] = mlflow_flavors(stored_reader(blobs, self._text))
         return _Content(tree.digest, facts)
+
+    def _text(self, sha256: str) -> str:
+        return self.store.blob(sha256).read_text("utf-8", "replace")
 
     def _forget(self, content: _Content) -> None:
         """Content that was taken in for nothing does not stay, unless somebody else has it."""

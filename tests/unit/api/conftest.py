@@ -13,9 +13,13 @@ import pytest
 
 from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
+from moorings.api.environments import EnvironmentBuilds
 from moorings.api.resources import Resources
 from moorings.assets.store import AssetStore
 from moorings.engines.fake import FakeEngine
+from moorings.environments.inventory import Inventory
+from moorings.environments.leases import Leases
+from moorings.environments.shelf import Shelf
 from moorings.lib.timing import ManualClock
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
@@ -51,6 +55,7 @@ class Served:
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock)
+        self.leases = Leases()
         self.tokens = TokenIssuer(self.folder / "token-keys.json", self.clock)
         resources = Resources(
             self.database, self.vault, self.tokens, WS, lambda kind, name: self.hints.append((kind, name))
@@ -61,6 +66,12 @@ class Served:
             assets=Assets(self.database, store),
             engine=self.engine,
             build_logs=self.build_logs,
+            environment_builds=EnvironmentBuilds(
+                database=self.database,
+                inventory=Inventory(Shelf(self.folder / "environments"), self.leases),
+                engine=self.engine,
+                key_of=self.build_logs.key_of,
+            ),
             workspace_path=WS,
             workspace_name="local",
             workspace_id="the-id",
