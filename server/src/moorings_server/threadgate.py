@@ -143,11 +143,9 @@ class ThreadGate:
     def _relieve(self, ends: int) -> None:
         """Calls have waited for a thread: where none has ended meanwhile, the threads at work are held up."""
         self._relief = None
-        if self._jobs:
-            if self._ends == ends:
-                self._wake(self.limit)
-            if self._awake < self.limit:
-                self._relief = self._loop.call_later(PATIENCE_S, self._relieve, self._ends)
+        if self._jobs and self._ends == ends and not self._done:
+            self._wake(self.limit)
+        self._collect()
 
     def _work(self) -> None:
         """One thread: the calls and the streams, one after the other, while there are any."""
@@ -180,7 +178,10 @@ class ThreadGate:
             answer = self._scorer.internal_error(trouble)
         now = perf_counter()
         self._typical_s += (now - began - self._typical_s) * WEIGHT
-        return self._post(self._ended, request, call, answer, failure, now)
+        self._done.append((self._ended, (request, call, answer, failure, now)))
+        if self._jobs and self._relief is not None and self._typical_s < QUICK_S:
+            return True  # the next call's end tells the loop of this one too, or its clock does
+        return self._tell()
 
     def _read_stream(self, request: Request, call: _Running, answer: Answer) -> Optional[BaseException]:
         """Send the parts of a stream to the loop, at most PARTS_AHEAD ahead of the client; what it raised."""
@@ -206,6 +207,10 @@ class ThreadGate:
     def _post(self, function: Callable[..., None], *arguments: Any) -> bool:
         """Have the loop call something, in the order of posting; False when the loop has been closed."""
         self._done.append((function, arguments))
+        return self._tell()
+
+    def _tell(self) -> bool:
+        """Have the loop look at what was posted; False when it has been closed."""
         if not self._collecting:
             self._collecting = True
             try:
