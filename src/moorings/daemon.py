@@ -21,16 +21,21 @@ from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.resources import Resources
 from moorings.assets.store import AssetStore
+from moorings.containers.credentials import from_settings
+from moorings.containers.host import DockerHost
+from moorings.containers.workspace import home_digest
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
 from moorings.controller.loop import Loop
-from moorings.controller.provision import Provisioner
+from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
 from moorings.controller.status import fail_operations
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine
+from moorings.engines.docker import DockerEngine, DockerEngineSettings
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
+from moorings.environments.image import ImageBuilder, ImageSettings
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
@@ -39,7 +44,7 @@ from moorings.lib.timing import Backoff, SystemClock
 from moorings.security.folders import private
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
-from moorings.settings import Settings
+from moorings.settings import DOCKER, Settings, check_engine
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
@@ -62,12 +67,12 @@ class Daemon:
         self._database = Database.at(settings.database, clock)
         self._store = AssetStore(home / "assets", home=home)
         vault = Vault(home / "secret.key")
-        self._environments = EnvironmentBuilder(
-            home / "environments",
-            uv=None,
-            allow_python_download=settings.environments.allow_python_download,
-            home=home,
+        registry = settings.registry
+        self._docker = DockerHost(
+            settings.docker.host,
+            from_settings(registry.repository, registry.user, registry.password_file),
         )
+        self._environments = self._provisioner()
         self._gateway = GatewayControl(
             GatewaySettings(
                 home=home,
@@ -101,7 +106,8 @@ class Daemon:
         for folder in (settings.home, settings.home / "gateway"):
             await asyncio.to_thread(atomic.sweep, folder)
         await asyncio.to_thread(self._store.sweep)
-        await asyncio.to_thread(self._environments.sweep)
+        await asyncio.to_thread(self._environments.builder.sweep)
+        check_engine(settings, settings.engine)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
         await self._expect(engine)
@@ -134,12 +140,46 @@ class Daemon:
                 settings.api_socket.unlink()
         logger.info("stopped")
 
+    def _provisioner(self) -> Provisioner | ImageProvisioner:
+        settings, home = self._settings, self._settings.home
+        if settings.engine == DOCKER:
+            images = ImageSettings(
+                aliases=settings.image_aliases,
+                repository=settings.registry.repository,
+                build_network=settings.docker.build_network,
+            )
+            builder = ImageBuilder(home / "environments", self._docker, images, home=home)
+            return ImageProvisioner(builder, self._store)
+        return Provisioner(
+            EnvironmentBuilder(
+                home / "environments",
+                uv=None,
+                allow_python_download=settings.environments.allow_python_download,
+                home=home,
+            ),
+            self._store,
+        )
+
     def _engine(self, workspace_id: str) -> Engine:
         home, parent = self._settings.home, self._settings.instances.cgroup_parent
+        root = self._settings.instances_root(self._settings.engine)
+        if self._settings.engine == DOCKER:
+            return DockerEngine(
+                DockerEngineSettings(
+                    root=root,
+                    run_dir=self._settings.run_dir,
+                    store_root=home / "assets",
+                    initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
+                    workspace_id=workspace_id,
+                    home_digest=home_digest(home),
+                    network=self._settings.docker.network,
+                ),
+                self._docker,
+            )
         return ProcessEngine(
             ProcessEngineSettings(
                 home=home,
-                root=home / "instances",
+                root=root,
                 run_dir=self._settings.run_dir,
                 store_root=home / "assets",
                 initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
@@ -155,7 +195,7 @@ class Daemon:
                 database=self._database,
                 clock=self._clock,
                 engine=engine,
-                environments=Provisioner(self._environments, self._store),
+                environments=self._environments,
                 store=self._store,
                 publisher=self._publisher,
                 prober=Prober(self._clock),
@@ -197,7 +237,11 @@ class Daemon:
 
     async def _expect(self, engine: Engine) -> None:
         """Whatever is desired or still there must be looked at once before anything is published."""
-        instances = await engine.observe()
+        try:
+            instances = await engine.observe()
+        except MooringsError as problem:  # the engine is away: each deployment says so when it is looked at
+            logger.error("the instances cannot be seen yet: %s", problem)
+            instances = []
         with self._database.read() as tx:
             rows = [r.name for r in tx.resources(DEPLOYMENT)]
         keys = sorted({*rows, *(i.owner for i in instances)})
@@ -224,7 +268,7 @@ class Daemon:
             resources=resources,
             assets=Assets(self._database, self._store),
             engine=engine,
-            build_logs=Provisioner(self._environments, self._store),
+            build_logs=self._environments,
             workspace_path=workspace.path,
             workspace_name=workspace.name,
             workspace_id=workspace_id,
@@ -242,6 +286,7 @@ class Daemon:
         status = self._gateway.status()
         return {
             "home": str(self._settings.home),
+            "engine": self._settings.engine,
             "gateway": {
                 "ready": bool(status and status.ready),
                 "failure": status.failure if status else "the gateway agent has not reported yet",

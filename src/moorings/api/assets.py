@@ -77,6 +77,14 @@ class Assets:
             recipe = spec.model_dump_json(
                 include={"image", "conda_file", "build", "inference_config", "os_type"}
             )
+            digest = hashlib.sha256(recipe.encode()).hexdigest()
+            if spec.build is None:
+                return digest, body
+            # The context is content: what it is now is what every build of this version uses.
+            tree = self.store.ingest(fetch(spec.build.path), keep_name=False, use_ignore=False)
+            body["moorings"] = {"digest": tree.digest, "sizeBytes": tree.size_bytes}
+            shape = spec.model_dump_json(include={"inference_config", "os_type"})
+            recipe = f"{shape} {spec.build.dockerfile_path} {tree.digest}"
             return hashlib.sha256(recipe.encode()).hexdigest(), body
         uri = properties.get("codeUri" if kind == CODES else "modelUri")
         if not isinstance(uri, str) or not uri:

@@ -76,7 +76,9 @@ def register_environment(client: Client, spec: EnvironmentSpec) -> str:
         spec = spec.model_copy(update={"build": context})
     body = environment_version_to_arm(spec, anonymous=spec.name is None)
     if spec.name is None:
-        return _id(client.put_asset(ENVIRONMENTS, ANONYMOUS_ENVIRONMENT, environment_hash(body), body))
+        # What is in a build context is not in the body: where it was known by its path, an edited one would be refused.
+        version = environment_hash(body) if spec.build is None else uuid.uuid4().hex
+        return _id(client.put_asset(ENVIRONMENTS, ANONYMOUS_ENVIRONMENT, version, body))
     return _register_named(client, ENVIRONMENTS, spec.name, spec.version, body)
 
 
