@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from moorings.errors.exceptions import error
 from moorings.spec.references import parse_reference
 from moorings.state.transaction import Asset, Transaction
@@ -30,3 +33,11 @@ def find_asset(tx: Transaction, kind: str, reference: str) -> Asset:
             fields={"reference": reference},
         )
     return asset
+
+
+def container_routes(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The routes of a deployment whose container has a server of its own (`engines.base.Routes` as stored); else None."""
+    resolved = status.get("resolved") or {}
+    template = (status.get("templates") or {}).get(resolved.get("revision")) or {}
+    routes: Mapping[str, Any] | None = (template.get("container") or {}).get("routes")
+    return routes
