@@ -28,7 +28,8 @@ class ClientMissingError(RuntimeError):
 def need_wrk() -> str:
     """The version of wrk; installs Debian's package where that is allowed. Raises ClientMissingError."""
     if shutil.which("wrk") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-qq", "wrk"], capture_output=True, check=False)
+        for argv in (["update", "-qq"], ["install", "-y", "-qq", "wrk"]):  # a new machine has no lists yet
+            subprocess.run(["apt-get", *argv], capture_output=True, check=False)
     if shutil.which("wrk") is None:
         raise ClientMissingError(
             "the load client wrk is not installed. Install it: sudo apt-get update && sudo apt-get install -y wrk"
