@@ -255,7 +255,7 @@ def main() -> int:
             {
                 **about,
                 "minutes": round((time.monotonic() - began) / 60, 1),
-                "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+                "options": {k: v for k, v in vars(options).items() if not isinstance(v, Path)},
             }
         ],
         "peers": {
