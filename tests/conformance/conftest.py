@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 # The table and its runner also work without pytest, so they are plain scripts beside each other.
 sys.path.insert(0, str(HERE))
 
-from table import SMALL, TIMEOUT_MS, Target  # noqa: E402
+from case import SMALL, TIMEOUT_MS, Target  # noqa: E402
 
 
 def _workspaces() -> ModuleType:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator
 
-from table import CLOSED, Case, Target
+from case import CLOSED, Case, Target
 from wire import Answer, Outcome, exchange
 
 OWN_SUCCESS = frozenset((200,))

@@ -17,8 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from case import Target
 from judge import run_case
-from table import Target, table
+from table import table
 
 
 def main() -> int:

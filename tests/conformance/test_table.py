@@ -8,8 +8,9 @@ import re
 import time
 
 import pytest
+from case import LIMIT, Case
 from judge import differences_of, run_case
-from table import LIMIT, Case, table
+from table import table
 from wire import Answer, Outcome, exchange
 
 ROWS = table()

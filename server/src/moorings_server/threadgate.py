@@ -63,9 +63,8 @@ class ThreadGate:
         self._jobs: Deque[Tuple[Request, _Running]] = deque()
         self._wakes: "SimpleQueue[None]" = SimpleQueue()
         self._lock = threading.Lock()
-        self._awake = (
-            0  # threads that take jobs; each looks at the jobs once more, under the lock, before it rests
-        )
+        # Threads that take jobs; each looks at the jobs once more, under the lock, before it rests.
+        self._awake = 0
         self._typical_s = 1.0  # unknown: every call has its thread
         self._ends = 0
         self._relief: Optional[asyncio.TimerHandle] = None

@@ -86,8 +86,8 @@ def die_with_parent() -> None:
 
 def interrupt_nobody() -> None:
     """Have the kernel let whoever runs on a CPU go on when this process wakes there (Linux: SCHED_BATCH). A gateway
-    that shares a CPU with its workers then hands out all the requests it has before the first of them is computed;
-    with one switch a request it gets a third less done. Where a CPU is free nothing changes."""
+    that shares a CPU with its workers then hands out all the requests it has before the first of them is computed,
+    instead of being switched away from after each."""
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except (OSError, AttributeError):  # another system, or one that forbids it

@@ -26,6 +26,8 @@ from moorings.spec.yamltext import MAX_BYTES, Document, YamlProblem, parse_yaml
 
 MAX_ROUNDS = 5
 """How often more is left out to get at a document whose rest can be checked."""
+STAND_IN = "placeholder"
+"""Stands for a name that is wrong, so that the rest of its document can be checked all the same."""
 _POSITION = re.compile(r"(?P<name>.*?):(?P<line>\d+):(?P<column>\d+)(?: |$)", re.DOTALL)
 
 T = TypeVar("T", bound=Spec)
@@ -259,7 +261,7 @@ class Draft:
             value = _without(self.value, (), broken)
             for key in ("name", "endpoint_name"):
                 if key in keys_of(model) and (key,) in broken:
-                    value[key] = "placeholder"
+                    value[key] = STAND_IN
             try:
                 return model.model_validate(value)
             except ValidationError as invalid:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.documents import Draft, display
+from moorings.spec.documents import STAND_IN, Draft, display
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.limits import MAX_DEPLOYMENTS_PER_ENDPOINT
 from moorings.spec.loader import prepare_deployment, prepare_endpoint
@@ -22,9 +22,6 @@ from moorings.spec.older import DEPLOYMENTS, modern_deployment, modern_endpoint
 from moorings.spec.problems import FieldPath, Problem, path_text, shown
 from moorings.spec.update import plain
 from moorings.spec.validate import deployment_problems, endpoint_problems
-
-_PLACEHOLDER = "placeholder"
-"""Name of an endpoint whose own name is wrong, so that its deployments can be checked all the same."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def _form(draft: Draft, *, older_wins: bool = False) -> EndpointForm:
     insights = modern_endpoint(draft)
     prepare_endpoint(draft)
     endpoint = draft.check(endpoint_problems, EndpointSpec)
-    name = endpoint.name if endpoint is not None else _PLACEHOLDER
+    name = endpoint.name if endpoint is not None else STAND_IN
     specs = []
     for item in _items(draft, items):
         if insights is not None:
@@ -199,7 +196,7 @@ def _names(items: Any) -> Iterator[tuple[int, str]]:
 def _deployment(draft: Draft, endpoint_name: str, *, older_wins: bool = False) -> DeploymentSpec | None:
     """The spec of one item, its problems noted; None when it has no value."""
     given = draft.value.get("endpoint_name")
-    if given is not None and given != endpoint_name and endpoint_name != _PLACEHOLDER:
+    if given is not None and given != endpoint_name and endpoint_name != STAND_IN:
         message = f"`endpoint_name`: found {shown(given)}; the endpoint is {endpoint_name!r}"
         draft.note(Problem(("endpoint_name",), message, "NameMismatch", fields={"name": given}))
     draft.value["endpoint_name"] = endpoint_name
