@@ -99,5 +99,6 @@ def sleep_body(ms: int) -> bytes:
 
 
 def head_of(*more: bytes, line: bytes = b"POST {path} HTTP/1.1", host: bytes = b"Host: {host}") -> bytes:
+    """The head of a request with a good credential, in bytes; `{path}`, `{host}` and `{key}` are filled in later."""
     lines = [line, *([host] if host else []), b"Authorization: Bearer {key}", *more]
     return b"\r\n".join(lines) + b"\r\n\r\n"
