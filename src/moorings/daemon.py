@@ -100,7 +100,7 @@ class Daemon:
         workspace_id = await asyncio.to_thread(self._database.open)
         for folder in (settings.home, settings.home / "gateway"):
             await asyncio.to_thread(atomic.sweep, folder)
-        await asyncio.to_thread(self._store.sweep)
+        await asyncio.to_thread(self._sweep_store)
         await asyncio.to_thread(self._environments.sweep)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
@@ -133,6 +133,10 @@ class Daemon:
             with contextlib.suppress(FileNotFoundError):
                 settings.api_socket.unlink()
         logger.info("stopped")
+
+    def _sweep_store(self) -> None:
+        with self._database.read() as tx:
+            self._store.sweep(tx.mentions)
 
     def _engine(self, workspace_id: str) -> Engine:
         home, parent = self._settings.home, self._settings.instances.cgroup_parent

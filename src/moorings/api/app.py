@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from fastapi import APIRouter, Body, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator
 
 from moorings import __version__
-from moorings.api import errors, wire
+from moorings.api import asset_routes, errors, wire
 from moorings.api.assets import Assets
+from moorings.api.bodies import Json, JsonBody
 from moorings.api.limits import Limits
 from moorings.api.resources import Accepted, Resources
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
 from moorings.errors.exceptions import error
-from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
+from moorings.state.lookup import ENVIRONMENTS
 from moorings.state.transaction import Event, Operation, OperationStatus, Resource
 
 RETRY_MS = "100"
@@ -60,18 +59,6 @@ class Api:
     """Facts for `workspace status`: home, sockets, gateway."""
 
 
-Json = dict[str, Any]
-
-
-def _unicode(body: Json) -> Json:
-    """Refuses lone surrogates, which JSON can write but no file, log or answer can hold."""
-    json.dumps(body, ensure_ascii=False).encode()
-    return body
-
-
-JsonBody = Annotated[Json, AfterValidator(_unicode), Body()]
-
-
 def create_app(api: Api) -> FastAPI:
     """The ASGI app. Any `api-version` is accepted."""
     app = FastAPI(title="Moorings control API", version=__version__, docs_url=None, redoc_url=None)
@@ -80,7 +67,8 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
-    app.include_router(_assets(api), prefix=_prefix(), tags=["assets"])
+    app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
+    app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])
     return app
 
 
@@ -225,32 +213,8 @@ async def _logs(api: Api, endpoint: str, deployment: str, body: Json) -> str:
     return content
 
 
-def _assets(api: Api) -> APIRouter:
+def _build_logs(api: Api) -> APIRouter:
     router = APIRouter()
-
-    def routes_of(kind: str) -> None:
-        @router.get(f"/{kind}/{{name}}/versions", name=f"list {kind}")
-        def versions(name: str) -> Json:
-            return {
-                "value": [wire.asset_json(a, api.workspace_path) for a in api.assets.versions(kind, name)]
-            }
-
-        @router.get(f"/{kind}/{{name}}/versions/{{version}}", name=f"get {kind}")
-        def get(name: str, version: str) -> Json:
-            return wire.asset_json(api.assets.get(kind, name, version), api.workspace_path)
-
-        @router.put(f"/{kind}/{{name}}/versions/{{version}}", name=f"put {kind}")
-        def put(name: str, version: str, body: JsonBody) -> Response:
-            properties = body.get("properties")
-            if not isinstance(properties, dict):
-                raise error("RequestInvalid", "properties is missing", target="properties")
-            asset, created = api.assets.put(kind, name, version, properties)
-            return JSONResponse(
-                wire.asset_json(asset, api.workspace_path), status_code=201 if created else 200
-            )
-
-    for kind in (CODES, MODELS, ENVIRONMENTS):
-        routes_of(kind)
 
     @router.get("/environments/{name}/versions/{version}/buildLog")
     def build_log(name: str, version: str) -> Json:

@@ -44,7 +44,21 @@ assets = Table(
     Column("version", String(255), primary_key=True),
     Column("digest", String(64), nullable=True),
     Column("body", JSON, nullable=False),
+    Column("archived", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+asset_containers = Table(
+    "asset_containers",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("anonymous", Boolean, nullable=False, default=False),
+    Column("archived", Boolean, nullable=False, default=False),
+    Column("body", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
 )
 
 operations = Table(

@@ -36,7 +36,17 @@ ENTRIES: tuple[Entry, ...] = (
         code="AssetVersionImmutable",
         title="This version exists with other content",
         cause="A version of an asset never changes its content.",
-        fix="Register the new content under another version: set `version:` to one that is not taken.",
+        fix="Register the new content under another version: set `version:` to one that is not taken, or leave it "
+        "out. Which there are: moor {kind} list -n {name} --include-archived -o table",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=409,
+    ),
+    Entry(
+        code="AssetContainerArchived",
+        title="All versions of this name are archived together",
+        cause="A name that is archived as a whole takes no new version, and none of its versions is restored alone.",
+        fix="Restore the name first: moor {kind} restore -n {name}",
         fault=Fault.USER,
         step=Step.API,
         http_status=409,

@@ -113,6 +113,18 @@ ENTRIES: tuple[Entry, ...] = (
         numeric="ERR_1300",
     ),
     Entry(
+        code="ArtifactsTooLarge",
+        title="The model is larger than the free space of the disk",
+        cause="The sizes were asked for before the download: it would not fit on the disk of the workspace folder. "
+        "Nothing was downloaded.",
+        fix="Free space, or choose a larger disk with MOORINGS_HOME. How much there is: df -h {store}",
+        fault=Fault.MACHINE,
+        step=Step.ASSETS,
+        http_status=507,
+        retryable=True,
+        numeric="ERR_1350",
+    ),
+    Entry(
         code="ArtifactsNoSpace",
         title="No space is left to lay out the model for an instance",
         cause="The disk (or the quota) that holds the instances is full.",
