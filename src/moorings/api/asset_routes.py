@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from moorings.api import wire
 from moorings.api.assets import Assets, Listed
@@ -15,6 +16,7 @@ from moorings.errors.exceptions import error
 from moorings.state.asset_rows import View
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
 
+PIECE_BYTES = 1 << 20
 PAGE = 200
 """Items of a list in one answer, where the client does not say how many it wants."""
 
@@ -77,7 +79,7 @@ def _containers(routes: APIRouter, assets: Assets, workspace: str, kind: str) ->
     @routes.get(f"/{kind}", name=f"list {kind} containers")
     def containers(request: Request, listing: Annotated[_Listing, Depends()]) -> Json:
         found = assets.containers(kind, listing.listed)
-        return listing.answer(request, found, lambda each: wire.container_json(*each, workspace))
+        return listing.answer(request, found, lambda each: wire.container_json(each[0], each[1], workspace))
 
     @routes.get(f"/{kind}/{{name}}", name=f"get {kind} container")
     def get(name: str) -> Json:
@@ -110,6 +112,23 @@ def _versions(routes: APIRouter, assets: Assets, workspace: str, kind: str) -> N
     def put(name: str, version: str, body: JsonBody, intake: str | None = None) -> Response:
         asset, created = assets.put(kind, name, version, _properties(body), intake_id=intake)
         return JSONResponse(wire.asset_json(asset, workspace), status_code=201 if created else 200)
+
+    @routes.get(f"/{kind}/{{name}}/versions/{{version}}/files", name=f"list files of {kind}")
+    def files(name: str, version: str) -> Json:
+        """Of our own: what a version consists of; paths are percent-encoded, as they may be any bytes."""
+        return wire.tree_json(assets.tree(kind, name, version))
+
+    @routes.get(f"/{kind}/{{name}}/versions/{{version}}/files/{{sha256}}", name=f"read file of {kind}")
+    def content(name: str, version: str, sha256: str) -> Response:
+        path, size_bytes = assets.file(kind, name, version, sha256)
+        headers = {"content-length": str(size_bytes)}
+        return StreamingResponse(_pieces(path), media_type="application/octet-stream", headers=headers)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as handle:
+        while piece := handle.read(PIECE_BYTES):
+            yield piece
 
 
 def _properties(body: Json) -> Json:

@@ -6,11 +6,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from moorings.api.intakes import Intake, Intakes
 from moorings.assets.sources import fetch
 from moorings.assets.store import AssetStore
+from moorings.assets.tree import Tree
 from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.base import ASSET_NAME_PATTERN
@@ -95,6 +97,24 @@ class Assets:
             found = tx.asset_containers(kind, view=listed.view, top=listed.top, skip=listed.skip)
             numbers = tx.numbering(kind, [c.name for c in found])
         return [(c, numbers[c.name]) for c in found]
+
+    def tree(self, kind: str, name: str, version: str) -> Tree:
+        """The files of a version. Raises `AssetNotFound`, `AssetWithoutFiles`, `ArtifactsUnavailable`."""
+        asset = self.get(kind, name, version)
+        if kind not in URI or not asset.digest:
+            message = f"{VERB[kind]} {name}, version {version}, is a recipe: it has no files"
+            raise error("AssetWithoutFiles", message, target=f"azureml:{name}:{version}")
+        return self.store.tree(asset.digest)
+
+    def file(self, kind: str, name: str, version: str, sha256: str) -> tuple[Path, int]:
+        """Where the content of one of its files is, and its size."""
+        tree = self.tree(kind, name, version)
+        found = next((entry for entry in tree.files if entry.sha256 == sha256), None)
+        if found is None:
+            raise _missing(
+                f"no file of version {version} has this content", sha256, f"azureml:{name}:{version}"
+            )
+        return self.store.blob(found.sha256), found.size_bytes
 
     # --- writing ---
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from moorings.api.errors import body_of
+from moorings.assets.tree import Tree
 from moorings.errors.exceptions import Failure
 from moorings.lib.timing import rfc3339
 from moorings.security.tokens import Token
@@ -111,6 +113,24 @@ def container_json(container: Container, numbering: Numbering, workspace: str) -
             "provisioningState": "Succeeded",
         },
         "systemData": _system_data(container.created_at, container.updated_at),
+    }
+
+
+def tree_json(tree: Tree) -> dict[str, Any]:
+    """The files of a version, paths percent-encoded."""
+    return {
+        "digest": tree.digest,
+        "sizeBytes": tree.size_bytes,
+        "files": [
+            {
+                "path": quote(entry.path, errors="surrogateescape"),
+                "sizeBytes": entry.size_bytes,
+                "sha256": entry.sha256,
+                "executable": entry.executable,
+            }
+            for entry in tree.files
+        ],
+        "emptyFolders": [quote(folder, errors="surrogateescape") for folder in tree.empty_folders],
     }
 
 

@@ -26,6 +26,7 @@ REQUEST_ID_HEADER = "x-ms-client-request-id"
 _SECRET_KEYS = frozenset({"primaryKey", "secondaryKey", "accessToken", "keyValue"})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _TRACED_BODY_CHARS = 20_000
+_FETCH_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Transport(Protocol):
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
     ) -> Answer:
         """One request; any status is an answer. Raises `WorkspaceUnreachable` when there was none."""
+
+    def fetch(self, path: str, write: Callable[[bytes], None]) -> Answer:
+        """GET something large: its content goes to `write`, and the answer is without it. An error is
+        answered whole. Raises `WorkspaceUnreachable` when the content ended before its length."""
 
 
 @dataclass
@@ -89,7 +94,7 @@ class SocketTransport:
             except httpx.TransportError as problem:
                 self.close()
                 refused = isinstance(problem, httpx.ConnectError)
-                if not refused and method not in _REPEATABLE:
+                if not refused and not _repeatable(method, path):
                     raise self._unreachable(f"the connection broke during {method} {path}", problem) from None
                 if self.revive is not None and not revived:
                     self.revive()
@@ -99,6 +104,23 @@ class SocketTransport:
                     raise self._unreachable(f"nothing answers on {self.socket}", problem) from None
                 failures += 1
                 time.sleep(backoff.delay_s(failures))
+
+    def fetch(self, path: str, write: Callable[[bytes], None]) -> Answer:
+        import httpx
+
+        self._note(f"> GET {path}", None, {})
+        try:
+            with self._connected().stream("GET", path, timeout=60.0) as response:
+                body = b""
+                if response.status_code >= 400:
+                    body = response.read()
+                else:
+                    for chunk in response.iter_raw(_FETCH_CHUNK_BYTES):
+                        write(chunk)
+                headers = {k.lower(): v for k, v in response.headers.items()}
+                return Answer(response.status_code, headers, body, response.reason_phrase)
+        except httpx.TransportError as problem:
+            raise self._unreachable(f"the connection broke during GET {path}", problem) from None
 
     def close(self) -> None:
         if self._client is not None:
@@ -121,6 +143,19 @@ class SocketTransport:
         headers: Mapping[str, str],
         timeout_s: float | None,
     ) -> Answer:
+        client = self._connected()
+        self._note(f"> {method} {path}", content, headers)
+        response = client.request(method, path, content=content, headers=dict(headers), timeout=timeout_s)
+        answer = Answer(
+            status=response.status_code,
+            headers={k.lower(): v for k, v in response.headers.items()},
+            body=response.content,
+            reason=response.reason_phrase,
+        )
+        self._note(f"< {answer.status} {answer.reason}", answer.body, answer.headers)
+        return answer
+
+    def _connected(self) -> httpx.Client:
         import httpx
 
         if self._client is None:
@@ -130,18 +165,7 @@ class SocketTransport:
                 base_url="http://moorings",
                 trust_env=False,
             )
-        self._note(f"> {method} {path}", content, headers)
-        response = self._client.request(
-            method, path, content=content, headers=dict(headers), timeout=timeout_s
-        )
-        answer = Answer(
-            status=response.status_code,
-            headers={k.lower(): v for k, v in response.headers.items()},
-            body=response.content,
-            reason=response.reason_phrase,
-        )
-        self._note(f"< {answer.status} {answer.reason}", answer.body, answer.headers)
-        return answer
+        return self._client
 
     def _knock(self) -> None:
         """Find out that nobody listens before the library does: it leaves the refused socket open."""
@@ -163,6 +187,12 @@ class SocketTransport:
     def _unreachable(self, message: str, problem: Exception) -> Exception:
         evidence = (f"{type(problem).__name__}: {problem}",)
         return error("WorkspaceUnreachable", message, target=str(self.socket), evidence=evidence)
+
+
+def _repeatable(method: str, path: str) -> bool:
+    """Whether the same request may be sent twice without harm. Registering under the next number may: the same
+    content gets the number it has."""
+    return method in _REPEATABLE or (method == "POST" and path.partition("?")[0].endswith("/versions"))
 
 
 def traced(headers: Mapping[str, str], body: bytes | None) -> list[str]:

@@ -136,7 +136,8 @@ class AssetRows:
             self._add_container(kind, name, anonymous=anonymous, archived=False, body={})
         else:
             self._change_container(kind, name, anonymous=old.anonymous and anonymous)
-        row = {"kind": kind, "name": name, "version": version, "digest": digest, "body": dict(body)}
+        row: dict[str, Any] = {"kind": kind, "name": name, "version": version}
+        row |= {"digest": digest, "body": dict(body)}
         row |= {"archived": archived, "created_at": self.now, "updated_at": self.now}
         self._connection.execute(insert(tables.assets).values(**row))
         return Asset(kind, name, version, digest, body, archived, self.now, self.now)

@@ -99,6 +99,7 @@ async def test_words_change_and_content_does_not(api: Served) -> None:
     assert answer.status_code == 200
     now = answer.json()["properties"]
     assert (now["description"], now["tags"], now["properties"]) == ("one", {"c": "d"}, {"p": "q"})
+    assert now["flavors"] == {}, "clients cannot do without"
     assert answer.json()["systemData"]["lastModifiedAt"] > first["systemData"]["lastModifiedAt"]
     assert answer.json()["systemData"]["createdAt"] == first["systemData"]["createdAt"]
 

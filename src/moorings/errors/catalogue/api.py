@@ -26,8 +26,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="AssetNotFound",
         title="A model, code or environment version does not exist",
-        cause="The deployment refers to an asset version that is not registered in this workspace.",
-        fix="Check the reference {reference}, or give the asset inline (a path) in the deployment YAML.",
+        cause="It is referred to by a name, version or label that is not registered in this workspace.",
+        fix="Check the reference {reference} against what there is (moor model list -o table, moor environment list "
+        "-o table), or give the asset inline (a path) in the deployment YAML.",
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
@@ -41,6 +42,15 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=409,
+    ),
+    Entry(
+        code="AssetWithoutFiles",
+        title="This asset has no files",
+        cause="An environment is a recipe: its image, packages and routes. Only models and code have files.",
+        fix="Look at the recipe: moor environment show -n <name> -v <version>",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
     ),
     Entry(
         code="AssetContainerArchived",
@@ -73,8 +83,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="ImmutableProperty",
         title="This setting cannot change after creation",
-        cause="The identity of an endpoint and the network setting of a deployment are fixed when it is created.",
-        fix="Delete it and create it anew, or leave the setting as it was.",
+        cause="The identity of an endpoint, the network setting of a deployment and what a version of an asset "
+        "consists of are fixed when it is created.",
+        fix="Delete it and create it anew (an asset: create another version), or leave the setting as it was.",
         fault=Fault.USER,
         step=Step.API,
         http_status=400,
