@@ -20,6 +20,7 @@ from moorings import __version__
 from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.resources import Resources
+from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
@@ -226,7 +227,7 @@ class Daemon:
         )
         api = Api(
             resources=resources,
-            assets=Assets(self._database, self._store),
+            assets=Assets(self._database, self._store, origins=Origins(self._settings.datastores_file)),
             engine=engine,
             build_logs=Provisioner(self._environments, self._store),
             workspace_path=workspace.path,

@@ -110,6 +110,11 @@ class Settings:
         return self.home / "defaults.json"
 
     @property
+    def datastores_file(self) -> Path:
+        """Stores elsewhere and their credentials; read at each intake."""
+        return self.home / "datastores.json"
+
+    @property
     def settings_file(self) -> Path:
         return self.home / "settings.json"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from moorings.api.intakes import Intake, Intakes
-from moorings.assets.sources import fetch
-from moorings.assets.store import AssetStore
+from moorings.assets.origins import Origins
+from moorings.assets.sources import without_secrets
+from moorings.assets.store import AssetStore, RemoteTree
 from moorings.assets.tree import Tree
 from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.arm import environment_version_from_arm
@@ -52,6 +53,7 @@ class Assets:
     database: Database
     store: AssetStore
     intakes: Intakes = field(default_factory=Intakes)
+    origins: Origins = field(default_factory=Origins)
 
     # --- reading ---
 
@@ -151,6 +153,10 @@ class Assets:
         _check_names(name, version)
         archived = _flag(properties, "isArchived")
         body = {k: v for k, v in properties.items() if k not in ("moorings", "isArchived")}
+        asked = dict(body)
+        key = URI.get(kind, "")
+        if isinstance(body.get(key), str):
+            body[key] = without_secrets(body[key])  # what is kept and shown
         if version is not None:
             with self.database.write() as tx:
                 old = tx.asset(kind, name, version)
@@ -159,7 +165,7 @@ class Assets:
         taken: list[_Content] = []
         try:
             with self.store.using(), self.intakes.begin(intake_id) as intake:
-                taken.append(self._take_in(kind, name, version, body, intake))
+                taken.append(self._take_in(kind, name, version, asked, intake))
                 with self.database.write() as tx:
                     return _registered(tx, kind, name, version, taken[0], body, archived)
         except MooringsError:
@@ -186,10 +192,14 @@ class Assets:
         if digest is not None:
             tree, folder = self.store.tree(digest), name
         else:
-            source = fetch(uri)
-            folder = source.name
-            tree = self.store.ingest(
-                source, keep_name=kind == MODELS, use_ignore=kind == CODES, progress=intake.step
+            found = self.origins.find(uri)
+            folder = found.name
+            tree = (
+                self.store.ingest_remote(found, keep_name=kind == MODELS, progress=intake.step)
+                if isinstance(found, RemoteTree)
+                else self.store.ingest(
+                    found, keep_name=kind == MODELS, use_ignore=kind == CODES, progress=intake.step
+                )
             )
         facts = {
             "digest": tree.digest,
