@@ -34,6 +34,24 @@ def copy_file(found: SourceFile, copy: Path, tell: Tell) -> Taken | None:
 
     Raises MooringsError `AssetUnreadable` for trouble with the source, OSError for trouble with the copy.
     """
+    return _read(found, lambda chunks: write_hashed(chunks, copy, tell))
+
+
+def hash_file(found: SourceFile) -> Taken | None:
+    """What a copy would be, without making one; see `copy_file`."""
+
+    def consume(chunks: Iterable[memoryview]) -> tuple[str, int]:
+        digest, size_bytes = hashlib.sha256(), 0
+        for chunk in chunks:
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        return digest.hexdigest(), size_bytes
+
+    return _read(found, consume)
+
+
+def _read(found: SourceFile, consume: Callable[[Iterable[memoryview]], tuple[str, int]]) -> Taken | None:
+    """The file handed to `consume`, which says its digest and size; None when it changed meanwhile."""
     try:
         # O_NONBLOCK: should the name have become a pipe since it was listed, opening it does not hang.
         source_fd = os.open(found.real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -41,7 +59,7 @@ def copy_file(found: SourceFile, copy: Path, tell: Tell) -> Taken | None:
         raise _unreadable(found, problem) from None
     with os.fdopen(source_fd, "rb", buffering=0):
         before = os.fstat(source_fd)
-        sha256, size_bytes = write_hashed(_chunks(found, source_fd, before.st_size), copy, tell)
+        sha256, size_bytes = consume(_chunks(found, source_fd, before.st_size))
         after = os.fstat(source_fd)
         if (
             not stat.S_ISREG(after.st_mode)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorings.assets.copying import Taken, Tell, copy_file
+from moorings.assets.copying import Taken, Tell, copy_file, hash_file
 from moorings.assets.intake import SourceFile, list_folder
 from moorings.assets.objects import NO_SPACE, Objects, free_bytes, human_size
 from moorings.assets.tree import FileEntry, Tree, make_tree, manifest_of, shown
@@ -25,6 +25,9 @@ from moorings.lib import atomic, procs
 
 READ_ATTEMPTS = 3
 """How often a file that changes under our hands is read before giving up."""
+
+LARGE_BYTES = 64 << 20
+"""From this size on a file is looked for in the store before it is copied."""
 
 Progress = Callable[[int, int, str], None]
 """(bytes taken in so far, bytes in all, the file they are of)."""
@@ -156,7 +159,7 @@ class AssetStore(Objects):
         """Copy everything aside; only when all of it is there it gets its names, the manifest last."""
         prefix = f"{name}/" if name and not is_file else ""
         meter = _Meter(sum(found.size_bytes for found in files), progress)
-        taken: list[tuple[Found, Taken, Path]] = []
+        taken: list[tuple[Found, Taken, Path | None]] = []
         try:
             with self.using(), self._incoming() as scratch:
                 for found in files:
@@ -267,8 +270,12 @@ class AssetStore(Objects):
                 held.path.unlink()
             held.release()
 
-    def _take(self, found: Found, scratch: Path, tell: Tell) -> tuple[Taken, Path]:
-        """A copy of the file in `scratch`."""
+    def _take(self, found: Found, scratch: Path, tell: Tell) -> tuple[Taken, Path | None]:
+        """A copy of the file in `scratch`; none of a large file whose content is stored already."""
+        known = self._stored(found) if isinstance(found, SourceFile) else None
+        if known is not None:
+            tell(known.size_bytes)
+            return known, None
         for _attempt in range(READ_ATTEMPTS):
             copy = scratch / secrets.token_hex(8)
             told = 0
@@ -292,7 +299,21 @@ class AssetStore(Objects):
             fields={"path": where},
         )
 
-    def _keep_blob(self, copy: Path, taken: Taken) -> None:
+    def _stored(self, found: SourceFile) -> Taken | None:
+        """What is stored of a large file already. Reading is far cheaper than writing, so where something of its
+        size is stored the file is hashed before it is copied."""
+        if found.size_bytes < LARGE_BYTES:
+            return None
+        for blob in (self.root / "objects").glob("??/*"):
+            if blob.stat().st_size == found.size_bytes:
+                taken = hash_file(found)
+                here = taken is not None and self.blob(taken.sha256).is_file()
+                return taken if here else None
+        return None
+
+    def _keep_blob(self, copy: Path | None, taken: Taken) -> None:
+        if copy is None:
+            return
         final = self.blob(taken.sha256)
         with contextlib.suppress(OSError):
             if final.stat().st_size == taken.size_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from moorings.client.faults import from_answer
 from moorings.client.intake import Watcher
 from moorings.client.operations import Operation, Report, poll_delay_s, report_from
-from moorings.client.transport import Answer, Transport
+from moorings.client.transport import Answer, Transport, Write
 from moorings.errors.exceptions import MooringsError, error
 
 API_VERSION = "2023-04-01"
@@ -141,9 +141,7 @@ class Client:
         percent-encoded."""
         return _object(self._send("GET", f"{_version(kind, name, version)}/files"))
 
-    def fetch_asset_file(
-        self, kind: str, name: str, version: str, sha256: str, write: Callable[[bytes], None]
-    ) -> None:
+    def fetch_asset_file(self, kind: str, name: str, version: str, sha256: str, write: Write) -> None:
         """Hand the content of one of its files to `write`, piece by piece."""
         path = f"{_version(kind, name, version)}/files/{_part(sha256)}"
         full = f"{self.workspace_path}{path}?api-version={API_VERSION}"

@@ -65,10 +65,12 @@ def _fetch(client: Client, of: tuple[str, str, str], file: _File, partial: Path,
     place = partial / file.path
     place.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with place.open("xb") as sink:
+    with place.open("xb", buffering=0) as sink:
 
-        def write(chunk: bytes) -> None:
-            sink.write(chunk)
+        def write(chunk: bytes | memoryview) -> None:
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[sink.write(rest) :]
             digest.update(chunk)
             meter.tell(len(chunk), file.path)
 

@@ -17,10 +17,15 @@ from moorings.errors.exceptions import error
 from moorings.lib.timing import Backoff
 
 if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
     import httpx
 
 Trace = Callable[[str], None]
 """Takes one line of an HTTP trace; secrets are redacted before."""
+
+Write = Callable[[bytes | memoryview], object]
+"""Takes a piece of content; its memory may be used again afterwards."""
 
 REQUEST_ID_HEADER = "x-ms-client-request-id"
 _SECRET_KEYS = frozenset({"primaryKey", "secondaryKey", "accessToken", "keyValue"})
@@ -50,7 +55,7 @@ class Transport(Protocol):
     ) -> Answer:
         """One request; any status is an answer. Raises `WorkspaceUnreachable` when there was none."""
 
-    def fetch(self, path: str, write: Callable[[bytes], None]) -> Answer:
+    def fetch(self, path: str, write: Write) -> Answer:
         """GET something large: its content goes to `write`, and the answer is without it. An error is
         answered whole. Raises `WorkspaceUnreachable` when the content ended before its length."""
 
@@ -105,22 +110,30 @@ class SocketTransport:
                 failures += 1
                 time.sleep(backoff.delay_s(failures))
 
-    def fetch(self, path: str, write: Callable[[bytes], None]) -> Answer:
-        import httpx
+    def fetch(self, path: str, write: Write) -> Answer:
+        from http.client import HTTPException
 
         self._note(f"> GET {path}", None, {})
+        connection = _unix_connection(self.socket, timeout_s=60.0)
         try:
-            with self._connected().stream("GET", path, timeout=60.0) as response:
-                body = b""
-                if response.status_code >= 400:
-                    body = response.read()
-                else:
-                    for chunk in response.iter_raw(_FETCH_CHUNK_BYTES):
-                        write(chunk)
+            connection.request("GET", path, headers={"accept": "*/*"})
+            with connection.getresponse() as response:
                 headers = {k.lower(): v for k, v in response.headers.items()}
-                return Answer(response.status_code, headers, body, response.reason_phrase)
-        except httpx.TransportError as problem:
+                if response.status >= 400:
+                    return Answer(response.status, headers, response.read(), response.reason)
+                buffer = memoryview(bytearray(_FETCH_CHUNK_BYTES))
+                left = response.length or 0
+                while count := response.readinto(buffer):
+                    write(buffer[:count])
+                    left -= count
+        except (OSError, HTTPException) as problem:
             raise self._unreachable(f"the connection broke during GET {path}", problem) from None
+        finally:
+            connection.close()
+        if left:
+            broke = EOFError(f"{left} bytes are missing")
+            raise self._unreachable(f"the connection broke during GET {path}", broke)
+        return Answer(response.status, headers, b"", response.reason)
 
     def close(self) -> None:
         if self._client is not None:
@@ -187,6 +200,19 @@ class SocketTransport:
     def _unreachable(self, message: str, problem: Exception) -> Exception:
         evidence = (f"{type(problem).__name__}: {problem}",)
         return error("WorkspaceUnreachable", message, target=str(self.socket), evidence=evidence)
+
+
+def _unix_connection(path: Path, *, timeout_s: float) -> HTTPConnection:
+    """A connection for large content: the standard library reads it into one buffer, without taking it apart."""
+    from http.client import HTTPConnection
+
+    class UnixConnection(HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(timeout_s)
+            self.sock.connect(str(path))
+
+    return UnixConnection("moorings", timeout=timeout_s)
 
 
 def _repeatable(method: str, path: str) -> bool:

@@ -544,3 +544,26 @@ def test_a_copy_is_its_source_whatever_the_size(store: AssetStore, tmp_path: Pat
     tree = store.ingest(tmp_path / "m.bin", keep_name=True, use_ignore=False)
     assert tree.files[0].sha256 == hashlib.sha256(data).hexdigest()
     assert store.blob(tree.files[0].sha256).read_bytes() == data
+
+
+def test_a_large_file_that_is_stored_is_not_copied_again(
+    store: AssetStore, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LARGE_BYTES", 7)
+    first = store.ingest(source, keep_name=True, use_ignore=False)
+    real, copied = store_module.copy_file, []
+
+    def noted(found, copy, tell):  # type: ignore[no-untyped-def]
+        copied.append(found.path)
+        return real(found, copy, tell)
+
+    monkeypatch.setattr(store_module, "copy_file", noted)
+    seen: list[tuple[int, int, str]] = []
+    again = store.ingest(source, keep_name=True, use_ignore=False, progress=lambda *step: seen.append(step))
+    assert (again.digest, copied) == (first.digest, [])
+    assert seen[-1][:2] == (17, 17)
+    (source / "m.pkl").write_bytes(b"WEIGHTS")  # as large, and other content
+    other = store.ingest(source, keep_name=True, use_ignore=False)
+    assert copied == ["m.pkl"]
+    store.materialise(other.digest, tmp_path / "out", link=True)
+    assert (tmp_path / "out" / "model" / "m.pkl").read_bytes() == b"WEIGHTS"

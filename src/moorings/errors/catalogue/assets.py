@@ -96,7 +96,8 @@ ENTRIES: tuple[Entry, ...] = (
         title="This kind of address is not supported",
         cause="Models and code are read from this machine's disk, from object stores, or from the web; this address is "
         "none of the kinds that are known here.",
-        fix="Give one of: {supported}. Or download it first and give the local path.",
+        fix="Give one of: {supported}. Or download it first and give the local path. Then: moor model create -n <name> "
+        "--path <path>",
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
@@ -105,7 +106,8 @@ ENTRIES: tuple[Entry, ...] = (
         code="AssetPathUnsafe",
         title="Names in the store cannot become files",
         cause="An object's name would lead out of the model's folder, or one name is both a file and a folder.",
-        fix="Rename the objects named above in their store, or give an address below which there are none: {address}",
+        fix="Rename the objects named above in their store ({address}), or give an address below which there are none: "
+        "moor model create -n <name> --path <address>",
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
@@ -133,7 +135,7 @@ ENTRIES: tuple[Entry, ...] = (
         code="ArtifactsMissing",
         title="The model or code is not in its store",
         cause="The address was understood and the store was asked: it has no such bucket, container, object or folder.",
-        fix="Correct the address, or put the files there first: {address}",
+        fix="Correct the address, or put the files there first, then: moor model create -n <name> --path {address}",
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=404,
@@ -154,7 +156,8 @@ ENTRIES: tuple[Entry, ...] = (
         code="ArtifactsUnreachable",
         title="The store of the model or code does not answer",
         cause="The network, the store's name, its certificate or the store itself fails. Nothing of it was kept.",
-        fix="Look whether this machine reaches it, then send the same request again: {address}",
+        fix="Look whether this machine reaches {address}, then send the same request again: moor model create -n <name> "
+        "--path {address}",
         fault=Fault.MACHINE,
         step=Step.ASSETS,
         http_status=502,
