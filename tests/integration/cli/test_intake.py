@@ -61,8 +61,9 @@ def until(seen: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-@pytest.fixture
-def moor(tmp_path: Path) -> Iterator[Cli]:
+@pytest.fixture(scope="module")
+def moor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    tmp_path = tmp_path_factory.mktemp("intake")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -78,7 +79,7 @@ def moor(tmp_path: Path) -> Iterator[Cli]:
 def large(tmp_path: Path) -> Path:
     path = tmp_path / "large.bin"
     with path.open("wb") as handle:
-        handle.write(b"weights")
+        handle.write(b"weights" + os.urandom(16))  # what is stored already would not be copied
         handle.truncate(LARGE_BYTES)
     return path
 
@@ -100,50 +101,50 @@ def test_versions_created_at_once_each_get_their_number(moor: Cli) -> None:
 def test_a_daemon_killed_during_an_intake_leaves_nothing_and_the_command_goes_on(
     moor: Cli, large: Path
 ) -> None:
+    before = len(moor.stored("objects")), len(moor.stored("trees"))
     creating = moor.start("model", "create", "-n", "big", "-p", str(large), "-o", "json")
     until(lambda: any(p.stat().st_size for p in (moor.home / "assets" / "incoming").glob("*/*")))
     os.kill(int((moor.home / "daemon.lock").read_text()), signal.SIGKILL)
     made = json.loads(finished(creating)[0])
     assert (made["version"], made["content"]["size_bytes"]) == ("1", LARGE_BYTES)
     assert moor.stored("incoming") == []
-    assert len(moor.stored("objects")) == len(moor.stored("trees")) == 1
+    assert (len(moor.stored("objects")), len(moor.stored("trees"))) == (before[0] + 1, before[1] + 1)
 
 
 def test_a_command_that_is_interrupted_leaves_the_workspace_at_work(moor: Cli, large: Path) -> None:
-    creating = moor.start("model", "create", "-n", "big", "-p", str(large))
+    creating = moor.start("model", "create", "-n", "slow", "-p", str(large))
     until(lambda: any(p.stat().st_size for p in (moor.home / "assets" / "incoming").glob("*/*")))
     creating.send_signal(signal.SIGINT)
     _, err = creating.communicate(timeout=10)
     assert (creating.returncode, "Traceback" in err) == (130, False)
-    until(lambda: moor.stored("trees"))
-    until(lambda: "big" in str(moor.json("model", "list")))
+    until(lambda: "slow" in str(moor.json("model", "list")))
     assert moor.stored("incoming") == []
 
 
 def test_a_download_that_is_killed_leaves_what_the_next_one_removes(moor: Cli, large: Path) -> None:
-    moor.json("model", "create", "-n", "big", "-p", str(large))
+    moor.json("model", "create", "-n", "brought", "-p", str(large))
     out = moor.folder / "out"
-    bringing = moor.start("model", "download", "-n", "big", "-p", str(out))
+    bringing = moor.start("model", "download", "-n", "brought", "-p", str(out))
     until(lambda: any(p.is_file() and p.stat().st_size for p in out.rglob("large.bin")))
     bringing.kill()
     bringing.communicate(timeout=10)
-    assert not (out / "big").exists()
-    finished(moor.start("model", "download", "-n", "big", "-p", str(out)))
-    assert [p.name for p in out.iterdir()] == ["big"]
-    assert (out / "big" / "large.bin").stat().st_size == LARGE_BYTES
-    with (out / "big" / "large.bin").open("rb") as handle:
+    assert not (out / "brought").exists()
+    finished(moor.start("model", "download", "-n", "brought", "-p", str(out)))
+    assert [p.name for p in out.iterdir()] == ["brought"]
+    assert (out / "brought" / "large.bin").stat().st_size == LARGE_BYTES
+    with (out / "brought" / "large.bin").open("rb") as handle:
         assert handle.read(7) == b"weights"
 
 
 def test_a_registered_model_and_environment_are_deployed_by_reference(moor: Cli) -> None:
     """`azureml:name@latest`, and an archived version by its number."""
     (moor.folder / "m.bin").write_text("one")
-    moor.json("model", "create", "-n", "m", "-p", "m.bin")
+    moor.json("model", "create", "-n", "iris", "-p", "m.bin")
     (moor.folder / "m.bin").write_text("two")
-    moor.json("model", "create", "-n", "m", "-p", "m.bin")
+    moor.json("model", "create", "-n", "iris", "-p", "m.bin")
     (moor.folder / "conda.yml").write_text("dependencies: [python=3.11]\n")
     moor.json("environment", "create", "-n", "e", "-c", "conda.yml", "-i", "base:1")
-    moor.json("model", "archive", "-n", "m", "-v", "2")
+    moor.json("model", "archive", "-n", "iris", "-v", "2")
     (moor.folder / "src").mkdir()
     (moor.folder / "src" / "score.py").write_text(
         "import os, pathlib\n\n\ndef init():\n    pass\n\n\ndef run(data):\n"
@@ -151,7 +152,7 @@ def test_a_registered_model_and_environment_are_deployed_by_reference(moor: Cli)
     )
     (moor.folder / "request.json").write_text("{}")
     moor.json("online-endpoint", "create", "-n", "shop")
-    for model, said in (("azureml:m@latest", "one"), ("azureml:m:2", "two")):
+    for model, said in (("azureml:iris@latest", "one"), ("azureml:iris:2", "two")):
         (moor.folder / "blue.yml").write_text(
             f"name: blue\nendpoint_name: shop\nmodel: {model}\nenvironment: azureml:e@latest\n"
             "code_configuration: {code: src, scoring_script: score.py}\ninstance_type: Standard_DS3_v2\n"
@@ -160,7 +161,7 @@ def test_a_registered_model_and_environment_are_deployed_by_reference(moor: Cli)
         traffic = ["--all-traffic"] if said == "one" else []
         shown = moor.json("online-deployment", verb, "-f", "blue.yml", *traffic)
         assert isinstance(shown, dict) and shown["model"].endswith(
-            f"/models/m/versions/{1 if said == 'one' else 2}"
+            f"/models/iris/versions/{1 if said == 'one' else 2}"
         )
         out, _ = finished(moor.start("online-endpoint", "invoke", "-n", "shop", "-r", "request.json"))
         assert out.strip() == f'"{said}"'
