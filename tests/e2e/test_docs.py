@@ -62,15 +62,6 @@ def test_the_pages_that_are_run_are_found() -> None:
     assert len(_executed()) >= 4
 
 
-def test_the_how_to_of_models(workspace: Any) -> None:
-    text = (ROOT / "docs/how-to/register-models.md").read_text()
-    folder = workspace.files / "how-to-models"
-    folder.mkdir()
-    out = run(workspace, "\n".join(TUTORIAL.findall(text)), folder)
-    for promised in re.findall(r"<!-- prints: (.*?) -->", text):
-        assert promised in out, f"the page promises {promised!r}"
-
-
 @pytest.mark.parametrize(
     "link",
     sorted(

@@ -249,8 +249,8 @@ def _split(uri: str) -> SplitResult:
         raise _unknown(uri, f"{without_secrets(uri)}: {problem}") from None
     # What follows a # or ? is part of a key in these services, and of nothing in an address of the web.
     if parts.scheme not in ("http", "https") and (parts.query or parts.fragment):
-        tail = uri.partition(parts.netloc)[2]
-        return SplitResult(parts.scheme, parts.netloc, tail, "", "")
+        tail = uri.partition("://")[2]
+        return SplitResult(parts.scheme, parts.netloc, tail.removeprefix(parts.netloc), "", "")
     return parts
 
 
