@@ -1,4 +1,4 @@
-"""`moor model`, `environment` and `code` against the real control API, in this process and without a socket."""
+"""`moor model`, `environment` and `code` against the real routes, in this process and without a socket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from moorings.api.app import Api, create_app
+from moorings.api import asset_routes, errors
 from moorings.api.assets import Assets
 from moorings.assets.store import AssetStore
 from moorings.cli.main import run
@@ -101,21 +102,9 @@ def moor(
     database = Database.at(tmp_path / "home" / "state.db", clock)
     database.open()
     store = AssetStore(tmp_path / "home" / "assets", home=tmp_path / "home")
-    nothing: Any = None
-    app = create_app(
-        Api(
-            resources=nothing,
-            assets=Assets(database, store),
-            engine=nothing,
-            build_logs=nothing,
-            workspace_path=WS,
-            workspace_name="local",
-            workspace_id="id",
-            gateway_url="http://127.0.0.1:1",
-            rate_limit_per_s=1,
-            facts=dict,
-        )
-    )
+    app = FastAPI()
+    errors.install(app)
+    app.include_router(asset_routes.router(Assets(database, store), WS), prefix=WS)
     transport = AppTransport(app, clock)
     try:
         yield Shell(transport, tmp_path, capsys.readouterr)
