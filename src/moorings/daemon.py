@@ -137,7 +137,8 @@ class Daemon:
 
     def _sweep_store(self) -> None:
         with self._database.read() as tx:
-            self._store.sweep(tx.mentions)
+            known = tx.asset_digests()  # the usual case, without a search through all rows for each
+            self._store.sweep(lambda digest: digest in known or tx.mentions(digest))
 
     def _engine(self, workspace_id: str) -> Engine:
         home, parent = self._settings.home, self._settings.instances.cgroup_parent

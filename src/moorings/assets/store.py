@@ -207,16 +207,14 @@ class AssetStore(Objects):
                     shutil.rmtree(folder, ignore_errors=True)
                     swept += 1
         if in_use is not None:
-            swept += self._drop_unused(in_use)
+            for manifest in sorted((self.root / "trees").glob("*.json")):
+                if not in_use(manifest.stem):
+                    manifest.unlink(missing_ok=True)
+                    swept += 1
+            # Blobs get their names before the scratch folder goes: where nothing was swept, none is left over.
+            if swept:
+                swept += self._drop_unused_blobs()
         return swept
-
-    def _drop_unused(self, in_use: Callable[[str], bool]) -> int:
-        dropped = 0
-        for manifest in sorted((self.root / "trees").glob("*.json")):
-            if not in_use(manifest.stem):
-                manifest.unlink(missing_ok=True)
-                dropped += 1
-        return dropped + self._drop_unused_blobs()
 
     def _drop_unused_blobs(self) -> int:
         """Remove the blobs that no tree has. A tree that cannot be read keeps them all."""

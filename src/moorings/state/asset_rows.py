@@ -153,6 +153,11 @@ class AssetRows:
         created = asset.created_at
         return Asset(asset.kind, asset.name, asset.version, asset.digest, body, archived, created, self.now)
 
+    def asset_digests(self) -> set[str]:
+        """The digests of all versions."""
+        t = tables.assets
+        return {row.digest for row in self._connection.execute(select(t.c.digest).distinct()) if row.digest}
+
     def mentions(self, digest: str) -> bool:
         """Whether any version, or anything a deployment is made of, refers to stored content by this digest."""
         t, r = tables.assets, tables.resources

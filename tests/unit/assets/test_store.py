@@ -503,7 +503,13 @@ def test_a_start_sweeps_content_that_nobody_has(store: AssetStore, source: Path)
     stray.write_bytes(b"the daemon was killed before the manifest was written")
 
     assert store.sweep() == 0
+    assert store.sweep(lambda digest: True) == 0, "without a sign of a kill nothing is searched"
     assert store.sweep(lambda digest: digest == kept.digest) == 3
+    assert held(store) == before
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"once more, with the scratch folder that such a kill leaves")
+    (store.root / "incoming" / "dead").mkdir()
+    assert store.sweep(lambda digest: True) == 2
     assert held(store) == before
     store.manifest(kept.digest).chmod(0o600)
     store.manifest(kept.digest).write_bytes(b"damaged")
