@@ -10,9 +10,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, errors, wire
+from moorings.api import asset_routes, datastores, errors, wire
 from moorings.api.assets import Assets
 from moorings.api.bodies import Json, JsonBody
+from moorings.api.datastores import ClientListener
+from moorings.api.guard import in_our_name
 from moorings.api.limits import Limits
 from moorings.api.resources import Accepted, Resources
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
@@ -57,6 +59,8 @@ class Api:
     """Whether local endpoints want a key too."""
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
+    listener: ClientListener | None = None
+    """None: only the socket's owner is served, and nothing can be uploaded."""
 
 
 def create_app(api: Api) -> FastAPI:
@@ -69,6 +73,9 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
     app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
     app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])
+    if api.listener is not None:
+        router = datastores.router(api.listener, api.workspace_path)
+        app.include_router(router, prefix=_prefix(), tags=["datastores"])
     return app
 
 
@@ -178,7 +185,7 @@ def _deployments(api: Api) -> APIRouter:
 
     @router.put("/{deployment}")
     def put_deployment(endpoint: str, deployment: str, request: Request, body: JsonBody) -> Response:
-        accepted = resources.put_deployment(endpoint, deployment, body)
+        accepted = resources.put_deployment(endpoint, deployment, _in_our_name(api, request, body))
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
     @router.patch("/{deployment}")
@@ -211,6 +218,24 @@ async def _logs(api: Api, endpoint: str, deployment: str, body: Json) -> str:
     if content is None:
         return TRY_LATER.format(container=container, endpoint=endpoint, deployment=deployment)
     return content
+
+
+def _in_our_name(api: Api, request: Request, body: Json) -> Json:
+    """The body of a deployment with the ids of what it is made of in the name of this workspace."""
+    properties = body.get("properties")
+    if not isinstance(properties, dict):
+        return body
+    changed = dict(properties)
+    for key in ("model", "environmentId"):
+        if key in changed:
+            changed[key] = in_our_name(request.scope, changed[key], api.workspace_path)
+    code = changed.get("codeConfiguration")
+    if isinstance(code, dict) and "codeId" in code:
+        changed["codeConfiguration"] = {
+            **code,
+            "codeId": in_our_name(request.scope, code["codeId"], api.workspace_path),
+        }
+    return {**body, "properties": changed}
 
 
 def _build_logs(api: Api) -> APIRouter:

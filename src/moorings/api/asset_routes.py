@@ -48,7 +48,7 @@ def router(assets: Assets, workspace: str) -> APIRouter:
 
 
 class _Listing:
-    """The query of a list: `$orderBy`, `$top`, `$skip`, `listViewType`, `stage`."""
+    """The query of a list: `$orderBy`, `$top`, `$skip`, `listViewType`, `stage`, `hash`."""
 
     def __init__(
         self,
@@ -57,11 +57,13 @@ class _Listing:
         skip: Annotated[int, Query(alias="$skip", ge=0)] = 0,
         view: Annotated[str | None, Query(alias="listViewType")] = None,
         stage: Annotated[str | None, Query()] = None,
+        hash_: Annotated[str | None, Query(alias="hash")] = None,
     ) -> None:
         self.top = top
         self.listed = Listed(
             view=_view(view),
             stage=stage,
+            hash=hash_,
             oldest_first=_oldest_first(order),
             top=PAGE + 1 if top is None else top,
             skip=skip,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from moorings.assets.origins import Origins
 from moorings.assets.sources import without_secrets
 from moorings.assets.store import AssetStore, RemoteTree
 from moorings.assets.tree import Tree
-from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.exceptions import MooringsError, error, failure
 from moorings.spec.arm import environment_version_from_arm
+from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.base import ASSET_NAME_PATTERN
+from moorings.spec.blob_places import parse_blob_uri
 from moorings.spec.datastore_uris import content_digest
 from moorings.state.asset_rows import Asset, Container, Numbering, View
 from moorings.state.database import Database
@@ -36,6 +38,8 @@ class Listed:
 
     view: View = View.ACTIVE
     stage: str | None = None
+    hash: str | None = None
+    """Of code, as clients compute it: versions of all names count."""
     oldest_first: bool = False
     top: int | None = None
     skip: int = 0
@@ -53,6 +57,9 @@ class Assets:
     database: Database
     store: AssetStore
     intakes: Intakes = field(default_factory=Intakes)
+    uploaded: Callable[[str], RemoteTree | None] = lambda _uri: None
+    """What an address of our own names, once it was uploaded; None for other addresses. Raises `UploadMissing`,
+    `UploadAmbiguous`."""
     origins: Origins = field(default_factory=Origins)
 
     # --- reading ---
@@ -72,6 +79,8 @@ class Assets:
         """Newest first unless asked otherwise; [] when the name is not known."""
         listed = listed or Listed(view=View.ALL)
         with self.database.read() as tx:
+            if listed.hash is not None:
+                return list(tx.assets_by_hash(kind, listed.hash))
             return list(
                 tx.asset_versions(
                     kind,
@@ -179,40 +188,51 @@ class Assets:
         self, kind: str, name: str, version: str | None, body: Mapping[str, Any], intake: Intake
     ) -> _Content:
         if kind == ENVIRONMENTS:
-            spec = environment_version_from_arm(name, version or "1", {"properties": body})
-            recipe = spec.model_dump_json(
-                include={"image", "conda_file", "build", "inference_config", "os_type"}
+            return self._recipe(
+                environment_version_from_arm(name, version or "1", {"properties": body}), intake
             )
-            return _Content(hashlib.sha256(recipe.encode()).hexdigest(), None)
         key = URI[kind]
         uri = body.get(key)
         if not isinstance(uri, str) or not uri:
             raise error("RequestInvalid", f"properties.{key} is missing", target=f"properties.{key}")
-        digest = content_digest(uri)
-        if digest is not None:
-            tree, folder = self.store.tree(digest), name
-        else:
-            found = self.origins.find(uri)
-            folder = found.name
-            tree = (
-                self.store.ingest_remote(found, keep_name=kind == MODELS, progress=intake.step)
-                if isinstance(found, RemoteTree)
-                else self.store.ingest(
-                    found, keep_name=kind == MODELS, use_ignore=kind == CODES, progress=intake.step
-                )
-            )
+        tree, folder = self._stored(uri, intake, keep_name=kind == MODELS, use_ignore=kind == CODES)
         facts = {
             "digest": tree.digest,
-            "folder": tree.name or folder,
+            "folder": tree.name or folder or name,
             "files": len(tree.files),
             "sizeBytes": tree.size_bytes,
         }
         return _Content(tree.digest, facts)
 
+    def _recipe(self, spec: EnvironmentSpec, intake: Intake) -> _Content:
+        if spec.build is None:
+            recipe = spec.model_dump_json(
+                include={"image", "conda_file", "build", "inference_config", "os_type"}
+            )
+            return _Content(hashlib.sha256(recipe.encode()).hexdigest(), None)
+        # The context is content: what it is now is what every build of this version uses.
+        tree, _ = self._stored(spec.build.path, intake, keep_name=False, use_ignore=False)
+        shape = spec.model_dump_json(include={"inference_config", "os_type"})
+        recipe = f"{shape} {spec.build.dockerfile_path} {tree.digest}"
+        facts = {"digest": tree.digest, "sizeBytes": tree.size_bytes}
+        return _Content(hashlib.sha256(recipe.encode()).hexdigest(), facts)
+
+    def _stored(self, uri: str, intake: Intake, *, keep_name: bool, use_ignore: bool) -> tuple[Tree, str]:
+        """The content of an address, taken in where it is not yet; and the name it has there, "" for none."""
+        digest = content_digest(uri)
+        if digest is not None:
+            return self.store.tree(digest), ""
+        found = self.uploaded(uri) or self.origins.find(uri)
+        if isinstance(found, RemoteTree):
+            tree = self.store.ingest_remote(found, keep_name=keep_name, progress=intake.step)
+        else:
+            tree = self.store.ingest(found, keep_name=keep_name, use_ignore=use_ignore, progress=intake.step)
+        return tree, found.name
+
     def _forget(self, content: _Content) -> None:
         """Content that was taken in for nothing does not stay, unless somebody else has it."""
         if content.facts is not None:
-            self.store.discard(content.digest, unless=self._in_use)
+            self.store.discard(str(content.facts["digest"]), unless=self._in_use)
 
     def _in_use(self, digest: str) -> bool:
         with self.database.read() as tx:
@@ -237,13 +257,7 @@ def _registered(
         if not different and not (version is None and old.archived):
             return _reworded(tx, old, body, archived), False
         if version is not None:
-            raise error(
-                "AssetVersionImmutable",
-                f"{VERB[kind]} {name}, version {version}, is registered with other content",
-                target=f"azureml:{name}:{version}",
-                evidence=different,
-                fields={"kind": VERB[kind], "name": name},
-            )
+            raise _immutable(kind, name, version, different, body)
     container = tx.asset_container(kind, name)
     if container is not None and container.archived:
         raise _container_archived(kind, name)
@@ -309,6 +323,22 @@ def _check_names(name: str, version: str | None = None) -> None:
         if text is not None and not _NAME.fullmatch(text):
             message = f"the {what} {text[:80]!r} cannot be: letters, digits, - _ . and at most 255 of them"
             raise error("RequestInvalid", message, target=what)
+
+
+def _immutable(
+    kind: str, name: str, version: str, evidence: list[str], body: Mapping[str, Any]
+) -> MooringsError:
+    failed = failure(
+        "AssetVersionImmutable",
+        f"{VERB[kind]} {name}, version {version}, is registered with other content",
+        target=f"azureml:{name}:{version}",
+        evidence=evidence,
+        fields={"kind": VERB[kind], "name": name},
+    )
+    if parse_blob_uri(str(body.get(URI.get(kind, "")) or "")) is None:
+        return MooringsError(failed)
+    # Uploaded by a client of the ecosystem, which knows this by exactly these words.
+    return error("UserError", "Asset paths cannot be updated.", details=[failed])
 
 
 def _missing(message: str, target: str, reference: str) -> MooringsError:

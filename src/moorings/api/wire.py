@@ -12,7 +12,8 @@ from moorings.errors.exceptions import Failure
 from moorings.lib.timing import rfc3339
 from moorings.security.tokens import Token
 from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
-from moorings.spec.datastore_uris import content_uri
+from moorings.spec.blob_places import parse_blob_uri
+from moorings.spec.datastore_uris import content_digest, content_uri
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import AuthMode, EndpointLimits, EndpointSpec
 from moorings.spec.status import Condition, provisioning_state
@@ -73,17 +74,25 @@ def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[
 
 
 def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:
-    """The document of a version. Content that came from this machine is shown by the address of the stored copy."""
+    """The document of a version. Content that came from this machine is shown by the address of the stored copy,
+    and so is uploaded content."""
     properties = {k: v for k, v in asset.body.items() if k != "moorings"}
     facts = dict(asset.body.get("moorings") or {})
     if asset.kind == MODELS:
         properties["flavors"] = properties.get("flavors") or {}
     key = {MODELS: "modelUri", CODES: "codeUri"}.get(asset.kind, "")
     uri = str(properties.get(key) or "")
-    if asset.digest and (uri.startswith("/") or uri.lower().startswith("file:")):
+    if asset.digest and _is_taken_in(uri):
         name = str(facts.get("folder") or "") if asset.kind == MODELS else ""
         properties[key] = content_uri(workspace, asset.digest, name)
         facts["source"] = uri
+    build = properties.get("build")
+    if isinstance(build, Mapping) and facts.get("digest"):
+        shown = {"dockerfilePath": "Dockerfile", **build}
+        if _is_upload(str(shown.get("contextUri") or "")):
+            facts["source"] = shown["contextUri"]
+            shown["contextUri"] = content_uri(workspace, str(facts["digest"]), "")
+        properties["build"] = shown
     if facts:
         properties["moorings"] = facts
     properties |= {"isArchived": asset.archived, "provisioningState": "Succeeded"}
@@ -95,6 +104,15 @@ def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:
         "properties": properties,
         "systemData": _system_data(asset.created_at, asset.updated_at),
     }
+
+
+def _is_taken_in(uri: str) -> bool:
+    """Whether the content behind the address may change or go, while the copy that was stored does not."""
+    return uri.startswith("/") or uri.lower().startswith("file:") or _is_upload(uri)
+
+
+def _is_upload(uri: str) -> bool:
+    return content_digest(uri) is None and parse_blob_uri(uri) is not None
 
 
 def container_json(container: Container, numbering: Numbering, workspace: str) -> dict[str, Any]:

@@ -113,6 +113,9 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 "start": Lazy(f"{_COMMANDS}.workspace:start", "Start it (commands do so by themselves)."),
                 "stop": Lazy(f"{_COMMANDS}.workspace:stop_", "End all its processes; what is stored stays."),
                 "status": Lazy(f"{_COMMANDS}.workspace:status_", "Show its processes, memory and addresses."),
+                "env": Lazy(
+                    f"{_COMMANDS}.workspace:env", "Print what the ecosystem's own clients need to find it."
+                ),
             },
         ),
         "configure": Lazy(f"{_COMMANDS}.configure:configure", "Set or list defaults for flags."),

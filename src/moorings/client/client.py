@@ -47,6 +47,11 @@ class Client:
     def workspace(self, *, timeout_s: float = 60.0) -> dict[str, Any]:
         return _object(self._send("GET", "", timeout_s=timeout_s))
 
+    def client_access(self, *, on: bool) -> dict[str, Any]:
+        """Open or close the listener for the ecosystem's clients: `baseUrl`, `caBundle`, `identityEndpoint`,
+        `identityHeader` when it is open."""
+        return _object(self._send("POST", "/clientAccess", {"on": on}))
+
     # --- endpoints ---
 
     def endpoints(self) -> list[dict[str, Any]]:

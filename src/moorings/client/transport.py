@@ -28,7 +28,9 @@ Write = Callable[[bytes | memoryview], object]
 """Takes a piece of content; its memory may be used again afterwards."""
 
 REQUEST_ID_HEADER = "x-ms-client-request-id"
-_SECRET_KEYS = frozenset({"primaryKey", "secondaryKey", "accessToken", "keyValue"})
+_SECRET_KEYS = frozenset(
+    {"primaryKey", "secondaryKey", "accessToken", "keyValue", "identityHeader", "sasToken", "sasUri"}
+)
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _TRACED_BODY_CHARS = 20_000
 _FETCH_CHUNK_BYTES = 1 << 20

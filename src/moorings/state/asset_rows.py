@@ -111,6 +111,12 @@ class AssetRows:
         rows = self._connection.execute(_paged(query, top, skip))
         return [_asset(row) for row in rows]
 
+    def assets_by_hash(self, kind: str, hash_: str) -> Sequence[Asset]:
+        """The oldest version, of any name, whose content has this hash of a client's."""
+        t = tables.assets
+        query = select(t).where(t.c.kind == kind, t.c.body["properties"]["hash_sha256"].as_string() == hash_)
+        return [_asset(row) for row in self._connection.execute(query.order_by(t.c.created_at).limit(1))]
+
     def latest_asset(self, kind: str, name: str) -> Asset | None:
         """The newest version that is not archived itself. (An archived container is hidden, not out of use.)"""
         t = tables.assets

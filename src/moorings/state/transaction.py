@@ -12,6 +12,7 @@ from sqlalchemy import Row, delete, insert, select, update
 
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
+from moorings.state.blob_rows import BlobRows
 
 __all__ = ["Asset", "Event", "Operation", "OperationStatus", "Resource", "Transaction"]
 
@@ -74,7 +75,7 @@ class Event:
     message: str
 
 
-class Transaction(AssetRows):
+class Transaction(AssetRows, BlobRows):
     """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
 
     # --- resources ---
