@@ -19,8 +19,14 @@ import uvicorn
 from moorings import __version__
 from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
+from moorings.api.blob_routes import BlobApp
+from moorings.api.blobs import Blobs
+from moorings.api.guard import Guard
+from moorings.api.listener import Listener, QuietServer
 from moorings.api.resources import Resources
+from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
+from moorings.assets.uploads import Uploads
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
@@ -90,6 +96,8 @@ class Daemon:
         )
         self._vault = vault
         self._clock = clock
+        self._blobs = Blobs(self._database, Uploads(home / "uploads"), self._store)
+        self._listener = Listener(home / "access", settings.clients.port, clock)
         self._loops: dict[str, Loop] = {}
 
     async def run(self) -> None:
@@ -100,7 +108,8 @@ class Daemon:
         workspace_id = await asyncio.to_thread(self._database.open)
         for folder in (settings.home, settings.home / "gateway"):
             await asyncio.to_thread(atomic.sweep, folder)
-        await asyncio.to_thread(self._store.sweep)
+        await asyncio.to_thread(self._sweep_store)
+        await asyncio.to_thread(self._blobs.sweep, self._clock.now())
         await asyncio.to_thread(self._environments.sweep)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
@@ -117,14 +126,15 @@ class Daemon:
                 background = [
                     tasks.create_task(self._scan(), name="scan"),
                     tasks.create_task(self._keep_gateway(), name="gateway"),
+                    tasks.create_task(self._listener.run(), name="listener"),
                 ]
                 api = tasks.create_task(server.serve(sockets=[listener]), name="api")
                 await asyncio.wait({api, tasks.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
                 stop.set()
                 server.should_exit = True
-                await api
                 for task in background:
                     task.cancel()
+                await asyncio.gather(api, self._listener.close())
         finally:
             for each in self._loops.values():
                 await each.close()
@@ -133,6 +143,11 @@ class Daemon:
             with contextlib.suppress(FileNotFoundError):
                 settings.api_socket.unlink()
         logger.info("stopped")
+
+    def _sweep_store(self) -> None:
+        with self._database.read() as tx:
+            known = tx.asset_digests()  # the usual case, without a search through all rows for each
+            self._store.sweep(lambda digest: digest in known or tx.mentions(digest))
 
     def _engine(self, workspace_id: str) -> Engine:
         home, parent = self._settings.home, self._settings.instances.cgroup_parent
@@ -211,7 +226,7 @@ class Daemon:
 
         return hint
 
-    def _server(self, engine: Engine, workspace_id: str) -> uvicorn.Server:
+    def _server(self, engine: Engine, workspace_id: str) -> QuietServer:
         workspace = self._settings.workspace
         resources = Resources(
             self._database,
@@ -222,7 +237,12 @@ class Daemon:
         )
         api = Api(
             resources=resources,
-            assets=Assets(self._database, self._store),
+            assets=Assets(
+                self._database,
+                self._store,
+                origins=Origins(self._settings.datastores_file),
+                uploaded=self._blobs.tree,
+            ),
             engine=engine,
             build_logs=Provisioner(self._environments, self._store),
             workspace_path=workspace.path,
@@ -232,16 +252,21 @@ class Daemon:
             rate_limit_per_s=self._settings.gateway.rate_limit_per_s,
             local_requires_key=self._settings.gateway.local_requires_key,
             facts=self._facts,
+            listener=self._listener,
         )
+        app = create_app(api)
+        keys, clock = self._listener.keys, self._clock
+        self._listener.serve(Guard(app, BlobApp(self._blobs, keys, clock), keys, clock, workspace.path))
         config = uvicorn.Config(
-            create_app(api), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
+            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
-        return uvicorn.Server(config)
+        return QuietServer(config)
 
     def _facts(self) -> Mapping[str, Any]:
         status = self._gateway.status()
         return {
             "home": str(self._settings.home),
+            "clients": self._listener.base_url,
             "gateway": {
                 "ready": bool(status and status.ready),
                 "failure": status.failure if status else "the gateway agent has not reported yet",

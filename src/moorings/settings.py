@@ -36,6 +36,13 @@ class GatewayPort:
 
 
 @dataclass(frozen=True)
+class Clients:
+    port: int = 0
+    """TCP port of the listener for the ecosystem's own clients, on loopback, which `moor workspace env` turns on.
+    0: one that is free then, and the same from then on."""
+
+
+@dataclass(frozen=True)
 class WorkspaceName:
     """The scope in every resource id."""
 
@@ -84,6 +91,7 @@ class Settings:
     """Folder of the sockets, 0700; short, because socket paths are limited to 107 bytes."""
     workspace: WorkspaceName = field(default_factory=WorkspaceName)
     gateway: GatewayPort = field(default_factory=GatewayPort)
+    clients: Clients = field(default_factory=Clients)
     controller: Controller = field(default_factory=Controller)
     environments: Environments = field(default_factory=Environments)
     instances: Instances = field(default_factory=Instances)
@@ -110,6 +118,11 @@ class Settings:
         return self.home / "defaults.json"
 
     @property
+    def datastores_file(self) -> Path:
+        """Stores elsewhere and their credentials; read at each intake."""
+        return self.home / "datastores.json"
+
+    @property
     def settings_file(self) -> Path:
         return self.home / "settings.json"
 
@@ -131,6 +144,7 @@ class Settings:
             home=home,
             run_dir=_run_dir(home),
             gateway=_section(GatewayPort, data, "gateway"),
+            clients=_section(Clients, data, "clients"),
             controller=_section(Controller, data, "controller"),
             environments=_section(Environments, data, "environments"),
             instances=_section(Instances, data, "instances"),
@@ -159,6 +173,11 @@ def _check(settings: Settings) -> None:
     port, controller = settings.gateway.port, settings.controller
     wrong = {
         "gateway.port": (port, "a port, 1 to 65535", 0 < port < 65536),
+        "clients.port": (
+            settings.clients.port,
+            "a port, 1 to 65535, or 0",
+            0 <= settings.clients.port < 65536,
+        ),
         "controller.resync_s": (controller.resync_s, "above 0", 0 < controller.resync_s < math.inf),
         "controller.busy_s": (controller.busy_s, "above 0", 0 < controller.busy_s < math.inf),
         "controller.progress_deadline_s": (
@@ -183,7 +202,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise error("SettingsInvalid", f"{path}: {problem}", target=str(path)) from None
     if not isinstance(data, dict):
         raise error("SettingsInvalid", f"{path}: expected an object", target=str(path))
-    unknown = set(data) - {"gateway", "controller", "environments", "instances"}
+    unknown = set(data) - {"gateway", "clients", "controller", "environments", "instances"}
     if unknown:
         raise error("SettingsInvalid", f"{path}: unknown keys {sorted(unknown)}", target=str(path))
     return data

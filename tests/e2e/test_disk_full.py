@@ -5,16 +5,21 @@ The workspace lives on a small file system of its own in memory, which takes the
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from moorings.errors.catalogue import CATALOGUE
+
+from .test_uploads import pending
 
 GOOD = "def init(): pass\ndef run(data): return 'fine'\n"
 SIZE_MB = 160
@@ -81,6 +86,46 @@ def test_a_model_that_does_not_fit(full: Any) -> None:
         full.moor("online-deployment", "delete", "-e", "full", "-n", "big", "--yes")
     finally:
         shutil.rmtree(base)
+
+
+def test_an_upload_that_does_not_fit(full: Any) -> None:
+    """Found from the length where it tells, and on the way where it does not; told at once, as 4xx: clients send
+    again after each 5xx, for a minute."""
+    variables = full.json("workspace", "env")
+    uri, signed = pending(full)
+    context = ssl.create_default_context(cafile=variables["REQUESTS_CA_BUNDLE"])
+    headers = {"x-ms-blob-type": "BlockBlob"}
+    uploads = full.home / "uploads"
+    with httpx.Client(verify=context, trust_env=False, timeout=60) as http:
+        ballast = _fill(full, leave_bytes=6_000_000)
+        try:
+            known = http.put(f"{uri}/known?{signed}", content=b"x" * 9_000_000, headers=headers)
+            assert (known.status_code, known.headers["x-ms-error-code"]) == (413, "AssetStoreFull")
+
+            def pieces() -> Iterator[bytes]:
+                yield b"x" * 1_000_000
+                _fill_more(full)
+                yield b"x" * 3_000_000
+
+            length = {**headers, "content-length": "4000000"}
+            found = http.put(f"{uri}/found?{signed}", content=pieces(), headers=length)
+            assert (found.status_code, found.headers["x-ms-error-code"]) == (413, "AssetStoreFull")
+            assert "df -h" in found.text and "retry-after" not in found.headers
+            assert not list((uploads / "incoming").iterdir())
+            assert full.score("full", 1).json == "fine"
+        finally:
+            ballast.unlink()
+            (full.home / "ballast-more").unlink(missing_ok=True)
+        for name in ("known", "found"):
+            assert http.head(f"{uri}/{name}?{signed}").status_code == 404
+            again = http.put(f"{uri}/{name}?{signed}", content=b"x" * 4_000_000, headers=headers)
+            assert again.status_code == 201, again.text
+
+
+def _fill_more(workspace: Any) -> None:
+    with (workspace.home / "ballast-more").open("wb", buffering=0) as handle, contextlib.suppress(OSError):
+        while True:
+            handle.write(b"\0" * 65536)
 
 
 def test_a_state_that_cannot_be_written(full: Any) -> None:

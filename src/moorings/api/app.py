@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from fastapi import APIRouter, Body, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator
 
 from moorings import __version__
-from moorings.api import errors, wire
+from moorings.api import asset_routes, datastores, errors, wire
 from moorings.api.assets import Assets
+from moorings.api.bodies import Json, JsonBody
+from moorings.api.datastores import ClientListener
+from moorings.api.guard import in_our_name
 from moorings.api.limits import Limits
 from moorings.api.resources import Accepted, Resources
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
 from moorings.errors.exceptions import error
-from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
+from moorings.state.lookup import ENVIRONMENTS
 from moorings.state.transaction import Event, Operation, OperationStatus, Resource
 
 RETRY_MS = "100"
@@ -58,18 +59,8 @@ class Api:
     """Whether local endpoints want a key too."""
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
-
-
-Json = dict[str, Any]
-
-
-def _unicode(body: Json) -> Json:
-    """Refuses lone surrogates, which JSON can write but no file, log or answer can hold."""
-    json.dumps(body, ensure_ascii=False).encode()
-    return body
-
-
-JsonBody = Annotated[Json, AfterValidator(_unicode), Body()]
+    listener: ClientListener | None = None
+    """None: only the socket's owner is served, and nothing can be uploaded."""
 
 
 def create_app(api: Api) -> FastAPI:
@@ -80,7 +71,11 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
-    app.include_router(_assets(api), prefix=_prefix(), tags=["assets"])
+    app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
+    app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])
+    if api.listener is not None:
+        router = datastores.router(api.listener, api.workspace_path)
+        app.include_router(router, prefix=_prefix(), tags=["datastores"])
     return app
 
 
@@ -190,7 +185,7 @@ def _deployments(api: Api) -> APIRouter:
 
     @router.put("/{deployment}")
     def put_deployment(endpoint: str, deployment: str, request: Request, body: JsonBody) -> Response:
-        accepted = resources.put_deployment(endpoint, deployment, body)
+        accepted = resources.put_deployment(endpoint, deployment, _in_our_name(api, request, body))
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
     @router.patch("/{deployment}")
@@ -225,32 +220,26 @@ async def _logs(api: Api, endpoint: str, deployment: str, body: Json) -> str:
     return content
 
 
-def _assets(api: Api) -> APIRouter:
+def _in_our_name(api: Api, request: Request, body: Json) -> Json:
+    """The body of a deployment with the ids of what it is made of in the name of this workspace."""
+    properties = body.get("properties")
+    if not isinstance(properties, dict):
+        return body
+    changed = dict(properties)
+    for key in ("model", "environmentId"):
+        if key in changed:
+            changed[key] = in_our_name(request.scope, changed[key], api.workspace_path)
+    code = changed.get("codeConfiguration")
+    if isinstance(code, dict) and "codeId" in code:
+        changed["codeConfiguration"] = {
+            **code,
+            "codeId": in_our_name(request.scope, code["codeId"], api.workspace_path),
+        }
+    return {**body, "properties": changed}
+
+
+def _build_logs(api: Api) -> APIRouter:
     router = APIRouter()
-
-    def routes_of(kind: str) -> None:
-        @router.get(f"/{kind}/{{name}}/versions", name=f"list {kind}")
-        def versions(name: str) -> Json:
-            return {
-                "value": [wire.asset_json(a, api.workspace_path) for a in api.assets.versions(kind, name)]
-            }
-
-        @router.get(f"/{kind}/{{name}}/versions/{{version}}", name=f"get {kind}")
-        def get(name: str, version: str) -> Json:
-            return wire.asset_json(api.assets.get(kind, name, version), api.workspace_path)
-
-        @router.put(f"/{kind}/{{name}}/versions/{{version}}", name=f"put {kind}")
-        def put(name: str, version: str, body: JsonBody) -> Response:
-            properties = body.get("properties")
-            if not isinstance(properties, dict):
-                raise error("RequestInvalid", "properties is missing", target="properties")
-            asset, created = api.assets.put(kind, name, version, properties)
-            return JSONResponse(
-                wire.asset_json(asset, api.workspace_path), status_code=201 if created else 200
-            )
-
-    for kind in (CODES, MODELS, ENVIRONMENTS):
-        routes_of(kind)
 
     @router.get("/environments/{name}/versions/{version}/buildLog")
     def build_log(name: str, version: str) -> Json:

@@ -191,7 +191,7 @@ class Resources:
         return spec.model_copy(update=changes)
 
     def _id(self, tx: Transaction, kind: str, reference: str) -> str:
-        asset = find_asset(tx, kind, reference)
+        asset = find_asset(tx, kind, reference, workspace=self.workspace.rpartition("/")[2])
         return f"{self.workspace}/{kind}/{asset.name}/versions/{asset.version}"
 
     def delete_deployment(self, endpoint: str, name: str) -> Operation | None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from moorings.api.errors import body_of
+from moorings.assets.tree import Tree
 from moorings.errors.exceptions import Failure
 from moorings.lib.timing import rfc3339
 from moorings.security.tokens import Token
 from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
+from moorings.spec.blob_places import parse_blob_uri
+from moorings.spec.datastore_uris import content_digest, content_uri
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import AuthMode, EndpointLimits, EndpointSpec
 from moorings.spec.status import Condition, provisioning_state
-from moorings.state.lookup import MODELS
-from moorings.state.transaction import DEPLOYMENT, Asset, Event, Operation, OperationStatus, Resource
+from moorings.state.asset_rows import Asset, Container, Numbering
+from moorings.state.lookup import CODES, MODELS
+from moorings.state.transaction import DEPLOYMENT, Event, Operation, OperationStatus, Resource
 
 PROVIDER = "Microsoft.MachineLearningServices/workspaces"
 LOCATION = "local"
@@ -69,15 +74,81 @@ def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[
 
 
 def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:
-    properties = dict(asset.body)
+    """The document of a version. Content that came from this machine is shown by the address of the stored copy,
+    and so is uploaded content."""
+    properties = {k: v for k, v in asset.body.items() if k != "moorings"}
+    facts = dict(asset.body.get("moorings") or {})
     if asset.kind == MODELS:
         properties["flavors"] = properties.get("flavors") or {}
+    key = {MODELS: "modelUri", CODES: "codeUri"}.get(asset.kind, "")
+    uri = str(properties.get(key) or "")
+    if asset.digest and _is_taken_in(uri):
+        name = str(facts.get("folder") or "") if asset.kind == MODELS else ""
+        properties[key] = content_uri(workspace, asset.digest, name)
+        facts["source"] = uri
+    build = properties.get("build")
+    if isinstance(build, Mapping) and facts.get("digest"):
+        shown = {"dockerfilePath": "Dockerfile", **build}
+        if _is_upload(str(shown.get("contextUri") or "")):
+            facts["source"] = shown["contextUri"]
+            shown["contextUri"] = content_uri(workspace, str(facts["digest"]), "")
+        properties["build"] = shown
+    if facts:
+        properties["moorings"] = facts
+    properties |= {"isArchived": asset.archived, "provisioningState": "Succeeded"}
+    properties.setdefault("isAnonymous", False)
     return {
         "id": f"{workspace}/{asset.kind}/{asset.name}/versions/{asset.version}",
         "name": asset.version,
         "type": f"{PROVIDER}/{asset.kind}/versions",
         "properties": properties,
-        "systemData": {"createdAt": rfc3339(asset.created_at), "lastModifiedAt": rfc3339(asset.created_at)},
+        "systemData": _system_data(asset.created_at, asset.updated_at),
+    }
+
+
+def _is_taken_in(uri: str) -> bool:
+    """Whether the content behind the address may change or go, while the copy that was stored does not."""
+    return uri.startswith("/") or uri.lower().startswith("file:") or _is_upload(uri)
+
+
+def _is_upload(uri: str) -> bool:
+    return content_digest(uri) is None and parse_blob_uri(uri) is not None
+
+
+def container_json(container: Container, numbering: Numbering, workspace: str) -> dict[str, Any]:
+    """The document of a container: what its versions share, the latest and the next one."""
+    return {
+        "id": f"{workspace}/{container.kind}/{container.name}",
+        "name": container.name,
+        "type": f"{PROVIDER}/{container.kind}",
+        "properties": {
+            "tags": {},
+            "properties": {},
+            **container.body,
+            "isArchived": container.archived,
+            "latestVersion": numbering.latest,
+            "nextVersion": numbering.following,
+            "provisioningState": "Succeeded",
+        },
+        "systemData": _system_data(container.created_at, container.updated_at),
+    }
+
+
+def tree_json(tree: Tree) -> dict[str, Any]:
+    """The files of a version, paths percent-encoded."""
+    return {
+        "digest": tree.digest,
+        "sizeBytes": tree.size_bytes,
+        "files": [
+            {
+                "path": quote(entry.path, errors="surrogateescape"),
+                "sizeBytes": entry.size_bytes,
+                "sha256": entry.sha256,
+                "executable": entry.executable,
+            }
+            for entry in tree.files
+        ],
+        "emptyFolders": [quote(folder, errors="surrogateescape") for folder in tree.empty_folders],
     }
 
 
@@ -155,14 +226,18 @@ def _extra(row: Resource, no_effect: Mapping[str, str], events: Sequence[Event])
     }
 
 
-def _envelope(row: Resource, body: dict[str, Any], id_: str, type_: str, kind: str) -> dict[str, Any]:
-    created, modified = rfc3339(row.created_at), rfc3339(row.updated_at)
-    who = {
+def _system_data(created_at: float, updated_at: float) -> dict[str, Any]:
+    return {
+        "createdAt": rfc3339(created_at),
+        "lastModifiedAt": rfc3339(updated_at),
         "createdBy": "local",
         "createdByType": "User",
         "lastModifiedBy": "local",
         "lastModifiedByType": "User",
     }
+
+
+def _envelope(row: Resource, body: dict[str, Any], id_: str, type_: str, kind: str) -> dict[str, Any]:
     return {
         **body,
         "id": id_,
@@ -170,5 +245,5 @@ def _envelope(row: Resource, body: dict[str, Any], id_: str, type_: str, kind: s
         "type": type_,
         "location": LOCATION,
         "kind": kind,
-        "systemData": {"createdAt": created, "lastModifiedAt": modified, **who},
+        "systemData": _system_data(row.created_at, row.updated_at),
     }

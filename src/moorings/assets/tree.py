@@ -98,9 +98,14 @@ def tree_of(manifest: bytes) -> Tree:
     except (TypeError, KeyError, AttributeError) as problem:
         raise ValueError(f"not a manifest: {problem}") from None
     for path in (*(entry.path for entry in files), *folders):
-        if not path or path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
+        if unsafe_path(path):
             raise ValueError(f"a path leads out of the tree: {path!r}")
     return tree
+
+
+def unsafe_path(path: str) -> bool:
+    """Whether a file of this relative path would lie elsewhere than below its folder, or nowhere."""
+    return "\0" in path or bool({"", ".", ".."} & set(path.split("/")))
 
 
 def shown(path: str) -> str:

@@ -13,6 +13,7 @@ from moorings.cli.report import clean
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from moorings.client.intake import Intake
     from moorings.client.operations import Phase, Report
 
 _MARKS = {"done": "✓", "failed": "✗", "running": "•", "waiting": " "}
@@ -131,6 +132,63 @@ class NoProgress(PlainProgress):
 
     def __init__(self) -> None:
         super().__init__(lambda _: None)
+
+
+class ByteMeter:
+    """One line on how much of a transfer is done: redrawn in place on a terminal, a line now and then elsewhere."""
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        *,
+        done: str,
+        live: bool,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write = write
+        self._done = done
+        self._live = live
+        self._now = now
+        self._began: float | None = None
+        self._next = 0.0
+        self._drawn = False
+
+    def __call__(self, seen: Intake | None) -> None:
+        """`None` says that it is over."""
+        if seen is None:
+            if self._live and self._drawn:
+                self._write("\r\x1b[K")
+            self._began, self._drawn = None, False
+            return
+        now = self._now()
+        if self._began is None:
+            # What is over in a moment needs no line.
+            self._began, self._next = now, now + (0.2 if self._live else 5.0)
+        if now < self._next:
+            return
+        self._next = now + (0.2 if self._live else 5.0)
+        text = self._text(seen, now - self._began)
+        self._write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+        self._drawn = True
+
+    def _text(self, seen: Intake, seconds: float) -> str:
+        if not seen.total_bytes:
+            return f"  • looking at {clean(seen.file)}" if seen.file else "  • looking"
+        share = min(100, seen.done_bytes * 100 // seen.total_bytes)
+        speed = f", {_size(seen.done_bytes / seconds)}/s" if seconds > 0.5 else ""
+        file = f"  {clean(seen.file)[-40:]}" if seen.file else ""
+        return (
+            f"  • {_size(seen.done_bytes)} of {_size(seen.total_bytes)} {self._done}, {share} %{speed}{file}"
+        )
+
+
+def _size(count: float) -> str:
+    """`532 B`, `1.5 MB`: decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.95:
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def _waits(report: Report) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moorings.cli.output import Columns
     from moorings.cli.progress import Progress
     from moorings.client.client import Accepted, Client
+    from moorings.client.intake import Watch
     from moorings.client.operations import Report
     from moorings.client.transport import Transport
 
@@ -59,12 +60,24 @@ class Session:
     def client(self) -> Client:
         """The client of the workspace, which is started when the first request finds it not running."""
         from moorings.client.client import Client
+        from moorings.client.intake import Watcher
         from moorings.client.transport import SocketTransport
 
-        transport = self.transport or SocketTransport(
-            self.settings.api_socket, revive=self._revive, trace=self._trace if self.options.debug else None
-        )
-        return Client(transport, self.settings.workspace.path)
+        if self.transport is not None:
+            return Client(self.transport, self.settings.workspace.path)
+        socket, trace = self.settings.api_socket, self._trace if self.options.debug else None
+        transport = SocketTransport(socket, revive=self._revive, trace=trace)
+        watcher = Watcher(SocketTransport(socket), self.meter("taken in"))
+        return Client(transport, self.settings.workspace.path, watcher)
+
+    def meter(self, done: str) -> Watch:
+        """Shows how far the transfer of content is, as `<size> of <size> <done>`."""
+        from moorings.cli.progress import ByteMeter
+
+        live = sys.stderr.isatty() and not self.options.debug and self.environ.get("TERM") != "dumb"
+        if self.options.only_show_errors:
+            return lambda _: None
+        return ByteMeter(lambda text: click.echo(text, err=True, nl=False), done=done, live=live)
 
     # --- the terminal ---
 

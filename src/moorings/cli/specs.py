@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import error
+from moorings.spec.assets import EnvironmentSpec, ModelSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Draft, read_document
 from moorings.spec.endpoint import EndpointSpec
-from moorings.spec.loader import load_deployment, load_endpoint, prepare_endpoint
+from moorings.spec.loader import (
+    environment_of,
+    load_deployment,
+    load_endpoint,
+    model_of,
+    prepare_endpoint,
+)
+from moorings.spec.references import is_local_path
 from moorings.spec.update import update_deployment, update_endpoint
 from moorings.spec.validate import endpoint_problems
 
@@ -114,6 +123,43 @@ def deployment_to_update(existing: DeploymentSpec, file: Path | None, changes: C
         remove=changes.remove,
         force_string=changes.force_string,
     )
+
+
+def model_to_create(
+    file: Path | None, given: Mapping[str, Any], overrides: Sequence[str], tags: Sequence[str]
+) -> ModelSpec:
+    """The model of a file, of flags, or of both; see `loader.model_of`. Raises also `NameMissing`."""
+    _check_named(file, given, overrides)
+    return model_of(file, _from_here(given, "path"), overrides=overrides, tags=tags)
+
+
+def environment_to_create(
+    file: Path | None, given: Mapping[str, Any], overrides: Sequence[str], tags: Sequence[str]
+) -> EnvironmentSpec:
+    """As `model_to_create`; `build_context` and `dockerfile_path` are those of the build."""
+    _check_named(file, given, overrides)
+    rest = dict(_from_here(given, "conda_file", "build_context"))
+    context, dockerfile = rest.pop("build_context", None), rest.pop("dockerfile_path", None)
+    if context is not None:
+        rest["build"] = {"path": context, **({"dockerfile_path": dockerfile} if dockerfile else {})}
+    elif dockerfile is not None:
+        overrides = [*overrides, f"build.dockerfile_path={dockerfile}"]
+    return environment_of(file, rest, overrides=overrides, tags=tags)
+
+
+def _check_named(file: Path | None, given: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    if file is None and not given.get("name") and "name" not in _set_keys(overrides):
+        raise _missing("neither a file nor --name names what to create", "--name")
+
+
+def _from_here(given: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Paths of flags start at the current folder, those in the file at its own."""
+    found = dict(given)
+    for key in keys:
+        value = found.get(key)
+        if isinstance(value, str) and is_local_path(value):
+            found[key] = os.path.abspath(value)  # noqa: PTH100 - a path of somebody else, links stay
+    return found
 
 
 def _document(file: Path, command: str) -> dict[str, Any]:

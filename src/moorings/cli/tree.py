@@ -65,19 +65,46 @@ def _form() -> LazyGroup:
     )
 
 
+_ASSET_VERBS = {
+    "create": "Register a version: the next one, or the one that is named.",
+    "show": "Show a version.",
+    "list": "List the names, or the versions of a name.",
+    "update": "Change description, tags, properties.",
+    "archive": "Hide a version, or all of a name, from lists.",
+    "restore": "Show an archived version, or name, in lists again.",
+}
+
+
+def _assets(name: str, help_text: str, verbs: tuple[str, ...], **more: str) -> LazyGroup:
+    """A group of commands about registered assets; `more` adds verbs of its own."""
+    at = f"{_COMMANDS}.{name}"
+    shared = {verb: Lazy(f"{at}:{verb.replace('list', 'list_')}", _ASSET_VERBS[verb]) for verb in verbs}
+    own = {verb.replace("_", "-"): Lazy(f"{at}:{verb}", explained) for verb, explained in more.items()}
+    return LazyGroup(name, help=help_text, lazy={**shared, **own})
+
+
 def _groups() -> dict[str, Lazy | click.Command]:
     return {
         "online-endpoint": _endpoint(),
         "online-deployment": _deployment(),
         "endpoint": _form(),
-        "environment": LazyGroup(
+        "model": _assets(
+            "model",
+            "Registered models and their versions.",
+            tuple(_ASSET_VERBS),
+            download="Bring the files of a version to a folder.",
+        ),
+        "environment": _assets(
             "environment",
-            help="Environments that models run in.",
-            lazy={
-                "build-log": Lazy(
-                    f"{_COMMANDS}.environment:build_log", "Print the build log of an environment."
-                )
-            },
+            "Environments that models run in, and their versions.",
+            tuple(_ASSET_VERBS),
+            build_log="Print the build log of an environment.",
+        ),
+        "code": _assets(
+            "code",
+            "Code that came with deployments.",
+            ("show",),
+            download="Bring the files of a version to a folder.",
         ),
         "workspace": LazyGroup(
             "workspace",
@@ -86,6 +113,9 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 "start": Lazy(f"{_COMMANDS}.workspace:start", "Start it (commands do so by themselves)."),
                 "stop": Lazy(f"{_COMMANDS}.workspace:stop_", "End all its processes; what is stored stays."),
                 "status": Lazy(f"{_COMMANDS}.workspace:status_", "Show its processes, memory and addresses."),
+                "env": Lazy(
+                    f"{_COMMANDS}.workspace:env", "Print what the ecosystem's own clients need to find it."
+                ),
             },
         ),
         "configure": Lazy(f"{_COMMANDS}.configure:configure", "Set or list defaults for flags."),

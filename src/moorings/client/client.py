@@ -4,14 +4,16 @@ not known here."""
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from moorings.client.faults import from_answer
+from moorings.client.intake import Watcher
 from moorings.client.operations import Operation, Report, poll_delay_s, report_from
-from moorings.client.transport import Answer, Transport
+from moorings.client.transport import Answer, Transport, Write
 from moorings.errors.exceptions import MooringsError, error
 
 API_VERSION = "2023-04-01"
@@ -36,12 +38,19 @@ class Client:
     `WorkspaceUnreachable` when there is no answer. Bodies are the JSON of the API, ARM-shaped.
     """
 
-    def __init__(self, transport: Transport, workspace_path: str) -> None:
+    def __init__(self, transport: Transport, workspace_path: str, watcher: Watcher | None = None) -> None:
+        """`watcher` tells how far the workspace is while it takes in content."""
         self._transport = transport
+        self._watcher = watcher
         self.workspace_path = workspace_path.rstrip("/")
 
     def workspace(self, *, timeout_s: float = 60.0) -> dict[str, Any]:
         return _object(self._send("GET", "", timeout_s=timeout_s))
+
+    def client_access(self, *, on: bool) -> dict[str, Any]:
+        """Open or close the listener for the ecosystem's clients: `baseUrl`, `caBundle`, `identityEndpoint`,
+        `identityHeader` when it is open."""
+        return _object(self._send("POST", "/clientAccess", {"on": on}))
 
     # --- endpoints ---
 
@@ -96,22 +105,54 @@ class Client:
 
     # --- assets ---
 
-    def put_asset(self, kind: str, name: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Register a version of `codes`, `models` or `environments`; the answer has the `id` to refer to it
-        by."""
-        return _object(self._send("PUT", _version(kind, name, version), body, timeout_s=ASSET_TIMEOUT_S))
+    def put_asset(self, kind: str, name: str, version: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Register a version of `codes`, `models` or `environments`, or change its words; the answer has the
+        `id` to refer to it by. Without `version` it gets the next number."""
+        if version is not None:
+            return self._take_in("PUT", _version(kind, name, version), body)
+        return self._take_in("POST", f"{_container(kind, name)}/versions", body)
 
     def asset(self, kind: str, name: str, version: str) -> dict[str, Any]:
         return _object(self._send("GET", _version(kind, name, version)))
 
-    def asset_versions(self, kind: str, name: str) -> list[dict[str, Any]]:
-        """Every version of a name; [] when the name is not known."""
-        try:
-            return list(self._pages(f"/{kind}/{_part(name)}/versions"))
-        except MooringsError as problem:
-            if is_missing(problem):
-                return []
-            raise
+    def asset_versions(
+        self,
+        kind: str,
+        name: str,
+        *,
+        view: str = "ActiveOnly",
+        stage: str | None = None,
+        top: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """The versions of a name, newest first; [] when the name is not known. `view` is `ActiveOnly`,
+        `ArchivedOnly` or `All`."""
+        asked = {"listViewType": view, "stage": stage, "$top": top}
+        return list(self._pages(f"{_container(kind, name)}/versions", asked))
+
+    def asset_containers(
+        self, kind: str, *, view: str = "ActiveOnly", top: int | None = None
+    ) -> list[dict[str, Any]]:
+        """One entry for each name that is not implicit."""
+        return list(self._pages(f"/{kind}", {"listViewType": view, "$top": top}))
+
+    def asset_container(self, kind: str, name: str) -> dict[str, Any]:
+        return _object(self._send("GET", _container(kind, name)))
+
+    def put_asset_container(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return _object(self._send("PUT", _container(kind, name), body))
+
+    def asset_files(self, kind: str, name: str, version: str) -> dict[str, Any]:
+        """What a version consists of: `files` (path, sizeBytes, sha256, executable) and `emptyFolders`, paths
+        percent-encoded."""
+        return _object(self._send("GET", f"{_version(kind, name, version)}/files"))
+
+    def fetch_asset_file(self, kind: str, name: str, version: str, sha256: str, write: Write) -> None:
+        """Hand the content of one of its files to `write`, piece by piece."""
+        path = f"{_version(kind, name, version)}/files/{_part(sha256)}"
+        full = f"{self.workspace_path}{path}?api-version={API_VERSION}"
+        answer = self._transport.fetch(full, write)
+        if answer.status >= 400:
+            raise from_answer(answer, f"GET {path}")
 
     def environment_build_log(self, name: str, version: str) -> dict[str, Any]:
         """`content` and `key` of the build."""
@@ -126,6 +167,17 @@ class Client:
         """Ask after an operation once."""
         answer = self._checked("GET", operation.url, None, 60.0)
         return report_from(_object(answer), answer.header("x-ms-retry-after-ms"))
+
+    def _take_in(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        url = f"{self.workspace_path}{path}?api-version={API_VERSION}"
+        if self._watcher is None:
+            return _object(self._checked(method, url, body, ASSET_TIMEOUT_S))
+        id_ = uuid.uuid4().hex
+        progress = f"{self.workspace_path}/intakes/{id_}?api-version={API_VERSION}"
+        answer = self._watcher.run(
+            lambda: self._checked(method, f"{url}&intake={id_}", body, ASSET_TIMEOUT_S), progress
+        )
+        return _object(answer)
 
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
@@ -142,8 +194,10 @@ class Client:
             raise from_answer(answer, f"{method} {path.partition('?')[0]}")
         return answer
 
-    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
-        answer = self._send("GET", path)
+    def _pages(self, path: str, asked: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        given = {"api-version": API_VERSION, **{k: v for k, v in (asked or {}).items() if v is not None}}
+        url = f"{self.workspace_path}{path}?{urlencode(given, safe='$')}"
+        answer = self._checked("GET", url, None, 60.0)
         for _ in range(_MAX_PAGES):
             page = _object(answer)
             yield from (item for item in page.get("value") or () if isinstance(item, dict))
@@ -199,5 +253,9 @@ def _deployment(endpoint: str, name: str) -> str:
     return f"{_endpoint(endpoint)}/deployments/{_part(name)}"
 
 
+def _container(kind: str, name: str) -> str:
+    return f"/{kind}/{_part(name)}"
+
+
 def _version(kind: str, name: str, version: str) -> str:
-    return f"/{kind}/{_part(name)}/versions/{_part(version)}"
+    return f"{_container(kind, name)}/versions/{_part(version)}"

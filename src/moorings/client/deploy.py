@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from moorings.client.client import Accepted, Client
-from moorings.errors.exceptions import MooringsError
 from moorings.spec.arm import (
     code_version_to_arm,
     deployment_to_arm,
@@ -61,51 +60,37 @@ def register_code(client: Client, folder: str) -> str:
 def register_model(client: Client, spec: ModelSpec) -> str:
     """Register a model; without a name it is anonymous, without a version it gets the next one. Returns its
     id."""
+    name, version = (uuid.uuid4().hex, "1") if spec.name is None else (spec.name, spec.version)
+    return _id(client.put_asset(MODELS, name, version, model_body(spec)))
+
+
+def model_body(spec: ModelSpec) -> dict[str, Any]:
+    """What is sent to register a model: paths of this machine as addresses."""
     with_uri = spec.model_copy(update={"path": _uri(spec.path)}) if spec.path else spec
-    body = model_version_to_arm(with_uri, anonymous=spec.name is None)
-    if spec.name is None:
-        return _id(client.put_asset(MODELS, uuid.uuid4().hex, "1", body))
-    return _register_named(client, MODELS, spec.name, spec.version, body)
+    return model_version_to_arm(with_uri, anonymous=spec.name is None)
 
 
 def register_environment(client: Client, spec: EnvironmentSpec) -> str:
     """Register an environment; without a name its version is the hash of what it is made of. Returns its
     id."""
+    body = environment_body(spec)
+    if spec.name is None:
+        return _id(client.put_asset(ENVIRONMENTS, ANONYMOUS_ENVIRONMENT, environment_hash(body), body))
+    return _id(client.put_asset(ENVIRONMENTS, spec.name, spec.version, body))
+
+
+def environment_body(spec: EnvironmentSpec) -> dict[str, Any]:
+    """What is sent to register an environment; see `model_body`."""
     if spec.build is not None:
         context = spec.build.model_copy(update={"path": _uri(spec.build.path)})
         spec = spec.model_copy(update={"build": context})
-    body = environment_version_to_arm(spec, anonymous=spec.name is None)
-    if spec.name is None:
-        return _id(client.put_asset(ENVIRONMENTS, ANONYMOUS_ENVIRONMENT, environment_hash(body), body))
-    return _register_named(client, ENVIRONMENTS, spec.name, spec.version, body)
+    return environment_version_to_arm(spec, anonymous=spec.name is None)
 
 
 def environment_hash(body: Mapping[str, Any]) -> str:
     """64 hex digits over the content of an environment body; equal content, equal version."""
     canonical = json.dumps(body["properties"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def next_version(versions: list[str]) -> str:
-    """The number after the highest; versions that are no numbers do not count."""
-    return str(max((int(v) for v in versions if v.isascii() and v.isdigit()), default=0) + 1)
-
-
-def _register_named(
-    client: Client, kind: str, name: str, version: str | None, body: Mapping[str, Any]
-) -> str:
-    if version is not None:
-        return _id(client.put_asset(kind, name, version, body))
-    known = [str(v.get("name")) for v in client.asset_versions(kind, name)]
-    following = next_version(known)
-    latest = str(int(following) - 1)
-    if latest in known:
-        try:
-            return _id(client.put_asset(kind, name, latest, body))
-        except MooringsError as problem:
-            if problem.failure.code != "AssetVersionImmutable":
-                raise
-    return _id(client.put_asset(kind, name, following, body))
 
 
 def _id(answer: Mapping[str, Any]) -> str:

@@ -17,15 +17,23 @@ from moorings.errors.exceptions import error
 from moorings.lib.timing import Backoff
 
 if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
     import httpx
 
 Trace = Callable[[str], None]
 """Takes one line of an HTTP trace; secrets are redacted before."""
 
+Write = Callable[[bytes | memoryview], object]
+"""Takes a piece of content; its memory may be used again afterwards."""
+
 REQUEST_ID_HEADER = "x-ms-client-request-id"
-_SECRET_KEYS = frozenset({"primaryKey", "secondaryKey", "accessToken", "keyValue"})
+_SECRET_KEYS = frozenset(
+    {"primaryKey", "secondaryKey", "accessToken", "keyValue", "identityHeader", "sasToken", "sasUri"}
+)
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _TRACED_BODY_CHARS = 20_000
+_FETCH_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class Transport(Protocol):
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout_s: float | None = 60.0
     ) -> Answer:
         """One request; any status is an answer. Raises `WorkspaceUnreachable` when there was none."""
+
+    def fetch(self, path: str, write: Write) -> Answer:
+        """GET something large: its content goes to `write`, and the answer is without it. An error is
+        answered whole. Raises `WorkspaceUnreachable` when the content ended before its length."""
 
 
 @dataclass
@@ -89,7 +101,7 @@ class SocketTransport:
             except httpx.TransportError as problem:
                 self.close()
                 refused = isinstance(problem, httpx.ConnectError)
-                if not refused and method not in _REPEATABLE:
+                if not refused and not _repeatable(method, path):
                     raise self._unreachable(f"the connection broke during {method} {path}", problem) from None
                 if self.revive is not None and not revived:
                     self.revive()
@@ -99,6 +111,31 @@ class SocketTransport:
                     raise self._unreachable(f"nothing answers on {self.socket}", problem) from None
                 failures += 1
                 time.sleep(backoff.delay_s(failures))
+
+    def fetch(self, path: str, write: Write) -> Answer:
+        from http.client import HTTPException
+
+        self._note(f"> GET {path}", None, {})
+        connection = _unix_connection(self.socket, timeout_s=60.0)
+        try:
+            connection.request("GET", path, headers={"accept": "*/*"})
+            with connection.getresponse() as response:
+                headers = {k.lower(): v for k, v in response.headers.items()}
+                if response.status >= 400:
+                    return Answer(response.status, headers, response.read(), response.reason)
+                buffer = memoryview(bytearray(_FETCH_CHUNK_BYTES))
+                left = response.length or 0
+                while count := response.readinto(buffer):
+                    write(buffer[:count])
+                    left -= count
+        except (OSError, HTTPException) as problem:
+            raise self._unreachable(f"the connection broke during GET {path}", problem) from None
+        finally:
+            connection.close()
+        if left:
+            broke = EOFError(f"{left} bytes are missing")
+            raise self._unreachable(f"the connection broke during GET {path}", broke)
+        return Answer(response.status, headers, b"", response.reason)
 
     def close(self) -> None:
         if self._client is not None:
@@ -121,6 +158,19 @@ class SocketTransport:
         headers: Mapping[str, str],
         timeout_s: float | None,
     ) -> Answer:
+        client = self._connected()
+        self._note(f"> {method} {path}", content, headers)
+        response = client.request(method, path, content=content, headers=dict(headers), timeout=timeout_s)
+        answer = Answer(
+            status=response.status_code,
+            headers={k.lower(): v for k, v in response.headers.items()},
+            body=response.content,
+            reason=response.reason_phrase,
+        )
+        self._note(f"< {answer.status} {answer.reason}", answer.body, answer.headers)
+        return answer
+
+    def _connected(self) -> httpx.Client:
         import httpx
 
         if self._client is None:
@@ -130,18 +180,7 @@ class SocketTransport:
                 base_url="http://moorings",
                 trust_env=False,
             )
-        self._note(f"> {method} {path}", content, headers)
-        response = self._client.request(
-            method, path, content=content, headers=dict(headers), timeout=timeout_s
-        )
-        answer = Answer(
-            status=response.status_code,
-            headers={k.lower(): v for k, v in response.headers.items()},
-            body=response.content,
-            reason=response.reason_phrase,
-        )
-        self._note(f"< {answer.status} {answer.reason}", answer.body, answer.headers)
-        return answer
+        return self._client
 
     def _knock(self) -> None:
         """Find out that nobody listens before the library does: it leaves the refused socket open."""
@@ -163,6 +202,25 @@ class SocketTransport:
     def _unreachable(self, message: str, problem: Exception) -> Exception:
         evidence = (f"{type(problem).__name__}: {problem}",)
         return error("WorkspaceUnreachable", message, target=str(self.socket), evidence=evidence)
+
+
+def _unix_connection(path: Path, *, timeout_s: float) -> HTTPConnection:
+    """A connection for large content: the standard library reads it into one buffer, without taking it apart."""
+    from http.client import HTTPConnection
+
+    class UnixConnection(HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(timeout_s)
+            self.sock.connect(str(path))
+
+    return UnixConnection("moorings", timeout=timeout_s)
+
+
+def _repeatable(method: str, path: str) -> bool:
+    """Whether the same request may be sent twice without harm. Registering under the next number may: the same
+    content gets the number it has."""
+    return method in _REPEATABLE or (method == "POST" and path.partition("?")[0].endswith("/versions"))
 
 
 def traced(headers: Mapping[str, str], body: bytes | None) -> list[str]:

@@ -68,14 +68,19 @@ def _model_type(value: Any) -> str:
     raise WireValueError(f"found {shown(value)}; expected one of {', '.join(names)}")
 
 
+def _nothing(value: Any) -> bool:
+    """A body says what is set: what it leaves out stays as it is in a version that is there."""
+    return not value
+
+
 _MODEL: tuple[Slot, ...] = (
     slot("path", "properties.modelUri", text),
     slot("type", "properties.modelType", _model_type, str),
     slot("description", "properties.description", text),
-    slot("tags", "properties.tags", texts),
-    slot("properties", "properties.properties", own_entries, dict),
+    slot("tags", "properties.tags", texts, omit=_nothing),
+    slot("properties", "properties.properties", own_entries, dict, omit=_nothing),
     slot("stage", "properties.stage", text),
-    slot("flavors", "properties.flavors", mapping, dict),
+    slot("flavors", "properties.flavors", mapping, dict, omit=_nothing),
     slot("datastore", "properties.datastore", text),
 )
 
@@ -96,8 +101,8 @@ def model_version_from_arm(name: str, version: str, body: Any) -> ModelSpec:
 _CODE: tuple[Slot, ...] = (
     slot("uri", "properties.codeUri", text),
     slot("description", "properties.description", text),
-    slot("tags", "properties.tags", texts),
-    slot("properties", "properties.properties", own_entries, dict),
+    slot("tags", "properties.tags", texts, omit=_nothing),
+    slot("properties", "properties.properties", own_entries, dict, omit=_nothing),
 )
 
 
@@ -149,8 +154,8 @@ _ENVIRONMENT: tuple[Slot, ...] = (
     choice("os_type", "properties.osType", {"linux": "Linux", "windows": "Windows"}),
     *_routes(),
     slot("description", "properties.description", text),
-    slot("tags", "properties.tags", texts),
-    slot("properties", "properties.properties", own_entries, dict),
+    slot("tags", "properties.tags", texts, omit=_nothing),
+    slot("properties", "properties.properties", own_entries, dict, omit=_nothing),
     slot("datastore", "properties.datastore", text),
 )
 
@@ -183,4 +188,4 @@ def is_anonymous(body: Mapping[str, Any]) -> bool:
 
 
 def _version_body(anonymous: bool) -> dict[str, Any]:
-    return {"properties": {"isAnonymous": anonymous, "isArchived": False, "tags": {}, "properties": {}}}
+    return {"properties": {"isAnonymous": anonymous}}

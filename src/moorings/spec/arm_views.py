@@ -47,7 +47,7 @@ def endpoint_view(arm: Mapping[str, Any]) -> dict[str, Any]:
         "provisioning_state": properties.get("provisioningState"),
         "tags": dict(_object(arm.get("tags"))),
         "properties": _endpoint_properties(properties.get("properties")),
-        "creation_context": _system_data(arm.get("systemData")),
+        "creation_context": system_data(arm.get("systemData")),
     }
     limits = _object(_object(properties.get("moorings")).get("limits"))
     if limits:
@@ -90,7 +90,7 @@ def deployment_view(arm: Mapping[str, Any]) -> dict[str, Any]:
         "data_collector": _collector(properties.get("dataCollector")),
         "tags": dict(_object(arm.get("tags"))),
         "properties": _user_properties(properties.get("properties"), OWN_SETTINGS),
-        "creation_context": _system_data(arm.get("systemData")),
+        "creation_context": system_data(arm.get("systemData")),
     }
     return _with_status(view, properties)
 
@@ -158,7 +158,7 @@ def _identity(value: Any) -> dict[str, Any] | None:
     return view
 
 
-def _system_data(value: Any) -> dict[str, Any] | None:
+def system_data(value: Any) -> dict[str, Any] | None:
     data = _object(value)
     names = (
         ("createdAt", "created_at"),

@@ -34,6 +34,14 @@ class ModelSpec(Spec):
     datastore: str | None = None
 
 
+class AssetWords(Spec):
+    """What can be said about all versions of a name."""
+
+    description: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
 class CodeVersion(Spec):
     """A registered folder with a scoring script. `uri` is where it comes from (`file:///...` or an
     address)."""

@@ -7,7 +7,7 @@ Knows the four kinds of files; how a document is read and checked is `documents`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ DEPLOYMENT_READ_ONLY = (
     "creation_context",
     *ENDPOINT_READ_ONLY[-3:],
 )
-MODEL_READ_ONLY = ("id", "creation_context", "job_name", "latest_version", "utc_time_created")
-ENVIRONMENT_READ_ONLY = ("id", "creation_context", "latest_version")
+_ASSET_READ_ONLY = ("id", "creation_context", "latest_version", "next_version", "archived", "content")
+MODEL_READ_ONLY = (*_ASSET_READ_ONLY, "job_name", "utc_time_created")
+ENVIRONMENT_READ_ONLY = _ASSET_READ_ONLY
 
 _CONDA_KEYS = ("dependencies", "channels")
 
@@ -92,12 +93,7 @@ def load_model(
     path: Path, *, overrides: Sequence[str] = (), name: str | None = None, version: str | None = None
 ) -> ModelSpec:
     """The model in the file `path`; see `load_endpoint`."""
-    draft = Draft.of_file(path, ModelSpec, command=f"moor model create -f {display(path)}")
-    _override(draft, overrides, name, version)
-    draft.drop_read_only(MODEL_READ_ONLY)
-    draft.drop_nulls()
-    prepare_model(draft, ())
-    return draft.build(_named(model_problems), ModelSpec)
+    return model_of(path, {"name": name, "version": version}, overrides=overrides)
 
 
 def load_environment(
@@ -105,22 +101,50 @@ def load_environment(
 ) -> EnvironmentSpec:
     """The environment in the file `path`; see `load_endpoint`. A conda file in its place is a problem of its
     own."""
-    draft = Draft.of_file(path, EnvironmentSpec, command=f"moor environment create -f {display(path)}")
+    return environment_of(path, {"name": name, "version": version}, overrides=overrides)
+
+
+def model_of(
+    path: Path | None, given: Mapping[str, Any], *, overrides: Sequence[str] = (), tags: Sequence[str] = ()
+) -> ModelSpec:
+    """The model of a file, of flags, or of both: `given` holds the values of flags by spec key, which win; None
+    is a flag that is not there. Paths of flags start at the current folder. Raises as `load_endpoint`."""
+    draft = _draft(path, ModelSpec, "moor model create", given)
+    _override(draft, overrides, given, tags)
+    draft.drop_read_only(MODEL_READ_ONLY)
+    draft.drop_nulls()
+    prepare_model(draft, ())
+    return draft.build(_named(model_problems), ModelSpec)
+
+
+def environment_of(
+    path: Path | None, given: Mapping[str, Any], *, overrides: Sequence[str] = (), tags: Sequence[str] = ()
+) -> EnvironmentSpec:
+    """The environment of a file, of flags, or of both; see `model_of`."""
+    draft = _draft(path, EnvironmentSpec, "moor environment create", given)
     if _is_conda(draft.value):
-        draft.note(_conda_problem(draft, (), display(path)))
+        draft.note(_conda_problem(draft, (), draft.name))
         draft.raise_problems()
-    _override(draft, overrides, name, version)
+    _override(draft, overrides, given, tags)
     draft.drop_read_only(ENVIRONMENT_READ_ONLY)
     draft.drop_nulls()
     prepare_environment(draft, ())
     return draft.build(_named(environment_problems), EnvironmentSpec)
 
 
-def _override(draft: Draft, overrides: Sequence[str], name: str | None, version: str | None) -> None:
-    draft.apply(set_=overrides)
-    for key, value, flag in (("name", name, "-n"), ("version", version, "--version")):
+def _draft(path: Path | None, model: type[Spec], command: str, given: Mapping[str, Any]) -> Draft:
+    if path is not None:
+        return Draft.of_file(path, model, command=f"{command} -f {display(path)}")
+    return Draft.of_value({}, model, command=f"{command} -n {given.get('name') or '<name>'}")
+
+
+def _override(
+    draft: Draft, overrides: Sequence[str], given: Mapping[str, Any], tags: Sequence[str] = ()
+) -> None:
+    draft.apply(set_=[*overrides, *(f"tags.{tag}" for tag in tags)])
+    for key, value in given.items():
         if value is not None:
-            draft.put(key, value, flag)
+            draft.put(key, value, f"--{key.replace('_', '-')}")
 
 
 def _named(check: Callable[[Any], list[Problem]]) -> Callable[[Any], list[Problem]]:

@@ -17,7 +17,7 @@ _NAME = r"[a-zA-Z0-9][a-zA-Z0-9\-_.]{0,254}"
 _SHORT = re.compile(rf"azureml:(?P<name>{_NAME})(?::(?P<version>{_NAME})|@(?P<label>{_NAME}))?")
 _ARM = re.compile(
     r"(?:azureml:)?/subscriptions/[^/\s]+/resourcegroups/[^/\s]+/providers/Microsoft\.MachineLearningServices"
-    rf"/workspaces/[^/\s]+/(?P<kind>{'|'.join(_KINDS)})/(?P<name>{_NAME})"
+    rf"/workspaces/(?P<workspace>[^/\s]+)/(?P<kind>{'|'.join(_KINDS)})/(?P<name>{_NAME})"
     rf"(?:/versions/(?P<version>{_NAME})|/labels/(?P<label>{_NAME}))?/?",
     re.IGNORECASE,
 )
@@ -74,6 +74,12 @@ def parse_reference(text: str) -> AssetRef:
                 registry=groups.get("registry"),
             )
     raise ValueError(f"{text[:200]!r} is not a reference; expected {EXPECTED}")
+
+
+def workspace_of(text: str) -> str | None:
+    """The workspace an ARM id is in; None for other references, which mean this one."""
+    found = _ARM.fullmatch(text)
+    return found["workspace"] if found is not None else None
 
 
 def format_reference(ref: AssetRef) -> str:

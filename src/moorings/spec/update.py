@@ -8,6 +8,7 @@ value; only
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ from moorings.spec.problems import Problem
 from moorings.spec.validate import deployment_problems, endpoint_problems
 
 T = TypeVar("T", bound=Spec)
+
+ASSET_WORDS = ("description", "tags", "properties", "stage", "flavors")
+"""What may change in a version of an asset."""
 
 _WHOLE = ("model", "environment", "identity")
 """Keys whose mapping is one thing: merging the old into the new would mix two."""
@@ -67,6 +71,31 @@ def update_deployment(
     prepare_deployment(draft)
     _same_names(draft, {"name": existing.name, "endpoint_name": existing.endpoint_name})
     return draft.build(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
+
+
+def update_asset(
+    existing: T,
+    *,
+    command: str,
+    set_: Sequence[str] = (),
+    add: Sequence[str] = (),
+    remove: Sequence[str] = (),
+    force_string: bool = False,
+) -> T:
+    """`existing`, a version of an asset or the words of a name, with the expressions applied.
+
+    Raises SpecInvalid; a change of anything but `ASSET_WORDS` is a problem ImmutableProperty.
+    """
+    old = plain(existing)
+    draft = Draft.of_value(copy.deepcopy(old), type(existing), command=command)
+    draft.apply(set_=set_, add=add, remove=remove, force_string=force_string)
+    for key in sorted(set(old) | set(draft.value)):
+        fixed = key in type(existing).model_fields and key not in ASSET_WORDS
+        if fixed and old.get(key) != draft.value.get(key):
+            message = f"`{key}` is part of what the version consists of, and that never changes"
+            draft.note(Problem((key,), message, "ImmutableProperty"))
+    draft.drop_nulls()
+    return draft.build(lambda _: [], type(existing))
 
 
 def merge_endpoint(existing: EndpointSpec, changes: Mapping[str, Any]) -> EndpointSpec:

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from moorings.state import tables
+from moorings.state.asset_rows import Asset, AssetRows
+from moorings.state.blob_rows import BlobRows
+
+__all__ = ["Asset", "Event", "Operation", "OperationStatus", "Resource", "Transaction"]
 
 ENDPOINT = "endpoint"
 DEPLOYMENT = "deployment"
@@ -47,18 +51,6 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Asset:
-    """One version of a model, code folder or environment. `body` is its ARM `properties`."""
-
-    kind: str
-    name: str
-    version: str
-    digest: str | None
-    body: Mapping[str, Any]
-    created_at: float
-
-
-@dataclass(frozen=True)
 class Operation:
     """A long-running request a client can poll."""
 
@@ -83,12 +75,8 @@ class Event:
     message: str
 
 
-class Transaction:
+class Transaction(AssetRows, BlobRows):
     """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
-
-    def __init__(self, connection: Connection, now: float) -> None:
-        self._connection = connection
-        self.now = now
 
     # --- resources ---
 
@@ -179,27 +167,6 @@ class Transaction:
         self._connection.execute(delete(s).where(s.c.owner == owner, s.c.name == secret))
         self._connection.execute(insert(s).values(owner=owner, name=secret, value=value))
 
-    # --- assets ---
-
-    def asset(self, kind: str, name: str, version: str) -> Asset | None:
-        t = tables.assets
-        where = (t.c.kind == kind, t.c.name == name, t.c.version == version)
-        row = self._connection.execute(select(t).where(*where)).first()
-        return None if row is None else _asset(row)
-
-    def asset_versions(self, kind: str, name: str) -> Sequence[Asset]:
-        """Newest first."""
-        t = tables.assets
-        query = select(t).where(t.c.kind == kind, t.c.name == name).order_by(t.c.created_at.desc())
-        return [_asset(row) for row in self._connection.execute(query)]
-
-    def add_asset(
-        self, kind: str, name: str, version: str, *, digest: str | None, body: Mapping[str, Any]
-    ) -> Asset:
-        row = {"kind": kind, "name": name, "version": version, "digest": digest, "body": dict(body)}
-        self._connection.execute(insert(tables.assets).values(**row, created_at=self.now))
-        return Asset(kind, name, version, digest, body, self.now)
-
     # --- operations ---
 
     def start_operation(self, verb: str, resource: Resource) -> Operation:
@@ -288,10 +255,6 @@ def _owner(kind: str, name: str) -> str:
 
 def _resource(row: Row[Any]) -> Resource:
     return Resource(**row._mapping)
-
-
-def _asset(row: Row[Any]) -> Asset:
-    return Asset(**row._mapping)
 
 
 def _operation(row: Row[Any]) -> Operation:

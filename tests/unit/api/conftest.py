@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ import pytest
 
 from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
+from moorings.api.blob_routes import BlobApp
+from moorings.api.blobs import Blobs
+from moorings.api.guard import Guard
+from moorings.api.listener import Access
 from moorings.api.resources import Resources
 from moorings.assets.store import AssetStore
+from moorings.assets.uploads import Uploads
 from moorings.engines.fake import FakeEngine
 from moorings.lib.timing import ManualClock
+from moorings.security.access import AccessKeys
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.settings import WorkspaceName
@@ -25,6 +32,26 @@ from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
 
 WS = WorkspaceName().path
 BASE = "http://localhost"
+OUTSIDE = "https://localhost:8443"
+
+
+class ListenerInMemory:
+    """The listener, without a socket."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.base_url: str | None = OUTSIDE
+        self._keys = AccessKeys.new()
+
+    def keys(self) -> AccessKeys:
+        return self._keys
+
+    async def turn_on(self) -> Access:
+        self.base_url = OUTSIDE
+        return Access(OUTSIDE, "/home/access/ca-bundle.pem", self._keys.identity)
+
+    async def turn_off(self) -> None:
+        self.base_url = None
 
 
 class BuildLogs:
@@ -56,9 +83,11 @@ class Served:
             self.database, self.vault, self.tokens, WS, lambda kind, name: self.hints.append((kind, name))
         )
         store = AssetStore(self.folder / "assets", home=self.folder)
+        self.blobs = Blobs(self.database, Uploads(self.folder / "uploads"), store)
+        self.listener = ListenerInMemory(self.clock)
         api = Api(
             resources=resources,
-            assets=Assets(self.database, store),
+            assets=Assets(self.database, store, uploaded=self.blobs.tree),
             engine=self.engine,
             build_logs=self.build_logs,
             workspace_path=WS,
@@ -68,10 +97,23 @@ class Served:
             rate_limit_per_s=100,
             local_requires_key=False,
             facts=lambda: {"home": "/home"},
+            listener=self.listener,
         )
-        self.app = create_app(api)
-        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        self._api = api
+        transport = httpx.ASGITransport(app=self._served, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url=BASE)
+        blob_app = BlobApp(self.blobs, self.listener.keys, self.clock, idle_s=0.2)
+        self.door = Guard(self._served, blob_app, self.listener.keys, self.clock, WS)
+        transport = httpx.ASGITransport(app=self.door, raise_app_exceptions=False)
+        self.outside = httpx.AsyncClient(transport=transport, base_url=OUTSIDE)
+
+    @cached_property
+    def app(self) -> Any:
+        """Made for those who need it: that takes a tenth of a second."""
+        return create_app(self._api)
+
+    async def _served(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
 
     async def ask(self, verb: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
         """`path` below the workspace (or from the root, with `//`)."""
@@ -175,6 +217,7 @@ async def api(tmp_path: Path, empty_state: Path) -> AsyncIterator[Served]:
         yield served
     finally:
         await served.client.aclose()
+        await served.outside.aclose()
         database.close()
 
 

@@ -328,7 +328,7 @@ async def test_versions_are_listed_newest_first(api: Api) -> None:
     [
         ("codes", {}, "400 RequestInvalid"),
         ("models", {"modelUri": 3}, "400 RequestInvalid"),
-        ("models", {"modelUri": "https://example.invalid/m"}, "400 AssetSchemeUnknown"),
+        ("models", {"modelUri": "ftp://example.invalid/m"}, "400 AssetSchemeUnknown"),
         ("models", {"modelUri": "relative/path"}, "400 AssetSchemeUnknown"),
         ("models", {"modelUri": "file:///no/such/file"}, "400 AssetSourceMissing"),
         ("codes", {"codeUri": "file:///dev/null"}, "400 AssetSourceMissing"),

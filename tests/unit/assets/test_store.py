@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import random
 import socket
 import stat
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moorings.assets import copying
 from moorings.assets import store as store_module
 from moorings.assets.intake import list_folder
 from moorings.assets.store import AssetStore
@@ -340,20 +343,20 @@ def test_ignore_files_of_a_model_do_not_count(store: AssetStore, tmp_path: Path)
 def test_a_file_that_keeps_changing_is_refused(
     store: AssetStore, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = store_module._copy_hashed
+    real = store_module.copy_file
     reads = 0
 
-    def changing(found, copy):  # type: ignore[no-untyped-def]
+    def changing(found, copy, tell):  # type: ignore[no-untyped-def]
         nonlocal reads
         reads += 1
         original = os.fstat
         try:
             monkeypatch.setattr(os, "fstat", lambda fd: _grow(source / "m.pkl", original, fd))
-            return real(found, copy)
+            return real(found, copy, tell)
         finally:
             monkeypatch.setattr(os, "fstat", original)
 
-    monkeypatch.setattr(store_module, "_copy_hashed", changing)
+    monkeypatch.setattr(store_module, "copy_file", changing)
     with pytest.raises(MooringsError) as caught:
         store.ingest(source / "m.pkl", keep_name=True, use_ignore=False)
     assert code_of(caught) == "AssetChanging"
@@ -371,26 +374,24 @@ def _grow(path: Path, fstat, fd: int) -> os.stat_result:  # type: ignore[no-unty
 def test_a_file_that_changed_once_is_read_again(
     store: AssetStore, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = store_module._copy_hashed
+    real = store_module.copy_file
     outcomes: list[object] = []
 
-    def once(found, copy):  # type: ignore[no-untyped-def]
-        result = real(found, copy)
+    def once(found, copy, tell):  # type: ignore[no-untyped-def]
+        result = real(found, copy, tell)
         outcomes.append(result)
         return None if len(outcomes) == 1 else result
 
-    monkeypatch.setattr(store_module, "_copy_hashed", once)
+    monkeypatch.setattr(store_module, "copy_file", once)
     tree = store.ingest(source / "m.pkl", keep_name=True, use_ignore=False)
     assert len(outcomes) == 2
     assert tree.files[0].size_bytes == 7
 
 
 def test_progress_ends_at_the_total(store: AssetStore, source: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    store.ingest(
-        source, keep_name=True, use_ignore=False, progress=lambda done, total: seen.append((done, total))
-    )
-    assert seen[-1] == (17, 17)
+    seen: list[tuple[int, int, str]] = []
+    store.ingest(source, keep_name=True, use_ignore=False, progress=lambda *step: seen.append(step))
+    assert seen[-1] == (17, 17, "sub/run.sh")
     assert seen == sorted(seen)
 
 
@@ -463,3 +464,112 @@ def test_any_tree_survives_the_round_trip(
     assert store.tree(tree.digest).files == tree.files
     again = store.ingest(base / "target", keep_name=False, use_ignore=False)
     assert again.digest == tree.digest
+
+
+def held(store: AssetStore) -> set[str]:
+    """What is stored: names of blobs and manifests."""
+    return {
+        path.name
+        for part in ("objects", "trees")
+        for path in (store.root / part).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_nobody_has_is_discarded_with_its_own_blobs_only(
+    store: AssetStore, source: Path, tmp_path: Path
+) -> None:
+    kept = store.ingest(source, keep_name=True, use_ignore=False)
+    before = held(store)
+    (source / "extra").write_bytes(b"extra")
+    gone = store.ingest(source, keep_name=True, use_ignore=False)
+
+    assert not store.discard(gone.digest, unless=lambda digest: True)
+    with store.using():
+        assert not store.discard(gone.digest, unless=lambda digest: False)
+    assert store.exists(gone.digest)
+    assert store.discard(gone.digest, unless=lambda digest: digest == kept.digest)
+    assert held(store) == before
+    store.materialise(kept.digest, tmp_path / "out", link=True)
+
+
+def test_a_start_sweeps_content_that_nobody_has(store: AssetStore, source: Path) -> None:
+    kept = store.ingest(source, keep_name=True, use_ignore=False)
+    before = held(store)
+    (source / "extra").write_bytes(b"extra")
+    store.ingest(source, keep_name=True, use_ignore=False)
+    stray = store.blob("ab" * 32)
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"the daemon was killed before the manifest was written")
+
+    assert store.sweep() == 0
+    assert store.sweep(lambda digest: True) == 0, "without a sign of a kill nothing is searched"
+    assert store.sweep(lambda digest: digest == kept.digest) == 3
+    assert held(store) == before
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"once more, with the scratch folder that such a kill leaves")
+    (store.root / "incoming" / "dead").mkdir()
+    assert store.sweep(lambda digest: True) == 2
+    assert held(store) == before
+    store.manifest(kept.digest).chmod(0o600)
+    store.manifest(kept.digest).write_bytes(b"damaged")
+    assert store.sweep(lambda digest: True) == 0, "blobs stay where it is not known what they are of"
+
+
+def test_a_failure_half_way_leaves_no_blob(store: AssetStore, source: Path) -> None:
+    """Files that were taken before the one that fails are not kept either."""
+
+    def progress(done_bytes: int, total_bytes: int, file: str) -> None:
+        if file == "sub/run.sh":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(MooringsError) as caught:
+        store.ingest(source, keep_name=True, use_ignore=False, progress=progress)
+    assert code_of(caught) == "AssetStoreFull"
+    assert held(store) == set()
+    assert leftovers(store) == []
+
+
+def test_what_cannot_fit_is_refused_before_it_is_read(
+    store: AssetStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "free_bytes", lambda path: 16)
+    monkeypatch.setattr(store_module, "copy_file", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(MooringsError) as caught:
+        store.ingest(source, keep_name=True, use_ignore=False)
+    assert code_of(caught) == "AssetStoreFull"
+    assert caught.value.failure.evidence[-1] == "the asset has 17 B, free 16 B"
+
+
+@pytest.mark.parametrize(
+    "size_bytes", [0, 1, copying.CHUNK_BYTES - 1, copying.CHUNK_BYTES, 3 * copying.CHUNK_BYTES + 5]
+)
+def test_a_copy_is_its_source_whatever_the_size(store: AssetStore, tmp_path: Path, size_bytes: int) -> None:
+    data = random.Random(size_bytes).randbytes(size_bytes)
+    (tmp_path / "m.bin").write_bytes(data)
+    tree = store.ingest(tmp_path / "m.bin", keep_name=True, use_ignore=False)
+    assert tree.files[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert store.blob(tree.files[0].sha256).read_bytes() == data
+
+
+def test_a_large_file_that_is_stored_is_not_copied_again(
+    store: AssetStore, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LARGE_BYTES", 7)
+    first = store.ingest(source, keep_name=True, use_ignore=False)
+    real, copied = store_module.copy_file, []
+
+    def noted(found, copy, tell):  # type: ignore[no-untyped-def]
+        copied.append(found.path)
+        return real(found, copy, tell)
+
+    monkeypatch.setattr(store_module, "copy_file", noted)
+    seen: list[tuple[int, int, str]] = []
+    again = store.ingest(source, keep_name=True, use_ignore=False, progress=lambda *step: seen.append(step))
+    assert (again.digest, copied) == (first.digest, [])
+    assert seen[-1][:2] == (17, 17)
+    (source / "m.pkl").write_bytes(b"WEIGHTS")  # as large, and other content
+    other = store.ingest(source, keep_name=True, use_ignore=False)
+    assert copied == ["m.pkl"]
+    store.materialise(other.digest, tmp_path / "out", link=True)
+    assert (tmp_path / "out" / "model" / "m.pkl").read_bytes() == b"WEIGHTS"

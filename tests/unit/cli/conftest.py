@@ -83,6 +83,8 @@ class MemoryWorkspace:
         return answer(202, None, operation=True)
 
     def _post(self, path: str, body: Any) -> Answer:
+        if path.endswith("/versions"):
+            return self._put(f"{path}/{sum(k.startswith(path) for k in self.resources) + 1}", body)
         if path.endswith("/listKeys"):
             return answer(200, {"primaryKey": "first-key", "secondaryKey": "second-key"})
         if path.endswith("/regenerateKeys"):

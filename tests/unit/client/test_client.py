@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from moorings.client import scoring
+from moorings.client import intake, scoring
 from moorings.client.checks import check_script
 from moorings.client.client import Client
-from moorings.client.deploy import next_version, register_model
+from moorings.client.deploy import register_model
 from moorings.client.faults import ApiError, from_answer
 from moorings.client.operations import Operation, Phase, Report, poll_delay_s, report_from, wait, wait_all
 from moorings.client.transport import Answer, traced
@@ -279,32 +280,63 @@ def test_every_status_has_its_code_with_the_evidence(status: int, code: str) -> 
 
 
 # --- registering ---
-def test_the_next_version_follows_the_highest_number() -> None:
-    assert next_version([]) == "1"
-    assert next_version(["1", "10", "2", "v99", "²"]) == "11"
-
-
-def test_a_named_model_without_version_reuses_the_latest_only_when_equal() -> None:
-    conflict = {"error": {"code": "AssetVersionImmutable", "message": "m"}}
+def test_a_named_model_without_version_gets_its_number_from_the_workspace() -> None:
     script = Script(
-        {
-            "GET /models/m/versions": ok({"value": [{"name": "1"}, {"name": "3"}]}),
-            "PUT /models/m/versions/3": Answer(409, {}, json.dumps(conflict).encode()),
-            "PUT /models/m/versions/4": ok({"id": "new"}),
-        }
+        {"POST /models/m/versions": ok({"id": "new"}), "PUT /models/m/versions/7": ok({"id": "7"})}
     )
     assert register_model(Client(script, "/ws"), ModelSpec(name="m", path="/data/m")) == "new"
-    script.answers["PUT /models/m/versions/3"] = ok({"id": "same"})
-    assert register_model(Client(script, "/ws"), ModelSpec(name="m", path="/data/m")) == "same"
+    assert register_model(Client(script, "/ws"), ModelSpec(name="m", version="7", path="/data/m")) == "7"
 
 
 def test_paths_become_addresses_and_addresses_stay() -> None:
-    script = Script(
-        {"GET /models/m/versions": ok({"value": []}), "PUT /models/m/versions/1": ok({"id": "i"})}
-    )
+    script = Script({"POST /models/m/versions": ok({"id": "i"})})
     for path, uri in (("/a b/ä", "file:///a%20b/%C3%A4"), ("https://host/m", "https://host/m")):
         register_model(Client(script, "/ws"), ModelSpec(name="m", path=path))
         assert script.sent[-1][2]["properties"]["modelUri"] == uri
+
+
+def test_a_long_intake_is_watched_on_a_second_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "FIRST_POLL_S", 0.001)
+    monkeypatch.setattr(intake, "POLL_S", 0.001)
+    seen: list[Any] = []
+    looked = threading.Event()
+
+    class Slow(Script):
+        def send(self, method: str, path: str, **more: Any) -> Answer:
+            assert looked.wait(20)
+            answered = super().send(method, path, **more)
+            self.url = path
+            return answered
+
+    class Aside:
+        answers = iter(
+            [Answer(404, {}, b"{}"), Answer(200, {}, b"not json"), Answer(200, {}, b'{"properties": 1}')]
+        )
+
+        def send(self, method: str, path: str, **more: Any) -> Answer:
+            self.url = path
+            given = next(self.answers, None)
+            if given is None:
+                looked.set()
+                return ok({"properties": {"doneBytes": 5, "totalBytes": 9, "file": "f"}})
+            return given
+
+    slow, aside = Slow({"POST /models/m/versions": ok({"id": "i"})}), Aside()
+    client = Client(slow, "/ws", intake.Watcher(aside, seen.append))  # type: ignore[arg-type]
+    assert client.put_asset("models", "m", None, {}) == {"id": "i"}
+    assert seen[0] == intake.Intake(5, 9, "f")
+    assert seen[-1] is None
+    id_ = slow.url.partition("&intake=")[2]
+    assert aside.url.startswith(f"/ws/intakes/{id_}?")
+
+
+def test_a_failed_intake_raises_its_code() -> None:
+    seen: list[Any] = []
+    watcher = intake.Watcher(Script({}), seen.append)  # type: ignore[arg-type]
+    with pytest.raises(ApiError) as caught:
+        Client(Script({}), "/ws", watcher).put_asset("models", "m", "1", {})
+    assert caught.value.failure.code == "AssetNotFound"
+    assert seen == [None]
 
 
 # --- checks ---

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect, text
 
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
+from moorings.state import migrations
 from moorings.state.database import Database
 from moorings.state.tables import metadata
 from moorings.state.transaction import ENDPOINT, KEEP_EVENTS, OperationStatus
@@ -31,6 +35,35 @@ def test_migrations_make_the_tables_the_code_uses(tmp_path: Path, database: Data
     for table in metadata.sorted_tables:
         found = {c["name"]: c["nullable"] for c in inspector.get_columns(table.name)}
         assert found == {c.name: c.nullable for c in table.columns}
+
+
+def test_assets_of_an_older_state_get_their_containers(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "state.db"
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for name, version, anonymous, at in (
+            ("m", "1", True, 5.0),
+            ("m", "2", False, 6.0),
+            ("c", "1", True, 7.0),
+        ):
+            body = json.dumps({"isAnonymous": anonymous})
+            connection.execute(
+                text("INSERT INTO assets VALUES ('models', :name, :version, 'd', :body, :at)"),
+                {"name": name, "version": version, "body": body, "at": at},
+            )
+    engine.dispose()
+    database = Database.at(path, clock)
+    database.open()
+    with database.read() as tx:
+        assert [(c.name, c.created_at) for c in tx.asset_containers("models")] == [("m", 5.0)]
+        hidden = tx.asset_container("models", "c")
+        latest = tx.latest_asset("models", "m")
+    assert hidden is not None and hidden.anonymous
+    assert latest is not None and (latest.version, latest.archived, latest.updated_at) == ("2", False, 6.0)
 
 
 def test_opening_twice_keeps_the_workspace_id(tmp_path: Path, clock: ManualClock) -> None:

@@ -114,6 +114,47 @@ def updates() -> list[click.Option]:
     ]
 
 
+# --- of registered assets ---
+def asset_name(*, required: bool = True) -> click.Option:
+    return click.Option(["--name", "-n"], metavar="NAME", required=required, help="Its name.")
+
+
+def version() -> click.Option:
+    return click.Option(["--version", "-v"], metavar="VERSION", help="Its version.")
+
+
+def label() -> click.Option:
+    return click.Option(
+        ["--label", "-l"], type=click.Choice(["latest"]), help="Instead of a version: the newest one."
+    )
+
+
+def tags() -> click.Option:
+    return SeveralOption(["--tags"], metavar="KEY=VALUE ...", help="Tags to set.")
+
+
+def description() -> click.Option:
+    return click.Option(["--description"], metavar="TEXT", help="What it is.")
+
+
+def stage() -> click.Option:
+    return click.Option(["--stage", "-s"], metavar="TEXT", help="Stage of its life, such as Production.")
+
+
+def registry() -> click.Option:
+    return click.Option(["--registry-name"], hidden=True)
+
+
+def listing() -> list[click.Option]:
+    return [
+        asset_name(required=False),
+        click.Option(["--archived-only"], is_flag=True, help="Only what is archived."),
+        click.Option(["--include-archived"], is_flag=True, help="What is archived too."),
+        click.Option(["--max-results", "-r"], type=click.IntRange(min=1), help="At most so many."),
+        registry(),
+    ]
+
+
 def not_served(command: str, **given: object) -> None:
     """Raise `FlagNotServed` when one of these flags was given: nothing here would act on it."""
     for name, value in given.items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
+
+import click
 
 from moorings.cli.framework import leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
-from moorings.client import daemon_control
+from moorings.client import clients, daemon_control
 
 COLUMNS: Columns = (
     ("Role", lambda p: p["role"]),
@@ -53,6 +56,27 @@ def status_(session: Session) -> None:
     _print(session, daemon_control.status(settings, settings.workspace.path))
 
 
+@leaf(
+    "env",
+    "Print the variables that lead the ecosystem's own clients (azure-ai-ml) to this workspace, as shell exports; "
+    'use it as: eval "$(moor workspace env)". The first time it opens a listener on loopback, which stays.',
+    click.Option(["--off"], is_flag=True, help="Close the listener, and forget its secrets."),
+)
+def env(session: Session, off: bool) -> None:
+    if off:
+        session.client.client_access(on=False)
+        session.say("The listener for clients is closed. What was exported opens nothing any more.")
+        return
+    access = session.client.client_access(on=True)
+    clients.wait_until_answered(access)
+    variables = clients.variables(access, session.environ)
+    if _structured(session):
+        session.emit(variables)
+        return
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3 h 10 min`, `5 d 2 h`."""
     minutes = int(seconds // 60)
@@ -78,5 +102,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
     session.say(f"Daemon   {status['daemon']}")
     state = "ready" if gateway.get("ready") else gateway.get("failure") or "not known"
     session.say(f"Gateway  {status['gateway_url']} ({state})")
+    if facts.get("clients"):
+        session.say(f"Clients  {facts['clients']} (moor workspace env)")
     session.say(f"Memory   {status['rss_bytes'] / 2**20:.0f} MiB in {len(status['processes'])} processes")
     session.emit(status["processes"], COLUMNS, usual="table")

@@ -26,8 +26,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="AssetNotFound",
         title="A model, code or environment version does not exist",
-        cause="The deployment refers to an asset version that is not registered in this workspace.",
-        fix="Check the reference {reference}, or give the asset inline (a path) in the deployment YAML.",
+        cause="It is referred to by a name, version or label that is not registered in this workspace.",
+        fix="Check the reference {reference} against what there is (moor model list -o table, moor environment list "
+        "-o table), or give the asset inline (a path) in the deployment YAML.",
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
@@ -36,7 +37,26 @@ ENTRIES: tuple[Entry, ...] = (
         code="AssetVersionImmutable",
         title="This version exists with other content",
         cause="A version of an asset never changes its content.",
-        fix="Register the new content under another version: set `version:` to one that is not taken.",
+        fix="Register the new content under another version: set `version:` to one that is not taken, or leave it "
+        "out. Which there are: moor {kind} list -n {name} --include-archived -o table",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=409,
+    ),
+    Entry(
+        code="AssetWithoutFiles",
+        title="This asset has no files",
+        cause="An environment is a recipe: its image, packages and routes. Only models and code have files.",
+        fix="Look at the recipe: moor environment show -n <name> -v <version>",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+    ),
+    Entry(
+        code="AssetContainerArchived",
+        title="All versions of this name are archived together",
+        cause="A name that is archived as a whole takes no new version, and none of its versions is restored alone.",
+        fix="Restore the name first: moor {kind} restore -n {name}",
         fault=Fault.USER,
         step=Step.API,
         http_status=409,
@@ -63,8 +83,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="ImmutableProperty",
         title="This setting cannot change after creation",
-        cause="The identity of an endpoint and the network setting of a deployment are fixed when it is created.",
-        fix="Delete it and create it anew, or leave the setting as it was.",
+        cause="The identity of an endpoint, the network setting of a deployment and what a version of an asset "
+        "consists of are fixed when it is created.",
+        fix="Delete it and create it anew (an asset: create another version), or leave the setting as it was.",
         fault=Fault.USER,
         step=Step.API,
         http_status=400,

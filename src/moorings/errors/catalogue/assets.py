@@ -94,12 +94,75 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="AssetSchemeUnknown",
         title="This kind of address is not supported",
-        cause="Models and code are read from this machine's disk; other kinds of addresses are not known "
-        "here.",
-        fix="Download it first and give the local path (or {supported}). Then: moor online-deployment create -f <file>",
+        cause="Models and code are read from this machine's disk, from object stores, or from the web; this address is "
+        "none of the kinds that are known here.",
+        fix="Give one of: {supported}. Or download it first and give the local path. Then: moor model create -n <name> "
+        "--path <path>",
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+    ),
+    Entry(
+        code="AssetPathUnsafe",
+        title="Names in the store cannot become files",
+        cause="An object's name would lead out of the model's folder, or one name is both a file and a folder.",
+        fix="Rename the objects named above in their store ({address}), or give an address below which there are none: "
+        "moor model create -n <name> --path <address>",
+        fault=Fault.USER,
+        step=Step.ASSETS,
+        http_status=400,
+    ),
+    Entry(
+        code="DatastoreUnknown",
+        title="There is no datastore of this name",
+        cause="An address names a datastore that this workspace does not know.",
+        fix="Correct the name, or describe the datastore in datastores.json of the workspace folder: "
+        "moor workspace status names the folder",
+        fault=Fault.USER,
+        step=Step.ASSETS,
+        http_status=400,
+    ),
+    Entry(
+        code="DatastoreInvalid",
+        title="The file of datastores cannot be used",
+        cause="datastores.json is no JSON, has wrong entries, or others may read it.",
+        fix="Correct what is named above in {path}, then send the request again.",
+        fault=Fault.USER,
+        step=Step.ASSETS,
+        http_status=400,
+    ),
+    Entry(
+        code="ArtifactsMissing",
+        title="The model or code is not in its store",
+        cause="The address was understood and the store was asked: it has no such bucket, container, object or folder.",
+        fix="Correct the address, or put the files there first, then: moor model create -n <name> --path {address}",
+        fault=Fault.USER,
+        step=Step.ASSETS,
+        http_status=404,
+        numeric="ERR_1300",
+    ),
+    Entry(
+        code="ArtifactsRefused",
+        title="The store refuses access to the model or code",
+        cause="The store was asked, and the credentials that were used (if any) have no right to read there.",
+        fix="Give credentials that may read {address}: in datastores.json of the workspace folder, or in the "
+        "environment in which the workspace is started (moor workspace stop && moor workspace start).",
+        fault=Fault.USER,
+        step=Step.ASSETS,
+        http_status=403,
+        numeric="ERR_1300",
+    ),
+    Entry(
+        code="ArtifactsUnreachable",
+        title="The store of the model or code does not answer",
+        cause="The network, the store's name, its certificate or the store itself fails. Nothing of it was kept.",
+        fix="Look whether this machine reaches {address}, then send the same request again: moor model create -n <name> "
+        "--path {address}",
+        fault=Fault.MACHINE,
+        step=Step.ASSETS,
+        http_status=502,
+        retryable=True,
+        numeric="ERR_1300",
     ),
     Entry(
         code="ArtifactsUnavailable",
@@ -111,6 +174,18 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ASSETS,
         http_status=500,
         numeric="ERR_1300",
+    ),
+    Entry(
+        code="ArtifactsTooLarge",
+        title="The model is larger than the free space of the disk",
+        cause="The sizes were asked for before the download: it would not fit on the disk of the workspace folder. "
+        "Nothing was downloaded.",
+        fix="Free space, or choose a larger disk with MOORINGS_HOME. How much there is: df -h {store}",
+        fault=Fault.MACHINE,
+        step=Step.ASSETS,
+        http_status=507,
+        retryable=True,
+        numeric="ERR_1350",
     ),
     Entry(
         code="ArtifactsNoSpace",

@@ -1,0 +1,681 @@
+"""Uploads and downloads over signed addresses: the verbs, and everything that can be wrong with a request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from moorings.assets import uploads as uploads_module
+from moorings.security.access import ALL_RIGHTS, signed_query
+from moorings.spec.blob_places import BlobPlace
+
+Api = Any
+BOX = "/blob/moorings/box"
+BLOCK = {"x-ms-blob-type": "BlockBlob"}
+STORE = "/blob/moorings.blob.core.windows.net/azureml-blobstore"
+
+
+def signed(api: Api, container: str = "box", *, rights: str = ALL_RIGHTS, hours: float = 1.0) -> str:
+    ends = api.clock.now() + hours * 3600
+    return signed_query(api.listener.keys(), container, rights=rights, expires_at=ends)
+
+
+async def ask(api: Api, verb: str, path: str, extra: str = "", **more: Any) -> httpx.Response:
+    """A request to a path, signed for its container."""
+    query = more.pop("query", None)
+    if query is None:
+        query = signed(api, path.split("/")[3])
+    url = httpx.URL("https://localhost:8443").copy_with(raw_path=f"{path}?{query}{extra}".encode())
+    return await api.outside.request(verb, url, **more)
+
+
+async def put(api: Api, path: str, content: bytes = b"content", **headers: str) -> httpx.Response:
+    return await ask(api, "PUT", path, content=content, headers={**BLOCK, **headers})
+
+
+def code_of(answer: httpx.Response) -> str:
+    found = re.search("<Code>(.*)</Code>", answer.text)
+    code = found[1] if found else answer.headers.get("x-ms-error-code", "")
+    assert answer.headers["x-ms-error-code"] == code
+    assert "retry-after" not in answer.headers
+    return f"{answer.status_code} {code}"
+
+
+def left_over(api: Api) -> list[str]:
+    """Files of the store of uploads."""
+    root = api.folder / "uploads"
+    return sorted(str(p.relative_to(root)).split("/")[0] for p in root.rglob("*") if p.is_file())
+
+
+# --- verbs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "src/score.py", "sub%20dir/%C3%BC%20%231%20%2541%2B%26.txt"])
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 9000])
+async def test_what_was_put_is_got(api: Api, name: str, content: bytes) -> None:
+    made = await put(api, f"{BOX}/{name}", content)
+    assert made.status_code == 201 and made.headers["etag"] and made.headers["last-modified"]
+    found = await ask(api, "GET", f"{BOX}/{name}")
+    assert (found.status_code, found.content) == (200, content)
+    head = await ask(api, "HEAD", f"{BOX}/{name}")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(content))
+    assert head.headers["x-ms-blob-type"] == "BlockBlob"
+    assert head.headers["etag"] == found.headers["etag"] == made.headers["etag"]
+    assert left_over(api) == ["data"]
+
+
+@pytest.mark.parametrize("verb", ["GET", "HEAD"])
+async def test_a_blob_that_is_not_there(api: Api, verb: str) -> None:
+    answer = await ask(api, verb, f"{BOX}/nothing")
+    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (404, "BlobNotFound")
+    assert code_of(await ask(api, "PUT", f"{BOX}/nothing", "&comp=metadata")) == "404 BlobNotFound"
+
+
+@pytest.mark.parametrize(
+    "range_, status, content, of",
+    [
+        ("bytes=0-3", 206, b"0123", "bytes 0-3/10"),
+        ("bytes=8-", 206, b"89", "bytes 8-9/10"),
+        ("bytes=0-33554431", 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=9-9", 206, b"9", "bytes 9-9/10"),
+        ("rows=1-2", 200, b"0123456789", None),
+    ],
+)
+@pytest.mark.parametrize("header", ["x-ms-range", "Range"])
+async def test_a_part_of_a_blob(
+    api: Api, header: str, range_: str, status: int, content: bytes, of: str | None
+) -> None:
+    await put(api, f"{BOX}/a", b"0123456789")
+    found = await ask(api, "GET", f"{BOX}/a", headers={header: range_})
+    assert (found.status_code, found.content, found.headers.get("content-range")) == (status, content, of)
+
+
+@pytest.mark.parametrize("range_", ["bytes=10-", "bytes=99-100", "bytes=5-2"])
+async def test_a_part_that_is_not_there(api: Api, range_: str) -> None:
+    await put(api, f"{BOX}/a", b"0123456789")
+    assert code_of(await ask(api, "GET", f"{BOX}/a", headers={"x-ms-range": range_})) == "416 InvalidRange"
+
+
+async def test_any_part_of_an_empty_blob_is_not_there(api: Api) -> None:
+    """Clients ask for the first part, and on this answer for the whole."""
+    await put(api, f"{BOX}/a", b"")
+    assert (
+        code_of(await ask(api, "GET", f"{BOX}/a", headers={"x-ms-range": "bytes=0-99"})) == "416 InvalidRange"
+    )
+
+
+async def test_a_download_in_parts_notices_that_the_blob_changed(api: Api) -> None:
+    etag = (await put(api, f"{BOX}/a", b"one")).headers["etag"]
+    assert (await ask(api, "GET", f"{BOX}/a", headers={"if-match": etag})).content == b"one"
+    await put(api, f"{BOX}/a", b"two")
+    assert code_of(await ask(api, "GET", f"{BOX}/a", headers={"if-match": etag})) == "412 ConditionNotMet"
+
+
+async def test_a_blob_is_replaced_unless_the_client_says_not_to(api: Api) -> None:
+    await put(api, f"{BOX}/a", b"one")
+    refused = await put(api, f"{BOX}/a", b"two", **{"if-none-match": "*"})
+    assert code_of(refused) == "409 BlobAlreadyExists"
+    assert (await ask(api, "GET", f"{BOX}/a")).content == b"one"
+    assert (await put(api, f"{BOX}/a", b"two")).status_code == 201
+    assert (await ask(api, "GET", f"{BOX}/a")).content == b"two"
+    assert left_over(api) == ["data"], "replaced and refused content is gone"
+    assert (await put(api, f"{BOX}/b", b"new", **{"if-none-match": "*"})).status_code == 201
+
+
+async def test_metadata_is_kept_and_replaced_as_a_whole(api: Api) -> None:
+    await put(api, f"{BOX}/a", b"x", **{"x-ms-meta-first": "1"})
+    assert (await ask(api, "HEAD", f"{BOX}/a")).headers["x-ms-meta-first"] == "1"
+    marks = {"x-ms-meta-upload_status": "completed", "x-ms-meta-name": "n", "x-ms-meta-version": "1"}
+    assert (await ask(api, "PUT", f"{BOX}/a", "&comp=metadata", headers=marks)).status_code == 200
+    head = await ask(api, "HEAD", f"{BOX}/a")
+    assert {k: v for k, v in head.headers.items() if k.startswith("x-ms-meta-")} == marks
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("x-ms-meta-a b", "1"), ("x-ms-meta-", "1"), ("x-ms-meta-1a", "1"), ("x-ms-meta-<a>", "1")],
+)
+async def test_metadata_that_no_listing_could_show_is_refused(api: Api, name: str, value: str) -> None:
+    assert code_of(await put(api, f"{BOX}/a", b"x", **{name: value})) == "400 InvalidMetadata"
+
+
+async def test_metadata_has_a_limit(api: Api) -> None:
+    assert code_of(await put(api, f"{BOX}/a", b"x", **{"x-ms-meta-a": "x" * 9000})) == "400 MetadataTooLarge"
+
+
+# --- blocks --------------------------------------------------------------------------------------------------
+
+
+def ids(count: int) -> list[str]:
+    return [base64.b64encode(f"{n:08}".encode()).decode() for n in range(count)]
+
+
+def block_list(blocks: list[str]) -> bytes:
+    inner = "".join(f"<Latest>{block}</Latest>" for block in blocks)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<BlockList>{inner}</BlockList>'.encode()
+
+
+async def put_block(api: Api, path: str, block: str, content: bytes) -> httpx.Response:
+    quoted = str(httpx.QueryParams({"comp": "block", "blockid": block}))
+    return await ask(api, "PUT", path, f"&{quoted}", content=content)
+
+
+async def join(api: Api, path: str, blocks: list[str], **headers: str) -> httpx.Response:
+    return await ask(api, "PUT", path, "&comp=blocklist", content=block_list(blocks), headers=headers)
+
+
+async def test_blocks_in_any_order_become_a_blob_in_the_order_of_their_list(api: Api) -> None:
+    blocks = ids(5)
+    for n in (3, 0, 4, 1, 2):
+        assert (await put_block(api, f"{BOX}/a", blocks[n], bytes([n]) * 1000)).status_code == 201
+    assert code_of(await ask(api, "GET", f"{BOX}/a")) == "404 BlobNotFound"
+    assert (await join(api, f"{BOX}/a", blocks)).status_code == 201
+    assert (await ask(api, "GET", f"{BOX}/a")).content == b"".join(bytes([n]) * 1000 for n in range(5))
+    assert left_over(api) == ["data"], "the blocks are gone"
+
+
+async def test_a_list_whose_answer_was_lost_is_answered_again(api: Api) -> None:
+    blocks = ids(2)
+    for block in blocks:
+        await put_block(api, f"{BOX}/a", block, b"x")
+    first = await join(api, f"{BOX}/a", blocks, **{"if-none-match": "*"})
+    again = await join(api, f"{BOX}/a", blocks, **{"if-none-match": "*"})
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.headers["etag"] == again.headers["etag"]
+
+
+async def test_a_block_that_was_not_sent(api: Api) -> None:
+    await put_block(api, f"{BOX}/a", ids(1)[0], b"x")
+    assert code_of(await join(api, f"{BOX}/a", ids(2))) == "400 InvalidBlockList"
+    assert code_of(await ask(api, "GET", f"{BOX}/a")) == "404 BlobNotFound"
+    assert (await join(api, f"{BOX}/a", ids(1))).status_code == 201, "what was sent is still there"
+
+
+async def test_blocks_belong_to_one_blob(api: Api) -> None:
+    await put_block(api, f"{BOX}/a", ids(1)[0], b"x")
+    assert code_of(await join(api, f"{BOX}/b", ids(1))) == "400 InvalidBlockList"
+
+
+async def test_a_list_does_not_replace_unless_the_client_lets_it(api: Api) -> None:
+    await put(api, f"{BOX}/a", b"one")
+    await put_block(api, f"{BOX}/a", ids(1)[0], b"two")
+    assert code_of(await join(api, f"{BOX}/a", ids(1), **{"if-none-match": "*"})) == "409 BlobAlreadyExists"
+    assert (await join(api, f"{BOX}/a", ids(1))).status_code == 201
+    assert (await ask(api, "GET", f"{BOX}/a")).content == b"two"
+
+
+async def test_no_blocks_are_an_empty_blob(api: Api) -> None:
+    assert (await join(api, f"{BOX}/a", [])).status_code == 201
+    assert (await ask(api, "GET", f"{BOX}/a")).content == b""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<BlockList>",
+        b"<BlockList><Committed>YQ==</Committed></BlockList>",
+        b"<BlockList><Latest>../../x</Latest></BlockList>",
+        b"<BlockList><Latest>YQ==</Uncommitted></BlockList>",
+        b"<BlockList><Latest>a b</Latest></BlockList>",
+        b'<!DOCTYPE x [<!ENTITY a "b">]><BlockList><Latest>&a;</Latest></BlockList>',
+        b"\xff\xfe",
+        b"<BlockList><Latest>YQ==</Latest>text</BlockList>",
+    ],
+)
+async def test_what_is_no_list_of_blocks(api: Api, body: bytes) -> None:
+    answer = await ask(api, "PUT", f"{BOX}/a", "&comp=blocklist", content=body)
+    assert code_of(answer) == "400 InvalidXmlDocument"
+
+
+@pytest.mark.parametrize("block", ["", "..%2F..%2Fx", "a%20b", "x" * 200])
+async def test_block_ids_that_cannot_be(api: Api, block: str) -> None:
+    answer = await ask(api, "PUT", f"{BOX}/a", f"&comp=block&blockid={block}", content=b"x")
+    assert code_of(answer) == "400 InvalidQueryParameterValue"
+
+
+# --- lists ---------------------------------------------------------------------------------------------------
+
+
+def names(answer: httpx.Response) -> tuple[list[str], list[str], str]:
+    blobs = re.findall(r"<Blob><Name>(.*?)</Name>", answer.text)
+    folders = re.findall(r"<BlobPrefix><Name>(.*?)</Name>", answer.text)
+    marker = re.search("<NextMarker>(.*)</NextMarker>", answer.text)
+    assert marker is not None
+    return blobs, folders, marker[1]
+
+
+async def listed(api: Api, extra: str) -> tuple[list[str], list[str], str]:
+    answer = await ask(api, "GET", BOX, f"&restype=container&comp=list{extra}")
+    assert answer.status_code == 200, answer.text
+    return names(answer)
+
+
+async def test_lists_by_prefix_and_by_folder(api: Api) -> None:
+    for name in ("a/1", "a/2", "a/b/3", "ab", "c", "%C3%BC"):
+        await put(api, f"{BOX}/{name}")
+    assert await listed(api, "") == (["a/1", "a/2", "a/b/3", "ab", "c", "ü"], [], "")
+    assert await listed(api, "&prefix=a/") == (["a/1", "a/2", "a/b/3"], [], "")
+    assert await listed(api, "&prefix=a/&delimiter=/") == (["a/1", "a/2"], ["a/b/"], "")
+    assert await listed(api, "&delimiter=/") == (["ab", "c", "ü"], ["a/"], "")
+    assert await listed(api, "&prefix=none") == ([], [], "")
+
+
+async def test_a_list_in_pages_misses_nothing_and_repeats_nothing(api: Api) -> None:
+    wanted = [f"d{n % 3}/{n:02}" for n in range(20)] + ["last"]
+    for name in wanted:
+        await put(api, f"{BOX}/{name}")
+    for extra, expected in (("", sorted(wanted)), ("&delimiter=/", ["d0/", "d1/", "d2/", "last"])):
+        found: list[str] = []
+        marker = ""
+        for _ in range(40):
+            blobs, folders, marker = await listed(api, f"{extra}&maxresults=4&marker={marker}")
+            found += sorted([*blobs, *folders])
+            if not marker:
+                break
+        assert found == expected
+
+
+async def test_names_and_metadata_are_escaped_in_lists(api: Api) -> None:
+    await put(api, f"{BOX}/%3CBlob%3E%26%22'", **{"x-ms-meta-a": "<&>"})
+    answer = await ask(api, "GET", BOX, "&restype=container&comp=list&include=metadata")
+    assert "<Name>&lt;Blob&gt;&amp;&quot;" in answer.text and "<a>&lt;&amp;&gt;</a>" in answer.text
+    plain = await ask(api, "GET", BOX, "&restype=container&comp=list")
+    assert "<Metadata>" not in plain.text
+
+
+@pytest.mark.parametrize(
+    "extra", ["&maxresults=0", "&maxresults=x", "&maxresults=-1", "&marker=%ff", "&marker=***"]
+)
+async def test_lists_that_cannot_be(api: Api, extra: str) -> None:
+    answer = await ask(api, "GET", BOX, f"&restype=container&comp=list{extra}")
+    assert answer.status_code == 400 and answer.headers["x-ms-error-code"]
+
+
+# --- who may -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "verb, extra", [("GET", ""), ("HEAD", ""), ("PUT", ""), ("PUT", "&comp=metadata"), ("DELETE", "")]
+)
+async def test_nothing_is_done_without_a_signature(api: Api, verb: str, extra: str) -> None:
+    await put(api, f"{BOX}/a", b"one")
+    answer = await ask(
+        api, verb, f"{BOX}/a", extra, query="x=1", content=b"two" if verb == "PUT" else None, headers=BLOCK
+    )
+    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (403, "AuthenticationFailed")
+    assert (await ask(api, "GET", f"{BOX}/a")).content == b"one"
+
+
+async def test_a_signature_ends(api: Api) -> None:
+    await put(api, f"{BOX}/a")
+    query = signed(api)
+    assert (await ask(api, "GET", f"{BOX}/a", query=query)).status_code == 200
+    api.clock.advance(3601)
+    answer = await ask(api, "GET", f"{BOX}/a", query=query)
+    assert code_of(answer) == "403 AuthenticationFailed" and "ended" in answer.text
+
+
+async def test_a_signature_covers_its_container_alone(api: Api) -> None:
+    await put(api, "/blob/moorings/other/a", b"theirs")
+    query = signed(api, "box")
+    for path in (
+        "/blob/moorings/other/a",
+        "/blob/moorings/box/%2e%2e/other/a",
+        "/blob/moorings/box/../other/a",
+    ):
+        answer = await ask(api, "GET", path, query=query)
+        assert answer.status_code in (403, 404) and b"theirs" not in answer.content
+    assert code_of(await ask(api, "GET", "/blob/moorings/other/a", query=query)) == "403 AuthenticationFailed"
+
+
+async def test_a_signature_to_read_does_not_write_or_list(api: Api) -> None:
+    query = signed(api, rights="r")
+    assert (
+        code_of(await ask(api, "PUT", f"{BOX}/a", query=query, content=b"x", headers=BLOCK))
+        == "403 AuthenticationFailed"
+    )
+    answer = await ask(api, "GET", BOX, "&restype=container&comp=list", query=query)
+    assert code_of(answer) == "403 AuthenticationFailed"
+
+
+async def test_parts_of_the_query_given_twice_are_refused(api: Api) -> None:
+    answer = await ask(api, "GET", f"{BOX}/a", "&sp=racwl")
+    assert code_of(answer) == "400 InvalidQueryParameterValue"
+
+
+async def test_a_bearer_token_is_no_signature(api: Api) -> None:
+    from moorings.security.access import issue
+
+    token = issue(api.listener.keys(), "x", api.clock.now()).text
+    answer = await ask(api, "GET", f"{BOX}/a", query="", headers={"authorization": f"Bearer {token}"})
+    assert code_of(answer) == "403 AuthenticationFailed"
+
+
+# --- bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "%2e%2e/a",
+        "a/%2e%2e/b",
+        "a//b",
+        "/a",
+        "a/",
+        "%00",
+        "a%0Ab",
+        "a%7F",
+        "%ED%A0%80",
+        "%FF",
+        "x" * 300,
+        "a/" * 600 + "a",
+    ],
+)
+async def test_names_that_no_disk_could_hold_are_refused(api: Api, name: str) -> None:
+    answer = await put(api, f"{BOX}/{name}")
+    assert answer.status_code in (400, 404), answer.text
+    with api.database.read() as tx:
+        assert tx.blobs("box", "") == []
+    assert left_over(api) == []
+
+
+@pytest.mark.parametrize("container", ["..", "%2e%2e", "a", "A-b", "b_x", "%00%00%00", "x" * 64])
+async def test_containers_that_cannot_be(api: Api, container: str) -> None:
+    url = f"/blob/moorings/{container}/a"
+    assert (
+        await ask(api, "PUT", url, query=signed(api, container), content=b"x", headers=BLOCK)
+    ).status_code == 404
+
+
+@pytest.mark.parametrize("digest", ["", "AAAA", base64.b64encode(hashlib.md5(b"other").digest()).decode()])
+async def test_content_that_is_not_what_its_digest_says(api: Api, digest: str) -> None:
+    answer = await put(api, f"{BOX}/a", b"content", **{"content-md5": digest})
+    if digest:
+        assert code_of(answer) == "400 Md5Mismatch" and left_over(api) == []
+    else:
+        assert answer.status_code == 201
+
+
+async def test_content_that_is_what_its_digest_says(api: Api) -> None:
+    digest = base64.b64encode(hashlib.md5(b"content").digest()).decode()
+    assert (await put(api, f"{BOX}/a", b"content", **{"content-md5": digest})).status_code == 201
+
+
+@pytest.mark.parametrize("announced", ["8", "1000000", "3"])
+async def test_a_length_that_lies(api: Api, announced: str) -> None:
+    answer = await put(api, f"{BOX}/a", b"content", **{"content-length": announced})
+    assert code_of(answer) == "400 IncompleteBody" and "7 bytes" in answer.text
+    assert left_over(api) == []
+    assert code_of(await ask(api, "GET", f"{BOX}/a")) == "404 BlobNotFound"
+
+
+@pytest.mark.parametrize("announced", ["", "-1", "1e3", "１", "x"])
+async def test_a_length_that_is_none(api: Api, announced: str) -> None:
+    headers = {**BLOCK, "content-length": announced.encode()}
+    answer = await ask(api, "PUT", f"{BOX}/a", content=b"content", headers=headers)
+    assert code_of(answer) == "411 MissingContentLengthHeader"
+
+
+async def test_an_upload_without_a_length(api: Api) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"content"
+
+    answer = await ask(api, "PUT", f"{BOX}/a", content=pieces(), headers=BLOCK)
+    assert code_of(answer) == "411 MissingContentLengthHeader"
+
+
+async def test_an_upload_that_cannot_fit_is_refused_before_it_is_read(api: Api) -> None:
+    answer = await put(api, f"{BOX}/a", b"content", **{"content-length": str(10**18)})
+    assert code_of(answer) == "413 AssetStoreFull" and "df -h" in answer.text
+    assert left_over(api) == []
+
+
+async def test_an_upload_that_stops_in_the_middle_leaves_nothing(api: Api) -> None:
+    """The connection ends: nobody is there to be answered."""
+    sent: list[Any] = []
+    messages = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path = f"{BOX}/a"
+    scope = {
+        "type": "http",
+        "method": "PUT",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": signed(api).encode(),
+        "headers": [(b"content-length", b"8"), (b"x-ms-blob-type", b"BlockBlob")],
+    }
+    await api.door(scope, receive, send)
+    assert sent == [] and left_over(api) == []
+    assert code_of(await ask(api, "GET", path)) == "404 BlobNotFound"
+
+
+async def test_an_upload_that_sends_nothing_more_is_given_up(api: Api) -> None:
+    import asyncio
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"half"
+        await asyncio.sleep(5)
+        yield b"rest"
+
+    answer = await ask(api, "PUT", f"{BOX}/a", content=pieces(), headers={**BLOCK, "content-length": "8"})
+    assert code_of(answer) == "400 RequestBodyIncomplete" and left_over(api) == []
+
+
+@pytest.mark.parametrize("kind", ["", "PageBlob", "AppendBlob"])
+async def test_kinds_of_blobs_that_are_not_served(api: Api, kind: str) -> None:
+    answer = await ask(api, "PUT", f"{BOX}/a", content=b"", headers={"x-ms-blob-type": kind})
+    assert code_of(answer) == "400 InvalidHeaderValue"
+
+
+async def test_nothing_is_fetched_from_elsewhere(api: Api) -> None:
+    answer = await put(api, f"{BOX}/a", b"", **{"x-ms-copy-source": "https://example.invalid/x"})
+    assert code_of(answer) == "400 InvalidHeaderValue"
+
+
+@pytest.mark.parametrize(
+    "verb, path, extra",
+    [
+        ("DELETE", f"{BOX}/a", ""),
+        ("PUT", BOX, "&restype=container"),
+        ("PUT", f"{BOX}/a", "&comp=page"),
+        ("POST", f"{BOX}/a", ""),
+    ],
+)
+async def test_verbs_that_are_not_served(api: Api, verb: str, path: str, extra: str) -> None:
+    assert code_of(await ask(api, verb, path, extra)) == "405 UnsupportedHttpVerb"
+
+
+async def test_a_full_disk_is_told_once_and_leaves_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(uploads_module.os, "write", full)
+    answer = await put(api, f"{BOX}/a", b"content")
+    monkeypatch.undo()
+    assert code_of(answer) == "413 AssetStoreFull", "a 5xx would be sent again and again"
+    assert left_over(api) == []
+    assert (await put(api, f"{BOX}/a", b"content")).status_code == 201
+
+
+async def test_a_defect_is_an_answer_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(api.blobs), "find", lambda *_: 1 / 0)
+    answer = await ask(api, "GET", f"{BOX}/a")
+    assert code_of(answer) == "500 InternalError" and "ZeroDivision" not in answer.text
+
+
+# --- what becomes of uploads ---------------------------------------------------------------------------------
+
+
+async def upload(api: Api, files: dict[str, bytes], folder: str = "LocalUpload/abc/model") -> str:
+    for name, content in files.items():
+        assert (await put(api, f"{STORE}/{folder}/{name}", content)).status_code == 201
+    scope = "subscriptions/s/resourcegroups/g/workspaces/w"
+    return f"azureml://{scope}/datastores/workspaceblobstore/paths/{folder}"
+
+
+async def test_a_registered_folder_is_the_uploaded_one(api: Api) -> None:
+    uri = await upload(api, {"MLmodel": b"m", "data/w": b"w", "empty": b""})
+    made = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    assert made.status_code == 201, made.text
+    facts = made.json()["properties"]["moorings"]
+    assert (facts["files"], facts["sizeBytes"], facts["folder"]) == (3, 2, "model")
+    tree = api.blobs.store.tree(facts["digest"])
+    assert [f.path for f in tree.files] == ["model/MLmodel", "model/data/w", "model/empty"]
+    assert not tree.is_file
+
+
+async def test_a_registered_file_is_the_uploaded_one(api: Api) -> None:
+    await put(api, f"{STORE}/LocalUpload/abc/model.pkl", b"pickled")
+    uri = "azureml://datastores/workspaceblobstore/paths/LocalUpload/abc/model.pkl"
+    made = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    tree = api.blobs.store.tree(made.json()["properties"]["moorings"]["digest"])
+    assert ([f.path for f in tree.files], tree.is_file) == (["model.pkl"], True)
+
+
+async def test_uploaded_code_is_found_by_its_address_and_by_its_hash_under_any_name(api: Api) -> None:
+    await put(api, "/blob/moorings/abc-code/src/score.py", b"def run(data): ...")
+    properties = {
+        "codeUri": "https://localhost:8443/blob/moorings/abc-code/src",
+        "isAnonymous": True,
+        "properties": {"hash_sha256": "f" * 64, "hash_version": 202208},
+    }
+    made = await api.ask("PUT", "/codes/first/versions/1", {"properties": properties})
+    assert made.status_code == 201, made.text
+    tree = api.blobs.store.tree(made.json()["properties"]["moorings"]["digest"])
+    assert [f.path for f in tree.files] == ["score.py"]
+    found = await api.ask("GET", f"/codes/quite-another/versions?hash={'f' * 64}&hashVersion=202208")
+    assert [v["id"] for v in found.json()["value"]] == [made.json()["id"]]
+    none = await api.ask("GET", f"/codes/quite-another/versions?hash={'0' * 64}&hashVersion=202208")
+    assert (none.status_code, none.json()["value"]) == (200, [])
+
+
+async def test_registered_content_does_not_change_with_the_upload(api: Api) -> None:
+    uri = await upload(api, {"w": b"first"})
+    made = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    await upload(api, {"w": b"second"})
+    tree = api.blobs.store.tree(made.json()["properties"]["moorings"]["digest"])
+    assert api.blobs.store.blob(tree.files[0].sha256).read_bytes() == b"first"
+
+
+async def test_registered_content_is_readable_at_the_address_that_is_shown_and_not_writable(api: Api) -> None:
+    uri = await upload(api, {"a/w": b"first", "b": b""})
+    made = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    path = made.json()["properties"]["modelUri"].partition("/paths/")[2]
+    assert re.fullmatch("moorings/[0-9a-f]{64}/model", path)
+    assert (await ask(api, "GET", f"{STORE}/{path}/a/w")).content == b"first"
+    assert (await ask(api, "HEAD", f"{STORE}/{path}")).status_code == 404
+    answer = await ask(api, "GET", STORE, f"&restype=container&comp=list&prefix={path}/&delimiter=/")
+    assert names(answer)[:2] == ([f"{path}/b"], [f"{path}/a/"])
+    for verb_path, extra in (
+        (f"{STORE}/{path}/a/w", ""),
+        (f"{STORE}/{path}/a/w", "&comp=metadata"),
+        (f"{STORE}/moorings/new", ""),
+    ):
+        answer = await ask(api, "PUT", verb_path, extra, content=b"x", headers=BLOCK)
+        assert code_of(answer) == "403 UploadRefused"
+    assert code_of(await join(api, f"{STORE}/{path}/a/w", [])) == "403 UploadRefused"
+
+
+async def test_content_that_is_not_stored_is_not_there(api: Api) -> None:
+    for path in (f"moorings/{'0' * 64}/model", "moorings/%2e%2e", "moorings/x/y", f"moorings/{'0' * 64}"):
+        assert (await ask(api, "GET", f"{STORE}/{path}")).status_code == 404
+
+
+async def test_the_same_path_again_is_no_change_and_another_one_is_refused_in_the_words_clients_know(
+    api: Api,
+) -> None:
+    uri = await upload(api, {"w": b"first"})
+    other = await upload(api, {"w": b"other"}, folder="LocalUpload/def/model")
+    body = {"properties": {"modelUri": uri}}
+    assert (await api.ask("PUT", "/models/m/versions/1", body)).status_code == 201
+    assert (await api.ask("PUT", "/models/m/versions/1", body)).status_code == 200
+    refused = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": other}})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "UserError")
+    assert error["message"] == "Asset paths cannot be updated."
+    assert error["details"][0]["code"] == "AssetVersionImmutable"
+
+
+@pytest.mark.parametrize("path", ["LocalUpload/none/model", "LocalUpload/abc/mod", "x", "../etc"])
+async def test_an_address_without_an_upload(api: Api, path: str) -> None:
+    await upload(api, {"w": b"first"})
+    uri = f"azureml://datastores/workspaceblobstore/paths/{path}"
+    answer = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UploadMissing")
+
+
+async def test_a_name_that_is_both_file_and_folder(api: Api) -> None:
+    uri = await upload(api, {"a": b"file", "a/b": b"below it"})
+    answer = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UploadAmbiguous")
+    assert not list((api.folder / "assets").rglob("*.json")), "nothing half-made"
+
+
+async def test_a_build_context_is_kept_by_its_content(api: Api) -> None:
+    await upload(api, {"Dockerfile": b"FROM x", "a/b": b""}, folder="LocalUpload/abc/context")
+    lost = "https://localhost:8443/blob/azureml-blobstore/LocalUpload/abc/context/"
+    body = {"properties": {"build": {"contextUri": lost}}}
+    made = await api.ask("PUT", "/environments/e/versions/1", body)
+    assert made.status_code == 201, made.text
+    build = made.json()["properties"]["build"]
+    digest = build["contextUri"].rpartition("/")[2]
+    assert build["dockerfilePath"] == "Dockerfile"
+    assert [f.path for f in api.blobs.store.tree(digest).files] == ["Dockerfile", "a/b"]
+    assert (await api.ask("PUT", "/environments/e/versions/1", body)).status_code == 200
+    await upload(api, {"Dockerfile": b"FROM y"}, folder="LocalUpload/abc/context")
+    assert (await api.ask("PUT", "/environments/e/versions/1", body)).status_code == 409
+
+
+async def test_uploads_go_when_nobody_wrote_to_them_for_a_week_registered_content_stays(api: Api) -> None:
+    uri = await upload(api, {"w": b"first"})
+    made = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    await put_block(api, f"{BOX}/never-joined", ids(1)[0], b"x")
+    api.clock.advance(6 * 86400)
+    await put(api, f"{BOX}/young")
+    api.clock.advance(2 * 86400)
+    api.blobs.sweep(api.clock.now())
+    assert code_of(await ask(api, "GET", f"{STORE}/LocalUpload/abc/model/w")) == "404 BlobNotFound"
+    assert (await ask(api, "GET", f"{BOX}/young")).status_code == 200
+    path = made.json()["properties"]["modelUri"].partition("/paths/")[2]
+    assert (await ask(api, "GET", f"{STORE}/{path}/w")).content == b"first"
+    again = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    assert again.status_code == 200, "the same words are no new content"
+
+
+async def test_what_a_killed_daemon_left_is_swept(api: Api) -> None:
+    await put(api, f"{BOX}/a", b"kept")
+    root: Path = api.folder / "uploads"
+    (root / "incoming" / "half").write_bytes(b"x")
+    (root / "data" / "ab").mkdir(exist_ok=True)
+    (root / "data" / "ab" / "abandoned").write_bytes(b"x")
+    assert api.blobs.sweep(api.clock.now()) == 2
+    assert left_over(api) == ["data"]
+    assert api.blobs.find(BlobPlace("box", "a")).path.read_bytes() == b"kept"
+
+
+async def test_uploads_of_equal_content_at_once_do_not_disturb_one_another(api: Api) -> None:
+    import asyncio
+
+    answers = await asyncio.gather(*(put(api, f"{BOX}/a", bytes([n]) * 100_000) for n in range(12)))
+    assert {a.status_code for a in answers} == {201}
+    content = (await ask(api, "GET", f"{BOX}/a")).content
+    assert len(content) == 100_000 and len(set(content)) == 1
+    assert left_over(api) == ["data"]
