@@ -10,14 +10,17 @@ import signal
 import socket
 import sys
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from moorings.containers.host import DockerHost
 from moorings.engines.base import (
+    ContainerTemplate,
     Engine,
     Exit,
     GroupSpec,
@@ -26,6 +29,8 @@ from moorings.engines.base import (
     Phase,
     ProbeTimes,
 )
+from moorings.engines.docker import DockerEngine, DockerEngineSettings
+from moorings.engines.docker_config import container_name
 from moorings.engines.fake import FakeEngine, Script
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
 from moorings.lib.timing import ManualClock
@@ -169,14 +174,82 @@ class ProcessWorld:
         ask(instance.addresses[0], f"/print?{line}")
 
     async def close(self) -> None:
-        for _ in range(500):
-            left = await self.engine.observe()
-            if not left:
-                return
-            for instance in left:
-                await self.engine.remove(instance.owner, instance.revision, grace_s=0)
-            await asyncio.sleep(0.02)
-        pytest.fail(f"instances do not go away: {left}")
+        await remove_all(self.engine)
+
+
+class DockerWorld:
+    """The same worker, in containers of an image that has nothing but Python and this one file."""
+
+    def __init__(self, home: Path, run_dir: Path, dockerd: Any, image: str) -> None:
+        self.dockerd = dockerd
+        self.container = ContainerTemplate(image="moorings.test/worker:1", image_id=image)
+        self.settings = DockerEngineSettings(
+            root=home / "containers",
+            run_dir=run_dir,
+            store_root=home / "store",
+            initializer_argv=(sys.executable, str(DATA / "initializer.py")),
+            workspace_id=uuid.uuid4().hex,
+            network="none",
+            worker_argv=("/srv/worker.py",),
+        )
+        self.again()
+
+    def again(self) -> Engine:
+        self.engine: Engine = DockerEngine(
+            self.settings, DockerHost(self.dockerd.host, lambda _registry: None)
+        )
+        return self.engine
+
+    def group(
+        self,
+        count: int = 1,
+        *,
+        owner: str = "shop/blue",
+        boot: str = "ready",
+        boot_s: float = 0,
+        drain_s: float = 0,
+    ) -> GroupSpec:
+        made = group_of(owner, count, {"BOOT": boot, "BOOT_S": str(boot_s), "DRAIN": str(drain_s)})
+        inside = replace(made.template, python="/usr/local/bin/python3", container=self.container)
+        return replace(made, template=inside)
+
+    async def passes(self) -> None:
+        await asyncio.sleep(0.02)
+
+    async def crash(self, instance: Instance) -> None:
+        ask(instance.addresses[0], "/exit?1")
+
+    async def lose(self, instance: Instance) -> None:
+        self.dockerd.cli("rm", "-f", container_name(self.settings.workspace_id, instance.id))
+
+    async def says(self, instance: Instance, line: str) -> None:
+        ask(instance.addresses[0], f"/print?{line}")
+
+    async def close(self) -> None:
+        await remove_all(self.engine)
+        left = [name for name in self.dockerd.names() if self.settings.workspace_id[:8] in name]
+        assert left == [], "containers are left behind"
+        assert list(self.settings.run_dir.iterdir()) == [], "folders of sockets are left behind"
+
+
+async def remove_all(engine: Engine) -> None:
+    for _ in range(500):
+        left = await engine.observe()
+        if not left:
+            return
+        for instance in left:
+            await engine.remove(instance.owner, instance.revision, grace_s=0)
+        await asyncio.sleep(0.02)
+    pytest.fail(f"instances do not go away: {left}")
+
+
+@pytest.fixture(scope="session")
+def worker_image(dockerd: Any) -> str:
+    """Python and the worker of the contract; the id of the image."""
+    dockerfile = "FROM moorings.test/python:base\nCOPY worker.py /srv/worker.py\n"
+    return dockerd.build(
+        "moorings.test/worker:1", dockerfile, {"worker.py": (DATA / "worker.py").read_bytes()}
+    )
 
 
 def ask(address: str, target: str) -> bytes:
@@ -190,13 +263,18 @@ def ask(address: str, target: str) -> bytes:
     return answer
 
 
-@pytest.fixture(params=["fake", "process"])
+@pytest.fixture(params=["fake", "process", "docker"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "fake":
         yield FakeWorld()
         return
     with tempfile.TemporaryDirectory(prefix="me-") as run_dir:
-        made = ProcessWorld(tmp_path, Path(run_dir))
+        made: World
+        if request.param == "docker":
+            image = request.getfixturevalue("worker_image")
+            made = DockerWorld(tmp_path, Path(run_dir), request.getfixturevalue("dockerd"), image)
+        else:
+            made = ProcessWorld(tmp_path, Path(run_dir))
         try:
             yield made
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 from moorings import contract
 from moorings.controller.resolve import Content
-from moorings.engines.base import InstanceTemplate, ModelMount, ProbeTimes
+from moorings.engines.base import ContainerTemplate, InstanceTemplate, ModelMount, ProbeTimes, Routes
 from moorings.spec.deployment import (
     BATCH_MAX_SIZE,
     BATCH_MAX_WAIT_MS,
@@ -37,7 +37,12 @@ def probe_times(probe: Probe) -> ProbeTimes:
 
 
 def template_of(
-    spec: DeploymentSpec, content: Content, *, python: str, environment_key: str
+    spec: DeploymentSpec,
+    content: Content,
+    *,
+    python: str,
+    environment_key: str,
+    container: ContainerTemplate | None = None,
 ) -> InstanceTemplate:
     """All that an instance of this deployment needs; what is not in here needs no new process when it changes."""
     size = lookup(spec.instance_type) if spec.instance_type else None
@@ -56,6 +61,7 @@ def template_of(
         liveness=probe_times(spec.liveness_probe),
         cpus=None if size is None else float(size.vcpus),
         memory_bytes=None if size is None else size.memory_bytes,
+        container=container,
     )
 
 
@@ -66,17 +72,27 @@ def _settings(spec: DeploymentSpec) -> dict[str, str]:
 
 def revision_of(template: InstanceTemplate) -> str:
     """12 hex digits of the content: equal templates are the same revision."""
-    text = json.dumps(asdict(template), sort_keys=True, separators=(",", ":"))
+    content = asdict(template)
+    if template.container is None:
+        # What an engine does not know must not change the names of what it runs.
+        del content["container"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def template_from_json(data: Mapping[str, Any]) -> InstanceTemplate:
     """The inverse of `dataclasses.asdict`."""
-    model = data["model"]
+    model, container = data["model"], data.get("container")
     return InstanceTemplate(
         **{
             **data,
             "model": None if model is None else ModelMount(**model),
             "liveness": ProbeTimes(**data["liveness"]),
+            "container": None if container is None else _container(container),
         }
     )
+
+
+def _container(data: Mapping[str, Any]) -> ContainerTemplate:
+    routes = data["routes"]
+    return ContainerTemplate(**{**data, "routes": None if routes is None else Routes(**routes)})

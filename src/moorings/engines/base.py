@@ -57,6 +57,32 @@ class ModelMount:
 
 
 @dataclass(frozen=True)
+class Routes:
+    """Where a container with a server of its own is asked: paths begin with `/`, ports are the container's."""
+
+    liveness_path: str
+    liveness_port: int
+    readiness_path: str
+    readiness_port: int
+    scoring_path: str
+    scoring_port: int
+
+
+@dataclass(frozen=True)
+class ContainerTemplate:
+    """What an engine that runs containers needs beside the rest."""
+
+    image: str
+    """Reference it can be pulled by."""
+    image_id: str
+    """`sha256:...`: the very image that was built or found when the deployment was made."""
+    routes: Routes | None = None
+    """A container that is run as it is; None: our inference server runs in it."""
+    model_mount_path: str | None = None
+    """Folder that takes the place of `/var/azureml-app/azureml-models` in a container that is run as it is."""
+
+
+@dataclass(frozen=True)
 class InstanceTemplate:
     """All that one instance needs. JSON-safe through `dataclasses.asdict`. Equal templates are the same
     revision."""
@@ -81,6 +107,8 @@ class InstanceTemplate:
     cpus: float | None
     """Cores an instance may use; None for no limit."""
     memory_bytes: int | None
+    container: ContainerTemplate | None = None
+    """None on engines that do not run containers; then it is no part of the revision."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +160,8 @@ class Instance:
     exit: Exit | None = None
     pids: Mapping[str, int] = field(default_factory=dict)
     """Role (`supervisor`, `worker-0`, ...) -> pid."""
+    probes: Mapping[str, str] = field(default_factory=dict)
+    """Address -> `host:port/path` to ask for readiness, where that is not `GET /` at the address itself."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """How limits are held: `{"memory": "cgroup", "cpu": "cgroup"}`; `none` where the OS does not allow it."""
 

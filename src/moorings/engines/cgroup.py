@@ -98,6 +98,20 @@ class Group:
                     break
 
 
+class ContainerGroup(Group):
+    """The group that a container runtime has put us into, with its limits: nothing is made here, only read."""
+
+    def __init__(self) -> None:
+        super().__init__([], "", memory_bytes=None, cpus=None)
+        self.folders = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")]
+
+    def enter(self) -> None:
+        return
+
+    def remove(self) -> None:
+        return
+
+
 def _make(parent: Path, name: str) -> Path:
     ours = parent / FOLDER
     ours.mkdir(exist_ok=True)

@@ -53,6 +53,9 @@ def start(
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # we died between fork and here
             os._exit(1)
+        os.setpgid(
+            0, 0
+        )  # `process_group` of Popen is younger than the oldest Python that runs us in a container
         enter()
 
     child = subprocess.Popen(
@@ -62,7 +65,6 @@ def start(
         stdin=subprocess.DEVNULL,
         stdout=output_fd,
         stderr=output_fd,
-        process_group=0,
         preexec_fn=in_child,
     )
     child.returncode = 0  # reaped by `reap`, not by this object

@@ -31,7 +31,11 @@ TIMEOUT_MARGIN_MS = 1000
 
 
 class Launch:
-    """`instance.json` as the supervisor reads it."""
+    """`instance.json` as the supervisor reads it.
+
+    `in_container`: we are the first process of a container. Model and code are laid out and mounted already, the
+    limits and the log are the runtime's, and the environment around us is the image's and nobody else's.
+    """
 
     def __init__(self, folder: Path, data: Mapping[str, Any]) -> None:
         template = data["template"]
@@ -41,17 +45,20 @@ class Launch:
         self.revision: str = data["revision"]
         self.ordinal: int = data["ordinal"]
         self.workspace_id: str = data["workspace_id"]
-        self.home: str = data["home"]
+        self.in_container: bool = data.get("in_container", False)
+        self.home: str | None = data.get("home")
         self.grace_s: float = data["grace_s"]
         self.python: str = template["python"]
         self.worker_argv: list[str] = [self.python, *data["worker_argv"]]
-        self.initializer_argv: list[str] = data["initializer_argv"]
-        self.store_root: str = data["store_root"]
+        self.initializer_argv: list[str] = data.get("initializer_argv", [])
+        self.store_root: str = data.get("store_root", "")
         self.sockets = [Path(path) for path in data["sockets"]]
-        self.logs = Path(data["logs"])
-        self.log_file_bytes: int = data["log_file_bytes"]
-        self.log_files: int = data["log_files"]
-        self.cgroup_parent: str | None = data["cgroup_parent"]
+        self.logs = Path(data.get("logs", "/nonexistent"))
+        self.log_file_bytes: int = data.get("log_file_bytes", 0)
+        self.log_files: int = data.get("log_files", 0)
+        self.cgroup_parent: str | None = data.get("cgroup_parent")
+        self.apps = Path(data.get("apps") or folder / "app")
+        """The folder of the code folder and of `azureml-models`."""
         self.cpus: float | None = template["cpus"]
         self.memory_bytes: int | None = template["memory_bytes"]
         self.liveness: Mapping[str, Any] = template["liveness"]
@@ -61,7 +68,7 @@ class Launch:
     @property
     def app_root(self) -> Path:
         """The code folder: where scripts run, and `AML_APP_ROOT`."""
-        return self.folder / "app" / str(self.template["code_folder"])
+        return self.apps / str(self.template["code_folder"])
 
     @property
     def model_dir(self) -> Path | None:
@@ -69,7 +76,7 @@ class Launch:
         model = self.template["model"]
         if model is None:
             return None
-        return self.folder / "app" / "azureml-models" / str(model["name"]) / str(model["version"])
+        return self.apps / "azureml-models" / str(model["name"]) / str(model["version"])
 
     def boot_report(self, worker: int) -> Path:
         return self.folder / f"boot-{worker}.json"
@@ -93,14 +100,14 @@ class Launch:
 
     def worker_environment(self, outer: Mapping[str, str], worker: int) -> dict[str, str]:
         """Outer allow-list < product < the user's < the runtime contract."""
-        env = outer_environment(outer)
+        env = dict(outer) if self.in_container else outer_environment(outer)
         env["PATH"] = f"{Path(self.python).parent}:{env.get('PATH', DEFAULT_PATH)}"
         env.update(self._product())
         env.update(self.variables)
         gates = layout.shares(int(self.template["max_concurrent_requests"]), len(self.sockets))
         env.update(
             {
-                "MOORINGS_HOME": self.home,
+                **({"MOORINGS_HOME": self.home} if self.home else {}),
                 "MOORINGS_ROLE": f"worker-{worker}",
                 contract.ENV_SOCKET: str(self.sockets[worker]),
                 contract.ENV_MAX_CONCURRENT: str(gates[worker]),

@@ -1,5 +1,5 @@
-"""Where things of one instance are on disk, and the words its files use. Shared by the process engine and
-its supervisor.
+"""Where things of one instance are on disk, and the words its files use. Shared by the engines of one machine and
+their supervisor.
 
     <root>/<endpoint>.<deployment>/           one folder per owner, 0700
       <instance id>/                          while the instance is anything but stopped
@@ -14,8 +14,12 @@ It must stay quick and small to import (every supervisor does), so: standard lib
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 LOGS = "logs"
 LOCK = "lock"
@@ -71,3 +75,37 @@ def socket_paths(run_dir: Path, instance: str, workers: int) -> tuple[Path, ...]
     """One stable path per worker, short whatever the names are."""
     digest = hashlib.sha256(os.fsencode(instance)).hexdigest()[:12]
     return tuple(run_dir / f"{digest}-{index}.sock" for index in range(workers))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file of ours; empty when it is not there (yet, any more) or was never finished."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def folders(owner_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Instance folders of an owner with what they are, by revision and ordinal."""
+    if not owner_dir.is_dir():
+        return
+    found = []
+    for folder in owner_dir.iterdir():
+        if folder.name != LOGS and not folder.name.startswith("."):
+            data = read(folder / INSTANCE)
+            if data:
+                found.append((folder, data))
+    yield from sorted(found, key=lambda item: (item[1]["revision"], item[1]["ordinal"]))
+
+
+def prune_logs(owner_dir: Path, kept: int) -> None:
+    """Keep the logs of the instances that are there, and of the `kept` that ended last."""
+    ended = [f for f in (owner_dir / LOGS).iterdir() if not (owner_dir / f.name).exists()]
+    ended.sort(key=_newest_at, reverse=True)
+    for folder in ended[kept:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _newest_at(folder: Path) -> float:
+    return max((f.stat().st_mtime for f in folder.glob("*.log")), default=0.0)

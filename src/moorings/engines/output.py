@@ -1,11 +1,10 @@
-"""The output of all processes of one container-equivalent: one pipe, one rotated log. Must not care what is in it."""
+"""The output of all processes of one container-equivalent: one pipe, one log. Must not care what is in it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from pathlib import Path
-
-from moorings.engines.logfile import RotatingWriter
+from typing import Protocol
 
 READ_BYTES = 64 * 1024
 READS_PER_TURN = 16
@@ -14,13 +13,48 @@ EVERYTHING = 10_000
 """Reads that outlast any pipe."""
 
 
+class Log(Protocol):
+    """Where output goes. Never blocks, never raises."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Console:
+    """Our own standard output, which the container runtime keeps.
+
+    While nobody reads it (the runtime is being restarted) what does not fit is dropped and counted: a log never
+    stops the process it is about.
+    """
+
+    def __init__(self, fd: int = 1) -> None:
+        self._fd = fd
+        self._lost_bytes = 0
+        os.set_blocking(fd, False)
+
+    def write(self, data: bytes) -> None:
+        if self._lost_bytes:
+            note = f"\nmoorings: {self._lost_bytes} bytes of output were lost\n".encode()
+            if self._put(note) != len(note):
+                self._lost_bytes += len(data)
+                return
+            self._lost_bytes = 0
+        self._lost_bytes += len(data) - self._put(data)
+
+    def _put(self, data: bytes) -> int:
+        written = 0
+        with contextlib.suppress(OSError):
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        return written
+
+
 class Output:
     """The pipe is never closed by a process that ends: it serves the next one too."""
 
-    def __init__(self, path: Path, *, file_bytes: int, files: int) -> None:
+    def __init__(self, log: Log) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self._log = RotatingWriter(path, file_bytes=file_bytes, files=files)
+        self._log = log
 
     def pump(self, reads: int = READS_PER_TURN) -> None:
         """Move what has come into the log; never blocks."""

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,10 +123,10 @@ class ProcessEngine:
             self._sweep(owner_dir)
             for ordinal in range(group.count):
                 self._begin(owner_dir, group, ordinal)
-            for folder, data in self._folders(owner_dir):
+            for folder, data in layout.folders(owner_dir):
                 if data["revision"] == group.revision and data["ordinal"] >= group.count:
                     self._end(folder, group.grace_s)
-            self._prune_logs(owner_dir)
+            layout.prune_logs(owner_dir, self._settings.logs_kept)
         except OSError as problem:
             raise _coded(problem, group) from problem
 
@@ -140,7 +140,7 @@ class ProcessEngine:
                 return
             try:
                 if not _has_ended(folder):
-                    status = _read(folder / layout.STATUS)
+                    status = layout.read(folder / layout.STATUS)
                     if status.get("phase") == Phase.FAILED:
                         return
                     self._end_leftovers(instance)
@@ -206,7 +206,7 @@ class ProcessEngine:
 
     def _start(self, folder: Path, held: procs.Held) -> None:
         """The supervisor inherits the lock, so there is no instant at which the instance looks dead."""
-        data = _read(folder / layout.INSTANCE)
+        data = layout.read(folder / layout.INSTANCE)
         env = {
             **os.environ,
             "MOORINGS_HOME": str(self._settings.home),
@@ -225,7 +225,7 @@ class ProcessEngine:
 
     def _remove(self, owner: str, revision: str, grace_s: float) -> None:
         owner_dir = layout.owner_folder(self._settings.root, owner)
-        for folder, data in self._folders(owner_dir):
+        for folder, data in layout.folders(owner_dir):
             if data["revision"] == revision:
                 self._end(folder, grace_s)
         self._sweep(owner_dir)
@@ -243,7 +243,7 @@ class ProcessEngine:
             finally:
                 held.release()
             return
-        status = _read(folder / layout.STATUS)
+        status = layout.read(folder / layout.STATUS)
         if changed or status.get("phase") != Phase.STOPPING:
             supervisor = status.get("supervisor", {})
             pid = supervisor.get("pid")
@@ -253,7 +253,7 @@ class ProcessEngine:
 
     def _discard(self, folder: Path) -> None:
         """Remove a folder nobody lives in (its lock is held by us), and what its processes left behind."""
-        data = _read(folder / layout.INSTANCE)
+        data = layout.read(folder / layout.INSTANCE)
         self._end_leftovers(folder.name)
         for path in data.get("sockets", []):
             Path(path).unlink(missing_ok=True)
@@ -276,7 +276,7 @@ class ProcessEngine:
 
     def _forget(self, owner: str) -> None:
         owner_dir = layout.owner_folder(self._settings.root, owner)
-        for folder, _ in self._folders(owner_dir):
+        for folder, _ in layout.folders(owner_dir):
             held = procs.try_lock(folder / layout.LOCK)
             if held is None:
                 return  # it lives
@@ -289,12 +289,6 @@ class ProcessEngine:
         with contextlib.suppress(OSError):
             owner_dir.rmdir()
 
-    def _prune_logs(self, owner_dir: Path) -> None:
-        ended = [f for f in (owner_dir / layout.LOGS).iterdir() if not (owner_dir / f.name).exists()]
-        ended.sort(key=_newest_at, reverse=True)
-        for folder in ended[self._settings.logs_kept :]:
-            shutil.rmtree(folder, ignore_errors=True)
-
     # --- looks ---
 
     def _observe(self, owner: str | None) -> list[Instance]:
@@ -305,7 +299,7 @@ class ProcessEngine:
             owner_dirs = sorted(root.iterdir()) if root.is_dir() else []
         found = []
         for owner_dir in owner_dirs:
-            for folder, data in self._folders(owner_dir):
+            for folder, data in layout.folders(owner_dir):
                 if data["workspace_id"] == self._settings.workspace_id:
                     instance = self._look(folder, data)
                     if instance is not None:
@@ -315,7 +309,7 @@ class ProcessEngine:
     def _look(self, folder: Path, data: Mapping[str, Any]) -> Instance | None:
         """The lock first: what is read after is at least as new as the answer."""
         locked = procs.is_locked(folder / layout.LOCK)
-        status = _read(folder / layout.STATUS)
+        status = layout.read(folder / layout.STATUS)
         if not folder.exists():
             return None
         if locked:
@@ -343,18 +337,6 @@ class ProcessEngine:
             limits=status.get("limits", {}),
         )
 
-    def _folders(self, owner_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Instance folders with what they are, by revision and ordinal."""
-        if not owner_dir.is_dir():
-            return
-        found = []
-        for folder in owner_dir.iterdir():
-            if folder.name != layout.LOGS and not folder.name.startswith("."):
-                data = _read(folder / layout.INSTANCE)
-                if data:
-                    found.append((folder, data))
-        yield from sorted(found, key=lambda item: (item[1]["revision"], item[1]["ordinal"]))
-
     def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
         path = self._log_path(owner, container, instance)
         return None if path is None else tail(path, lines)
@@ -374,18 +356,9 @@ class ProcessEngine:
         return max(paths, key=lambda path: (path.parent.name in running, path.stat().st_mtime))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A file of ours; empty when it is not there (yet, any more) or was never finished."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def _has_ended(folder: Path) -> bool:
     """With nobody alive in it: whether this instance was to end."""
-    return (folder / layout.STOP).exists() or _read(folder / layout.STATUS).get(
+    return (folder / layout.STOP).exists() or layout.read(folder / layout.STATUS).get(
         "phase"
     ) == layout.PHASE_STOPPED
 
@@ -398,10 +371,6 @@ def _pids(status: Mapping[str, Any]) -> dict[str, int]:
     pids = {"supervisor": status["supervisor"]["pid"]} if "supervisor" in status else {}
     pids.update({f"worker-{w['index']}": w["pid"] for w in status.get("workers", []) if w["pid"] is not None})
     return pids
-
-
-def _newest_at(folder: Path) -> float:
-    return max((f.stat().st_mtime for f in folder.glob("*.log")), default=0.0)
 
 
 def _coded(problem: OSError, group: GroupSpec) -> MooringsError:

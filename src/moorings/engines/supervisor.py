@@ -1,11 +1,14 @@
 """Keeps one instance alive with nobody else's help: storage initializer, then workers, restarts, liveness,
 logs, stop.
 
-Usage: python -m moorings.engines.supervisor INSTANCE_FOLDER LOCK_FD
+Usage: python -m moorings.engines.supervisor INSTANCE_FOLDER [LOCK_FD]
 
 It holds the lock of the folder (a descriptor it was started with) for its whole life, reads
 `instance.json`, obeys `stop.json`, writes `status.json`. One thread, one selector, standard library: it is
 paid for by every instance. It knows neither the daemon nor the gateway; both may be down.
+
+In a container it is the first process, run by the Python of the image: this module and all it imports have to
+work with Python 3.8.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ from typing import Any
 
 from moorings import contract
 from moorings.engines import children, layout, policy
-from moorings.engines.cgroup import Group, delegated_parent
+from moorings.engines.cgroup import ContainerGroup, Group, delegated_parent
+from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import Launch
 from moorings.engines.liveness import Liveness
-from moorings.engines.logfile import tail
-from moorings.engines.output import EVERYTHING, Output
+from moorings.engines.logfile import RotatingWriter
+from moorings.engines.output import EVERYTHING, Console, Output
 from moorings.engines.worker import Worker, boot_failure
 from moorings.lib import atomic, procs
 
@@ -56,18 +60,16 @@ class Supervisor:
         self.initializer_pid: int | None = None
         self.initializer_at: float | None = 0.0
         """When the initializer is to be started; None while it runs and once it has succeeded."""
-        self.initialized = False
+        self.initialized = not launch.initializer_argv
         self.initializer_crashes = 0
         self.last_exit: dict[str, Any] | None = None
         self.stop_at: float | None = None
         self.unready_stop_at: float | None = None
         self.grace_s = launch.grace_s
         self._written = b""
-        launch.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        parents = [Path(launch.cgroup_parent)] if launch.cgroup_parent else []
-        if not parents and (delegated := delegated_parent()) is not None:
-            parents = [delegated]
-        self.group = Group(parents, launch.id, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
+        if not launch.in_container:
+            launch.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.group = _group(launch)
         self.oom_kills = self.group.oom_kills()
         self.outputs: dict[str, Output] = {}
         self.selector = selectors.DefaultSelector()
@@ -172,7 +174,11 @@ class Supervisor:
         if container not in self.outputs:
             launch = self.launch
             path = launch.logs / f"{container}.log"
-            output = Output(path, file_bytes=launch.log_file_bytes, files=launch.log_files)
+            output = Output(
+                Console()
+                if launch.in_container
+                else RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files)
+            )
             self.selector.register(output.reader, selectors.EVENT_READ, output)
             self.outputs[container] = output
         return self.outputs[container]
@@ -367,14 +373,25 @@ class Supervisor:
         """The folder stays, with what there is to see; only the processes end."""
         self._end_everything()
         if self.last_exit is not None and self.last_exit["step"] == INITIALIZER:
-            self.last_exit["report"] = _with_last_word(self.last_exit["report"], self.launch.logs)
+            log = self.launch.logs / f"{INITIALIZER}.log"
+            self.last_exit["report"] = with_last_word(self.last_exit["report"], log)
         self._write_status()
+        if self.launch.in_container:
+            # A container that ends is started again by its runtime, which would hide the failure.
+            while not self._stop_asked:
+                self._wait_for_signal()
         return 0
+
+    def _wait_for_signal(self) -> None:
+        self._signals.setblocking(True)
+        self._stop_asked = signal.SIGTERM in self._signals.recv(4096)
 
     def _stopped(self) -> int:
         self._end_everything()
         self.phase = layout.PHASE_STOPPED
         self._write_status()
+        if self.launch.in_container:
+            return 0
         folder = self.launch.folder
         old = folder.with_name(f"{layout.OLD_PREFIX}{folder.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
@@ -407,8 +424,9 @@ class Supervisor:
 
 
 def main(argv: list[str]) -> int:
-    folder, lock_fd = Path(argv[0]), int(argv[1])
-    os.set_inheritable(lock_fd, False)
+    folder = Path(argv[0])
+    for lock_fd in argv[1:]:
+        os.set_inheritable(int(lock_fd), False)
     children.become_reaper()
     try:
         launch = Launch(folder, json.loads((folder / layout.INSTANCE).read_bytes()))
@@ -426,16 +444,14 @@ def _report(kind: str, message: str, **more: Any) -> dict[str, Any]:
     return {"outcome": "failed", "kind": kind, "message": message, **more}
 
 
-def _with_last_word(report: dict[str, Any] | None, logs: Path) -> dict[str, Any]:
-    """The report of the initializer, completed by the `ERROR <Code>: <message>` line its log ends with."""
-    report = dict(report or _report(layout.KIND_INITIALIZER, ""))
-    last = (tail(logs / f"{INITIALIZER}.log", 1) or "").strip()
-    head, _, message = last.partition(": ")
-    if head.startswith("ERROR "):
-        report.update(code=head[len("ERROR ") :], message=message)
-    elif not report["message"]:
-        report["message"] = last
-    return report
+def _group(launch: Launch) -> Group:
+    if launch.in_container:
+        return ContainerGroup()
+    parents = [Path(launch.cgroup_parent)] if launch.cgroup_parent else []
+    if not parents:
+        delegated = delegated_parent()
+        parents = [] if delegated is None else [delegated]
+    return Group(parents, launch.id, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
 
 
 def _how(code: int | None, signum: int | None) -> str:

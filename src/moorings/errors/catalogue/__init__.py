@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from moorings.errors.catalogue import api, assets, clients, environments, gateway, instances, local, specs
+from moorings.errors.catalogue import (
+    api,
+    assets,
+    clients,
+    containers,
+    environments,
+    gateway,
+    instances,
+    local,
+    specs,
+)
 from moorings.errors.entry import Entry
 
-_AREAS = (specs, local, api, clients, assets, environments, instances, gateway)
+_AREAS = (specs, local, api, clients, assets, environments, containers, instances, gateway)
 
 
 def _merge() -> Mapping[str, Entry]:

@@ -1,0 +1,510 @@
+"""The engine that runs instances as containers of a Docker Engine of this machine.
+
+It keeps nothing in memory: labels say whose a container is, the engine keeps it running, and a folder per instance holds
+what it was made from. In containers of ours the supervisor of the process engine is the first process, so workers,
+sockets, liveness and restarts are the same; containers with a server of their own are run as they are. It knows neither
+HTTP routes of the gateway nor what a worker does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from moorings.containers.host import DockerHost
+from moorings.engines import docker_config as cfg
+from moorings.engines import layout
+from moorings.engines.base import (
+    CONTAINER_INITIALIZER,
+    CONTAINER_SERVER,
+    CONTAINERS,
+    GroupSpec,
+    Instance,
+    Phase,
+)
+from moorings.engines.bundle import write_bundle
+from moorings.engines.docker_look import Liveness, Sight, look
+from moorings.engines.docker_start import Starter, free_ports
+from moorings.engines.logfile import Follower, tail
+from moorings.errors.exceptions import MooringsError, error
+from moorings.lib import atomic, procs
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+FOLLOW_PERIOD_S = 0.2
+NOBODY = 65532
+"""Who our processes are in a container when we ourselves are root: a user that no image gives files to."""
+LAST_KILL_S = 5.0
+"""After its grace, how long a container of ours may take to end by itself before the engine ends it."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class DockerEngineSettings:
+    """Where instances live and what they are started with."""
+
+    root: Path
+    """Folder of the instances."""
+    run_dir: Path
+    """Folder of the folders of sockets: short, 0700."""
+    store_root: Path
+    initializer_argv: tuple[str, ...]
+    """Command that lays out a plan; the path of the plan is its last argument."""
+    workspace_id: str
+    network: str = "bridge"
+    """The network of the engine that instances are in."""
+    worker_argv: tuple[str, ...] = ("-m", "moorings_server", "--worker")
+    log_file_bytes: int = 4 * 1024 * 1024
+    log_files: int = 4
+    logs_kept: int = 10
+
+
+class DockerEngine:
+    """`Engine` on containers. See `engines/base.py` for what its methods promise.
+
+    All of them raise `DockerEngineNotAvailable` or `DockerAccessDenied` (the machine's fault) when Docker is away.
+    """
+
+    name = "docker"
+
+    def __init__(self, settings: DockerEngineSettings, host: DockerHost) -> None:
+        self._settings = settings
+        self._host = host
+        self._mutex = threading.Lock()
+        self._liveness = Liveness()
+
+    async def apply(self, group: GroupSpec) -> None:
+        """Raises `DiskFull` or `ContainerCannotStart` (the machine's fault) too; what was begun stays begun."""
+        await self._in_thread(lambda: self._apply(group))
+
+    async def observe(self, owner: str | None = None) -> Sequence[Instance]:
+        return await self._in_thread(lambda: self._observe(owner))
+
+    async def remove(self, owner: str, revision: str, *, grace_s: float) -> None:
+        await self._in_thread(lambda: self._remove(owner, revision, grace_s))
+
+    async def forget(self, owner: str) -> None:
+        await self._in_thread(lambda: self._forget(owner))
+
+    async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
+        return await self._in_thread(lambda: self._logs(owner, container, tail, instance))
+
+    async def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
+        """Stays with the instance it has found; waits for one when there is none yet."""
+        since = time.time()
+        found = await self._in_thread(lambda: self._choose(owner, container, instance))
+        while found is None:
+            since = 0.0
+            await asyncio.sleep(FOLLOW_PERIOD_S)
+            found = await self._in_thread(lambda: self._choose(owner, container, instance))
+        if container == CONTAINER_INITIALIZER:
+            follower = Follower(self._log_file(owner, found, container), from_start=since == 0.0)
+            try:
+                while True:
+                    for line in await asyncio.to_thread(follower.poll):
+                        yield line
+                    await asyncio.sleep(FOLLOW_PERIOD_S)
+            finally:
+                follower.close()
+        name = cfg.container_name(self._settings.workspace_id, found)
+        while True:
+            lines = _Lines(self._host, name, since)
+            try:
+                async for line in lines.read():
+                    yield line
+            finally:
+                lines.close()
+            since = lines.last_at
+            await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or it is gone
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        def locked() -> T:
+            with self._mutex:
+                return work()
+
+        return await asyncio.to_thread(locked)
+
+    # --- changes ---
+
+    def _apply(self, group: GroupSpec) -> None:
+        if group.template.container is None:
+            message = f"the deployment {group.owner} was made for instances that are processes"
+            raise error("ContainerCannotStart", message, target=group.owner)
+        self._host.check()
+        owner_dir = layout.owner_folder(self._settings.root, group.owner)
+        try:
+            for folder in (self._settings.root, self._settings.run_dir, owner_dir, owner_dir / layout.LOGS):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep(owner_dir)
+            seen = self._containers(group.owner)
+            for ordinal in range(group.count):
+                self._begin(owner_dir, group, ordinal, seen)
+            for folder, data in layout.folders(owner_dir):
+                if data["revision"] == group.revision and data["ordinal"] >= group.count:
+                    self._end(folder, data, group.grace_s)
+            layout.prune_logs(owner_dir, self._settings.logs_kept)
+        except OSError as problem:
+            raise _coded(problem, group) from problem
+
+    def _begin(
+        self, owner_dir: Path, group: GroupSpec, ordinal: int, seen: Mapping[str, dict[str, Any]]
+    ) -> None:
+        """Start what does not live and has not failed."""
+        instance = layout.instance_id(group.owner, group.revision, ordinal)
+        folder = owner_dir / instance
+        if not folder.exists():
+            self._create(owner_dir, group, ordinal, instance)
+            return
+        held = procs.try_lock(folder / layout.LOCK)
+        if held is None:
+            return
+        started = False
+        try:
+            sight = self._sight(folder, layout.read(folder / layout.INSTANCE), seen.get(instance), False)
+            if (folder / layout.STOP).exists():
+                if sight.running:
+                    return
+                self._discard(folder)
+                self._create(owner_dir, group, ordinal, instance)
+            elif sight.phase is Phase.GONE:
+                (folder / layout.STATUS).unlink(missing_ok=True)
+                self._keep_log(folder, instance)
+                self._write_description(folder, group, ordinal, instance)
+                started = True
+                self._start(folder, held)
+        finally:
+            if not started:
+                held.release()
+
+    def _create(self, owner_dir: Path, group: GroupSpec, ordinal: int, instance: str) -> None:
+        """The folder appears complete and locked, in one step."""
+        new = owner_dir / f"{layout.NEW_PREFIX}{instance}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        self._write_description(new, group, ordinal, instance)
+        held = procs.try_lock(new / layout.LOCK)
+        if held is None:
+            return
+        folder = owner_dir / instance
+        try:
+            new.replace(folder)
+            atomic.sync_folder(owner_dir)
+        except BaseException:
+            held.release()
+            raise
+        self._start(folder, held)
+
+    def _write_description(self, folder: Path, group: GroupSpec, ordinal: int, instance: str) -> None:
+        template, settings = asdict(group.template), self._settings
+        routes = template["container"]["routes"]
+        workers = 0 if routes else cfg.workers_of(template)
+        run_folder = layout.socket_paths(settings.run_dir, instance, 1)[0].with_suffix("")
+        description = {
+            "id": instance,
+            "owner": group.owner,
+            "revision": group.revision,
+            "ordinal": ordinal,
+            "created_at": time.time(),
+            "workspace_id": settings.workspace_id,
+            "grace_s": group.grace_s,
+            "worker_argv": list(settings.worker_argv),
+            "initializer_argv": list(settings.initializer_argv),
+            "store_root": str(settings.store_root),
+            "run_folder": str(run_folder),
+            "sockets": [str(run_folder / f"{index}.sock") for index in range(workers)],
+            "inside_sockets": cfg.sockets(workers),
+            "ports": free_ports(cfg.ports_of(routes)) if routes else {},
+            "logs": str(layout.owner_folder(settings.root, group.owner) / layout.LOGS / instance),
+            "template": template,
+        }
+        atomic.write(folder / layout.INSTANCE, json.dumps(description).encode())
+
+    def _start(self, folder: Path, held: procs.Held) -> None:
+        """On a thread of its own, which holds the lock of the folder until the container runs or has failed."""
+        settings = self._settings
+        site = cfg.Site(
+            workspace_id=settings.workspace_id,
+            user=_user(),
+            network=settings.network,
+            log_file_bytes=settings.log_file_bytes,
+            log_files=settings.log_files,
+            bundle=str(write_bundle(settings.root)),
+        )
+        starter = Starter(folder, held, self._host, site)
+        threading.Thread(target=starter.run, name=f"start {folder.name}", daemon=True).start()
+
+    def _remove(self, owner: str, revision: str, grace_s: float) -> None:
+        owner_dir = layout.owner_folder(self._settings.root, owner)
+        for folder, data in layout.folders(owner_dir):
+            if data["revision"] == revision:
+                self._end(folder, data, grace_s)
+        for data in self._strays(owner, owner_dir):
+            if data["revision"] == revision:
+                self._host.remove(cfg.container_name(self._settings.workspace_id, data["id"]))
+        self._sweep(owner_dir)
+
+    def _end(self, folder: Path, data: Mapping[str, Any], grace_s: float) -> None:
+        """Write the wish down, then tell the container; `observe` clears away what has ended."""
+        wish = {"grace_s": grace_s, "at": time.time()}
+        old = layout.read(folder / layout.STOP)
+        if old and old["at"] + old["grace_s"] <= wish["at"] + grace_s:
+            wish = old
+        encoded = json.dumps(wish).encode()
+        try:
+            atomic.write_if_changed(folder / layout.STOP, encoded)
+            with contextlib.suppress(FileNotFoundError):
+                atomic.write_if_changed(Path(data["run_folder"]) / layout.STOP, encoded, mode=0o644)
+        except FileNotFoundError:
+            return  # it has just gone by itself
+        held = procs.try_lock(folder / layout.LOCK)
+        if held is None:
+            return  # whoever starts it looks at the wish, too
+        try:
+            if wish is not old:
+                self._host.signal(cfg.container_name(self._settings.workspace_id, data["id"]), "SIGTERM")
+            self._clear(folder, data, self._host.container(self._name(data)))
+        finally:
+            held.release()
+
+    def _clear(self, folder: Path, data: Mapping[str, Any], container: dict[str, Any] | None) -> bool:
+        """Of an instance that is to end (its lock is held by us): end it for good when its time is up, clear it away
+        when it has ended. True when nothing is left of it."""
+        wish = layout.read(folder / layout.STOP)
+        if container is not None and container["State"]["Running"]:
+            late_s = 0.0 if data["template"]["container"]["routes"] else LAST_KILL_S
+            if time.time() < wish.get("at", 0.0) + wish.get("grace_s", 0.0) + late_s:
+                return False
+            self._host.signal(container["Id"], "SIGKILL")
+            return False
+        self._discard(folder)
+        return True
+
+    def _discard(self, folder: Path) -> None:
+        """Remove an instance that does not run (its lock is held by us); its log is kept."""
+        data = layout.read(folder / layout.INSTANCE)
+        self._keep_log(folder, folder.name)
+        self._host.remove(cfg.container_name(self._settings.workspace_id, folder.name))
+        if data:
+            shutil.rmtree(data["run_folder"], ignore_errors=True)
+        self._liveness.forget(folder.name)
+        old = folder.with_name(f"{layout.OLD_PREFIX}{folder.name}.{os.getpid()}")
+        folder.replace(old)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _keep_log(self, folder: Path, instance: str) -> None:
+        """What a container has said goes with it: copy it to where logs outlive their instances."""
+        said = self._host.logs(cfg.container_name(self._settings.workspace_id, instance), tail=None)
+        if said:
+            path = folder.parent / layout.LOGS / instance / f"{CONTAINER_SERVER}.log"
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                atomic.write(path, said)
+
+    def _sweep(self, owner_dir: Path) -> None:
+        """Clear what a killed process left half made or half removed."""
+        for prefix in (layout.NEW_PREFIX, layout.OLD_PREFIX):
+            for folder in owner_dir.glob(f"{prefix}*"):
+                if not procs.is_locked(folder / layout.LOCK):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _forget(self, owner: str) -> None:
+        owner_dir = layout.owner_folder(self._settings.root, owner)
+        seen = self._containers(owner)
+        for folder, data in layout.folders(owner_dir):
+            held = procs.try_lock(folder / layout.LOCK)
+            if held is None:
+                return  # it lives
+            try:
+                if self._sight(folder, data, seen.get(folder.name), False).running:
+                    return
+                self._discard(folder)
+            finally:
+                held.release()
+        self._sweep(owner_dir)
+        shutil.rmtree(owner_dir / layout.LOGS, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            owner_dir.rmdir()
+
+    # --- looks ---
+
+    def _observe(self, owner: str | None) -> list[Instance]:
+        root = self._settings.root
+        if owner is not None:
+            owner_dirs = [layout.owner_folder(root, owner)]
+        else:
+            owner_dirs = sorted(root.iterdir()) if root.is_dir() else []
+        seen = self._containers(owner)
+        found = []
+        for owner_dir in owner_dirs:
+            for folder, data in layout.folders(owner_dir):
+                instance = self._look(folder, data, seen.pop(data["id"], None))
+                if instance is not None:
+                    found.append(instance)
+        for container in seen.values():  # its folder is gone: nobody asked for it
+            found.append(look(_data_of(container), container, {}, locked=False).instance)
+        return found
+
+    def _look(self, folder: Path, data: dict[str, Any], container: dict[str, Any] | None) -> Instance | None:
+        if (folder / layout.STOP).exists():
+            held = procs.try_lock(folder / layout.LOCK)
+            if held is not None:
+                try:
+                    if self._clear(folder, data, container):
+                        return None
+                finally:
+                    held.release()
+        locked = procs.is_locked(folder / layout.LOCK)
+        if not locked and container is None:
+            container = self._host.container(self._name(data))  # it may have come while we looked
+        sight = self._sight(folder, data, container, locked)
+        if not folder.exists():
+            return None
+        routes = data["template"]["container"]["routes"]
+        if routes and container is not None and sight.phase is Phase.RUNNING:
+            address = f"{cfg.LOOPBACK}:{data['ports'][str(routes['liveness_port'])]}{routes['liveness_path']}"
+            if self._liveness.is_dead(data["id"], container, address, data["template"]["liveness"]):
+                self._host.signal(container["Id"], "SIGKILL")
+        return sight.instance
+
+    def _sight(
+        self, folder: Path, data: Mapping[str, Any], container: dict[str, Any] | None, locked: bool
+    ) -> Sight:
+        stopping = (folder / layout.STOP).exists()
+        return look(data, container, layout.read(folder / layout.STATUS), locked=locked, stopping=stopping)
+
+    def _containers(self, owner: str | None) -> dict[str, dict[str, Any]]:
+        """Instance id -> `inspect` of its container."""
+        wanted = {cfg.LABEL_WORKSPACE: self._settings.workspace_id}
+        if owner is not None:
+            wanted[cfg.LABEL_OWNER] = owner
+        return {c["Config"]["Labels"][cfg.LABEL_INSTANCE]: c for c in self._host.containers(wanted)}
+
+    def _strays(self, owner: str, owner_dir: Path) -> list[dict[str, Any]]:
+        """Containers of an owner whose folders are gone."""
+        return [_data_of(c) for i, c in self._containers(owner).items() if not (owner_dir / i).exists()]
+
+    def _name(self, data: Mapping[str, Any]) -> str:
+        return cfg.container_name(self._settings.workspace_id, data["id"])
+
+    # --- logs ---
+
+    def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
+        found = self._choose(owner, container, instance)
+        if found is None:
+            return None
+        path = self._log_file(owner, found, container)
+        kept = tail(path, lines)
+        if container == CONTAINER_INITIALIZER:
+            return kept
+        said = self._host.logs(cfg.container_name(self._settings.workspace_id, found), tail=lines)
+        if said is None:
+            return kept
+        text = (kept or "") + said.decode(errors="replace")
+        return "".join(f"{line}\n" for line in text.split("\n")[:-1][-lines:]) if lines > 0 else ""
+
+    def _choose(self, owner: str, container: str, instance: str | None) -> str | None:
+        """The named or the most telling instance that has such a log: one that runs, else the one that came last."""
+        if container not in CONTAINERS:
+            raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
+        logs = layout.owner_folder(self._settings.root, owner) / layout.LOGS
+        seen = self._containers(owner) if container == CONTAINER_SERVER else {}
+        up = {i: c["State"]["StartedAt"] for i, c in seen.items() if c["State"]["Status"] != "created"}
+        kept = list(logs.glob(f"*/{container}.log")) if logs.is_dir() else []
+        names = {f.parent.name: f.stat().st_mtime for f in kept}
+        candidates = [n for n in {*up, *names} if instance is None or n == instance]
+        if not candidates:
+            return None
+        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
+        return max(candidates, key=lambda n: (n in running, n in up, up.get(n, ""), names.get(n, 0.0)))
+
+    def _log_file(self, owner: str, instance: str, container: str) -> Path:
+        return layout.owner_folder(self._settings.root, owner) / layout.LOGS / instance / f"{container}.log"
+
+
+class _Lines:
+    """Lines of a container's output as they come, read on a thread."""
+
+    def __init__(self, host: DockerHost, name: str, since: float) -> None:
+        self.last_at = since
+        self._host, self._name, self._since = host, name, since
+        self._stream: Any = None
+        self._closed = False
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def read(self) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+
+        def put(data: bytes | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody reads any more
+                loop.call_soon_threadsafe(self._queue.put_nowait, data)
+
+        threading.Thread(target=self._pump, args=(put,), name="follow", daemon=True).start()
+        rest = b""
+        while (data := await self._queue.get()) is not None:
+            self.last_at = time.time()
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def close(self) -> None:
+        self._closed = True
+        if self._stream is not None:
+            with contextlib.suppress(Exception):
+                self._stream.close()
+
+    def _pump(self, put: Callable[[bytes | None], None]) -> None:
+        try:
+            held = self._host.follow(self._name, self._since)
+            if held is not None:
+                with held as self._stream:
+                    for chunk in self._stream:
+                        if self._closed:
+                            break
+                        put(chunk)
+        except Exception as problem:  # noqa: BLE001 - the stream breaks in many ways when either side closes it
+            logger.debug("the log of %s has ended: %s", self._name, problem)
+        finally:
+            put(None)
+
+
+def _user() -> str:
+    """Never root: ourselves, or nobody when we are root (who can reach the sockets of anybody)."""
+    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{NOBODY}:{NOBODY}"
+
+
+def _data_of(container: Mapping[str, Any]) -> dict[str, Any]:
+    """What the labels of a container say of its instance."""
+    labels = container["Config"]["Labels"]
+    return {
+        "id": labels[cfg.LABEL_INSTANCE],
+        "owner": labels[cfg.LABEL_OWNER],
+        "revision": labels[cfg.LABEL_REVISION],
+        "ordinal": int(labels[cfg.LABEL_ORDINAL]),
+        "created_at": 0.0,
+        "sockets": [],
+        "ports": {},
+        "run_folder": "/nonexistent",
+        "template": {"container": {"routes": None}},
+    }
+
+
+def _coded(problem: OSError, group: GroupSpec) -> MooringsError:
+    fields = {"endpoint": group.template.endpoint, "deployment": group.template.deployment}
+    evidence = (f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "),)
+    code = "DiskFull" if problem.errno in _NO_SPACE else "ContainerCannotStart"
+    message = f"an instance of {group.owner} cannot be started: {problem.strerror or problem}"
+    return error(code, message, target=group.owner, evidence=evidence, fields=fields)

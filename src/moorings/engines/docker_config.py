@@ -1,0 +1,189 @@
+"""What a container of an instance is created with: labels, mounts, limits, command. Pure: values in, a request out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moorings import contract
+from moorings.engines import layout
+
+LABEL_WORKSPACE = "moorings.workspace"
+LABEL_OWNER = "moorings.owner"
+LABEL_REVISION = "moorings.revision"
+LABEL_ORDINAL = "moorings.ordinal"
+LABEL_INSTANCE = "moorings.instance"
+
+APPS = "/var/azureml-app"
+"""Where code and model are in a container (behaviour reference, sections 4.9 and 6.4)."""
+RUN = "/run/moorings"
+"""The folder that is shared with the host: sockets, status, wishes."""
+BUNDLE = "/opt/moorings/supervisor.pyz"
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What of this machine goes into every container of a workspace."""
+
+    workspace_id: str
+    user: str
+    """`uid:gid` that our own processes run as inside."""
+    network: str
+    log_file_bytes: int
+    log_files: int
+    bundle: str
+    """Path of the supervisor's file."""
+
+
+def container_name(workspace_id: str, instance: str) -> str:
+    return f"moorings-{workspace_id[:8]}-{instance}"
+
+
+def sockets(workers: int) -> list[str]:
+    """The workers' sockets as they are called inside."""
+    return [f"{RUN}/{index}.sock" for index in range(workers)]
+
+
+def inside(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`instance.json` for the supervisor in the container: only what it needs, only paths of the container."""
+    template = data["template"]
+    kept = (
+        *("python", "code_folder", "scoring_script", "model", "environment_variables", "liveness"),
+        *("max_concurrent_requests", "request_timeout_ms", "cpus", "memory_bytes"),
+    )
+    return {
+        **{k: data[k] for k in ("id", "owner", "revision", "ordinal", "workspace_id", "grace_s")},
+        "in_container": True,
+        "worker_argv": list(data["worker_argv"]),
+        "sockets": list(data["inside_sockets"]),
+        "apps": APPS,
+        "template": {k: template[k] for k in kept},
+    }
+
+
+def config_of(site: Site, data: Mapping[str, Any], *, folder: str, run_folder: str) -> dict[str, Any]:
+    """The request that creates the container of an instance. `folder`, `run_folder`: its folders on this machine."""
+    template = data["template"]
+    routes = template["container"]["routes"]
+    own = _custom(data, routes) if routes else _ours(site, data, run_folder)
+    host = {
+        "Mounts": [*_assets(template, folder), *own.pop("Mounts", ())],
+        "RestartPolicy": {"Name": "unless-stopped"},
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": str(site.log_file_bytes), "max-file": str(site.log_files)},
+        },
+        "NetworkMode": site.network,
+        "SecurityOpt": ["no-new-privileges"],
+        **_limits(template),
+        **own.pop("HostConfig", {}),
+    }
+    return {
+        "Image": template["container"]["image_id"],
+        "Labels": labels(data),
+        "StopTimeout": max(1, round(float(data["grace_s"]))),
+        "HostConfig": host,
+        **own,
+    }
+
+
+def labels(data: Mapping[str, Any]) -> dict[str, str]:
+    """Who a container is: enough to find it again with nothing else left."""
+    return {
+        LABEL_WORKSPACE: str(data["workspace_id"]),
+        LABEL_OWNER: str(data["owner"]),
+        LABEL_REVISION: str(data["revision"]),
+        LABEL_ORDINAL: str(data["ordinal"]),
+        LABEL_INSTANCE: str(data["id"]),
+    }
+
+
+def ports_of(routes: Mapping[str, Any]) -> tuple[int, ...]:
+    """The ports of a container with a server of its own that have to be reached, the scoring port first."""
+    found = (routes["scoring_port"], routes["readiness_port"], routes["liveness_port"])
+    return tuple(dict.fromkeys(int(port) for port in found))
+
+
+def _ours(site: Site, data: Mapping[str, Any], run_folder: str) -> dict[str, Any]:
+    return {
+        "User": site.user,
+        "Entrypoint": [data["template"]["python"], "-I", BUNDLE, RUN],
+        "Cmd": [],
+        "WorkingDir": "/",
+        # Whoever we run as need not have a home, and Python has to write somewhere.
+        "Env": ["HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1"],
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "Mounts": [
+            _mount(run_folder, RUN, read_only=False),
+            _mount(site.bundle, BUNDLE),
+        ],
+        "HostConfig": {"CapDrop": ["ALL"]},
+    }
+
+
+def _custom(data: Mapping[str, Any], routes: Mapping[str, Any]) -> dict[str, Any]:
+    template = data["template"]
+    env = dict(_product(template))
+    env.update({str(k): str(v) for k, v in template["environment_variables"].items()})
+    published = {
+        f"{port}/tcp": [{"HostIp": LOOPBACK, "HostPort": str(data["ports"][str(port)])}]
+        for port in ports_of(routes)
+    }
+    return {
+        "Env": [f"{name}={value}" for name, value in sorted(env.items())],
+        "ExposedPorts": {port: {} for port in published},
+        "HostConfig": {"PortBindings": published},
+    }
+
+
+def _product(template: Mapping[str, Any]) -> dict[str, str]:
+    """What a container with a server of its own is told of its model and code."""
+    found: dict[str, str] = {}
+    model = template["model"]
+    if model is not None:
+        found[contract.ENV_MODEL_DIR] = _model_folder(template)
+    if template["code_digest"]:
+        found[contract.ENV_APP_ROOT] = f"{APPS}/{template['code_folder']}"
+        found[contract.ENV_ENTRY_SCRIPT] = str(template["scoring_script"])
+    return found
+
+
+def _model_folder(template: Mapping[str, Any]) -> str:
+    model = template["model"]
+    root = template["container"].get("model_mount_path") or f"{APPS}/azureml-models"
+    return f"{str(root).rstrip('/')}/{model['name']}/{model['version']}"
+
+
+def _assets(template: Mapping[str, Any], folder: str) -> Sequence[dict[str, Any]]:
+    mounts = []
+    if template["code_digest"]:
+        name = template["code_folder"]
+        mounts.append(_mount(f"{folder}/app/{name}", f"{APPS}/{name}"))
+    model = template["model"]
+    if model is not None:
+        source = f"{folder}/app/azureml-models/{model['name']}/{model['version']}"
+        mounts.append(_mount(source, _model_folder(template)))
+    return mounts
+
+
+def _mount(source: str, target: str, *, read_only: bool = True) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+
+
+def _limits(template: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if template["memory_bytes"]:
+        # Equal to the memory: no swap, so that the limit is one.
+        found.update(Memory=int(template["memory_bytes"]), MemorySwap=int(template["memory_bytes"]))
+    if template["cpus"]:
+        found["NanoCpus"] = int(float(template["cpus"]) * 1e9)
+    return found
+
+
+def workers_of(template: Mapping[str, Any]) -> int:
+    """Worker processes of an instance that runs our inference server."""
+    variables = {str(k): str(v) for k, v in template["environment_variables"].items()}
+    return layout.worker_count(variables, contract.ENV_WORKER_COUNT, int(template["max_concurrent_requests"]))

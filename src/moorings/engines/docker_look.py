@@ -1,0 +1,242 @@
+"""What an instance is, from what is seen of it: its container, the status its supervisor writes, our own notes.
+
+Reads files that the user's code may write to, so it trusts none of them. Decides nothing but the phase, and whether a
+container with a server of its own still lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from moorings.engines import layout
+from moorings.engines.base import Exit, Instance, Phase
+from moorings.engines.docker_config import LOOPBACK
+
+LONGEST_STATUS_BYTES = 512 * 1024
+CRASHES_IN_A_ROW = 3
+"""Ends of a container with a server of its own, each soon after its start, before it counts as failed."""
+SOON_S = 10.0
+_RUNNING_PHASES = frozenset({Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.FAILED, Phase.STOPPING})
+
+
+@dataclass(frozen=True)
+class Sight:
+    instance: Instance
+    running: bool
+    """Whether a container runs, or is about to."""
+
+    @property
+    def phase(self) -> Phase:
+        return self.instance.phase
+
+
+def look(
+    data: Mapping[str, Any],
+    container: Mapping[str, Any] | None,
+    notes: Mapping[str, Any],
+    *,
+    locked: bool,
+    stopping: bool = False,
+) -> Sight:
+    """`data`: what it was made from. `notes`: our own status of a start that failed. `locked`: a start is under way."""
+    routes = data["template"]["container"]["routes"]
+    state = {} if container is None else container["State"]
+    up = bool(state.get("Running") or state.get("Restarting"))
+    status = {} if routes or not up else _status(Path(data["run_folder"]) / layout.STATUS)
+    phase = _phase(routes, state, status, notes, locked=locked)
+    if stopping and (up or locked):
+        phase = Phase.STOPPING
+    addresses, probes = _addresses(data, routes)
+    if phase is Phase.RUNNING and not routes and any(_is_link(path) for path in addresses):
+        phase = Phase.STARTING  # never lead requests to where somebody's link points
+    pids: dict[str, int] = {}
+    if state.get("Pid"):
+        pids["container"] = int(state["Pid"])
+        pids.update(_pids(status))
+    began = _seconds(state.get("StartedAt")) if up else None
+    instance = Instance(
+        id=data["id"],
+        owner=data["owner"],
+        revision=data["revision"],
+        ordinal=data["ordinal"],
+        phase=phase,
+        addresses=addresses,
+        started_at=began or float(notes.get("started_at") or data["created_at"]),
+        restarts=_whole(status.get("restarts")) + (_whole(container.get("RestartCount")) if container else 0),
+        exit=_exit(state, status, notes, routes),
+        pids=pids,
+        limits=_limits(container),
+        probes=probes,
+    )
+    return Sight(instance, up or locked)
+
+
+def _phase(
+    routes: Mapping[str, Any] | None,
+    state: Mapping[str, Any],
+    status: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    *,
+    locked: bool,
+) -> Phase:
+    if locked:
+        return Phase.STARTING
+    if state.get("Restarting"):
+        return Phase.BACKOFF
+    if not state.get("Running"):
+        return Phase.FAILED if notes.get("phase") == Phase.FAILED else Phase.GONE
+    if routes:
+        return Phase.RUNNING
+    with contextlib.suppress(ValueError):
+        phase = Phase(str(status.get("phase")))
+        if phase in _RUNNING_PHASES:
+            return phase
+    return Phase.STARTING
+
+
+def _addresses(
+    data: Mapping[str, Any], routes: Mapping[str, Any] | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    if not routes:
+        return tuple(data["sockets"]), {}
+    ports = data["ports"]
+    address = f"{LOOPBACK}:{ports[str(routes['scoring_port'])]}"
+    probe = f"{LOOPBACK}:{ports[str(routes['readiness_port'])]}{routes['readiness_path']}"
+    return (address,), {address: probe}
+
+
+def _exit(
+    state: Mapping[str, Any],
+    status: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    routes: Mapping[str, Any] | None,
+) -> Exit | None:
+    told = status.get("exit") or notes.get("exit")
+    if isinstance(told, Mapping):
+        with contextlib.suppress(TypeError):
+            return Exit(**told)
+    finished = _seconds(state.get("FinishedAt"))
+    if not state or not finished or (state.get("Running") and not routes):
+        return None
+    code = _whole(state.get("ExitCode"))
+    by_signal = code > 128
+    return Exit(
+        code=None if by_signal else code,
+        signal=code - 128 if by_signal else None,
+        at=finished,
+        oom=bool(state.get("OOMKilled")),
+    )
+
+
+def _limits(container: Mapping[str, Any] | None) -> dict[str, str]:
+    if container is None:
+        return {}
+    host = container.get("HostConfig") or {}
+    held = {"memory": host.get("Memory"), "cpu": host.get("NanoCpus")}
+    return {name: "cgroup" for name, value in held.items() if value}
+
+
+def _pids(status: Mapping[str, Any]) -> dict[str, int]:
+    """Of the workers, as they are called inside the container."""
+    workers = status.get("workers")
+    found: dict[str, int] = {}
+    for worker in workers if isinstance(workers, list) else ():
+        if isinstance(worker, Mapping) and worker.get("pid") is not None:
+            found[f"worker-{_whole(worker.get('index'))}"] = _whole(worker["pid"])
+    return found
+
+
+def _status(path: Path) -> dict[str, Any]:
+    """The supervisor's status: a plain file of bounded size or nothing, since code of the user may have put it there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return {}
+        with os.fdopen(os.dup(fd), "rb") as handle:
+            data = json.loads(handle.read(LONGEST_STATUS_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    finally:
+        os.close(fd)
+    return data if isinstance(data, dict) else {}
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _seconds(text: object) -> float | None:
+    """Docker's time (nanoseconds, `0001-01-01` for never) as Unix seconds."""
+    if not isinstance(text, str) or text.startswith("0001"):
+        return None
+    with contextlib.suppress(ValueError):
+        head, _, tail = text.partition(".")
+        fraction = "".join(c for c in tail if c.isdigit())[:6] if tail else ""
+        base = datetime.fromisoformat(f"{head.removesuffix('Z')}+00:00").timestamp()
+        return base + (float(f"0.{fraction}") if fraction else 0.0)
+    return None
+
+
+class Liveness:
+    """Liveness probes of containers with a server of their own, which nobody inside asks. One question per look at most."""
+
+    def __init__(self) -> None:
+        self._next_at: dict[str, float] = {}
+        self._failures: dict[str, tuple[str, int]] = {}
+
+    def is_dead(
+        self, instance: str, container: Mapping[str, Any], address: str, times: Mapping[str, Any]
+    ) -> bool:
+        """Ask when it is time; True when it has failed as often in a row as `times` allow, and counting begins anew."""
+        begun = str(container["State"].get("StartedAt"))
+        now = time.monotonic()
+        known, failures = self._failures.get(instance, ("", 0))
+        if known != begun:
+            self._failures[instance] = (begun, 0)
+            self._next_at[instance] = now + float(times["initial_delay_s"])
+            return False
+        if now < self._next_at[instance]:
+            return False
+        self._next_at[instance] = now + float(times["period_s"])
+        failures = 0 if answers(address, float(times["timeout_s"])) else failures + 1
+        dead = failures >= int(times["failure_threshold"])
+        self._failures[instance] = ("" if dead else begun, 0 if dead else failures)
+        return dead
+
+    def forget(self, instance: str) -> None:
+        self._next_at.pop(instance, None)
+        self._failures.pop(instance, None)
+
+
+def answers(address: str, timeout_s: float) -> bool:
+    """Whether `GET` at `host:port/path` is answered with 200. Blocks at most the time-out."""
+    where, _, path = address.partition("/")
+    host, _, port = where.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
+    try:
+        connection.request("GET", f"/{path}")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,216 @@
+"""Starting one container: the storage initializer lays model and code out, then the container is made and begins.
+
+Runs on a thread and holds the lock of the instance's folder meanwhile; killed at any instant it leaves what the next
+start picks up. Must not know deployments or the gateway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from moorings.containers.host import DockerHost
+from moorings.engines import docker_config as cfg
+from moorings.engines import layout
+from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, Phase
+from moorings.engines.lastword import with_last_word
+from moorings.engines.launch import outer_environment
+from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.lib import atomic, procs
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.02
+_AWAY = ("DockerEngineNotAvailable", "DockerAccessDenied")
+_PORT_TAKEN = ("port is already allocated", "address already in use")
+
+
+class Starter:
+    """One start. `held`: the lock of the folder; it is released at the end."""
+
+    def __init__(self, folder: Path, held: procs.Held, host: DockerHost, site: cfg.Site) -> None:
+        self._folder = folder
+        self._held = held
+        self._host = host
+        self._site = site
+        self._data = layout.read(folder / layout.INSTANCE)
+
+    def run(self) -> None:
+        """Never raises: what goes wrong is written down, or left for the next `apply` when Docker is away."""
+        try:
+            self._run()
+        except MooringsError as problem:
+            if problem.failure.code not in _AWAY:
+                self._failed(CONTAINER_SERVER, _report(problem.failure))
+        except OSError as problem:
+            code = "DiskFull" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "ContainerCannotStart"
+            self._failed(CONTAINER_SERVER, _report(failure(code, str(problem))))
+        except Exception:
+            logger.exception("starting %s failed", self._folder.name)
+            said = failure("InternalServerError", "the container could not be started: see the daemon's log")
+            self._failed(CONTAINER_SERVER, _report(said))
+        finally:
+            self._held.release()
+
+    def _run(self) -> None:
+        if not self._lay_out() or self._is_to_stop():
+            return
+        image = self._data["template"]["container"]
+        if self._host.image(image["image_id"]) is None:
+            found = self._host.ensure_image(image["image"], lambda _line: None)
+            if found.id != image["image_id"]:
+                message = f"{image['image']} is another image now than when the deployment was made"
+                raise MooringsError(
+                    failure("ImageNotFound", message, target=image["image"], fields={"image": image["image"]})
+                )
+        if not self._data["template"]["container"]["routes"]:
+            self._prepare_run_folder()
+        name = cfg.container_name(self._site.workspace_id, self._data["id"])
+        self._host.remove(name)
+        for last in (False, True):
+            try:
+                container = self._host.create(name, self._config())
+                if not self._is_to_stop():
+                    self._host.start(container)
+                return
+            except MooringsError as problem:
+                self._host.remove(name)
+                taken = any(sign in problem.failure.message for sign in _PORT_TAKEN)
+                if last or not taken:
+                    raise
+                self._choose_other_ports()
+
+    def _config(self) -> dict[str, Any]:
+        return cfg.config_of(
+            self._site, self._data, folder=str(self._folder), run_folder=self._data["run_folder"]
+        )
+
+    def _lay_out(self) -> bool:
+        """The storage initializer, with a log of its own; whether it succeeded."""
+        template = self._data["template"]
+        if not template["code_digest"] and template["model"] is None:
+            return True
+        app, model = self._folder / "app", template["model"]
+        plan = {
+            "store": self._data["store_root"],
+            "code": {"digest": template["code_digest"], "target": str(app / template["code_folder"])}
+            if template["code_digest"]
+            else None,
+            "model": None
+            if model is None
+            else {
+                "digest": model["digest"],
+                "target": str(app / "azureml-models" / model["name"] / model["version"]),
+            },
+        }
+        atomic.write(self._folder / layout.PLAN, json.dumps(plan).encode())
+        logs = Path(self._data["logs"])
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = logs / f"{CONTAINER_INITIALIZER}.log"
+        env = {**outer_environment(os.environ), "MOORINGS_ROLE": CONTAINER_INITIALIZER}
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            process = subprocess.Popen(
+                [*self._data["initializer_argv"], str(self._folder / layout.PLAN)],
+                env=env,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=fd,
+                stderr=fd,
+                umask=0o022,  # the user inside is another one; the folder around is ours alone
+            )
+        finally:
+            os.close(fd)
+        while (code := process.poll()) is None:
+            if self._is_to_stop():
+                process.kill()
+            time.sleep(POLL_S)
+        if code != 0 and not self._is_to_stop():
+            report = with_last_word(None, path)
+            self._failed(
+                CONTAINER_INITIALIZER,
+                report,
+                code=code if code >= 0 else None,
+                signum=-code if code < 0 else None,
+            )
+        return code == 0
+
+    def _prepare_run_folder(self) -> None:
+        """The folder of sockets, empty but for what the supervisor reads; it belongs to who runs inside."""
+        folder = Path(self._data["run_folder"])
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        atomic.write(folder / layout.INSTANCE, json.dumps(cfg.inside(self._data)).encode())
+        wish = layout.read(self._folder / layout.STOP)
+        if wish:
+            atomic.write(folder / layout.STOP, json.dumps(wish).encode(), mode=0o644)
+        if os.getuid() == 0:
+            uid, gid = (int(part) for part in self._site.user.split(":"))
+            for path in (folder / layout.INSTANCE, folder):
+                os.chown(path, uid, gid)
+
+    def _choose_other_ports(self) -> None:
+        routes = self._data["template"]["container"]["routes"]
+        self._data = {**self._data, "ports": free_ports(cfg.ports_of(routes))}
+        atomic.write(self._folder / layout.INSTANCE, json.dumps(self._data).encode())
+
+    def _is_to_stop(self) -> bool:
+        return (self._folder / layout.STOP).exists()
+
+    def _failed(
+        self,
+        step: str,
+        report: Mapping[str, Any],
+        *,
+        code: int | None = None,
+        signum: int | None = None,
+    ) -> None:
+        ended = {
+            "code": code,
+            "signal": signum,
+            "at": time.time(),
+            "report": report,
+            "step": step,
+            "oom": False,
+        }
+        status = {"phase": Phase.FAILED, "started_at": time.time(), "exit": ended}
+        with contextlib.suppress(OSError):  # a full disk: then it is begun again instead
+            atomic.write(self._folder / layout.STATUS, json.dumps(status).encode())
+
+
+def free_ports(wanted: Iterable[int]) -> dict[str, int]:
+    """For each port of a container one of this machine's loopback that nobody uses now.
+
+    Chosen by us and not by the engine, so that it stays the same when the container starts again.
+    """
+    held: list[socket.socket] = []
+    try:
+        for _ in wanted:
+            listener = socket.socket()
+            held.append(listener)
+            listener.bind((cfg.LOOPBACK, 0))
+        return {str(port): s.getsockname()[1] for port, s in zip(wanted, held, strict=True)}
+    finally:
+        for listener in held:
+            listener.close()
+
+
+def _report(failed: Failure) -> dict[str, Any]:
+    return {
+        "outcome": "failed",
+        "kind": layout.KIND_CANNOT_START,
+        "code": failed.code,
+        "message": failed.message,
+        "evidence": list(failed.evidence),
+        "fix": failed.fix,
+    }

@@ -1,0 +1,261 @@
+"""A real Docker Engine for the tests that need one: started by them on a socket of its own, with a base image made from
+this machine's own files, and ended again. Debian's packages are installed when they are missing."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PYTHON_MINOR = "{}.{}".format(*sys.version_info[:2])
+TOOLS = (
+    *("sh", "bash", "cat", "cp", "dd", "echo", "env", "false", "grep", "ls", "mkdir", "rm", "sleep", "true"),
+    *("chmod", "id", "head", "tail", "wc", "sed", "uname"),
+)
+UNUSED_PARTS = (
+    "test",
+    "site-packages",
+    "idlelib",
+    "tkinter",
+    "ensurepip",
+    "lib2to3",
+    "turtledemo",
+    "pydoc_data",
+)
+UNUSED_MODULES = ("_tkinter", "_test", "_ctypes_test", "_xx", "nis", "readline", "_curses")
+BASE_IMAGE = "moorings.test/python:base"
+PATIENCE_S = 60.0
+
+
+def ensure_package(program: str, package: str) -> None:
+    """Have `program`, from the Debian package of that name. One at a time: other test runs may want it as well."""
+    if shutil.which(program):
+        return
+    with open("/var/lock/moorings-test-apt", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if shutil.which(program):
+            return
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        subprocess.run(["apt-get", "update", "-q"], env=env, check=True, capture_output=True, timeout=600)
+        install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
+        subprocess.run(install, env=env, check=True, capture_output=True, timeout=900)
+    assert shutil.which(program), f"{package} is installed and has no {program}"
+
+
+class Dockerd:
+    """An engine of the tests. Everything of it is below `folder`, but for its bridge."""
+
+    def __init__(self, folder: Path, *options: str, data_root: Path | None = None) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self.host = f"unix://{self.socket}"
+        self.data_root = data_root or folder / "data"
+        self.bridge = f"mt{os.getpid() % 100000}{os.urandom(2).hex()}"
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self._subnet = f"10.{210 + os.urandom(1)[0] % 40}.{os.urandom(1)[0]}.1/24"
+
+    def start(self, *options: str) -> None:
+        """Up, or an error with the last of its log."""
+        if not Path(f"/sys/class/net/{self.bridge}").exists():
+            subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
+            subprocess.run(["ip", "addr", "add", self._subnet, "dev", self.bridge], check=True)
+            subprocess.run(["ip", "link", "set", self.bridge, "up"], check=True)
+        argv = [
+            *("dockerd", "--host", self.host, "--data-root", str(self.data_root)),
+            *("--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid")),
+            *("--config-file", str(self.folder / "none.json"), "--exec-opt", "native.cgroupdriver=cgroupfs"),
+            *("--iptables=false", "--ip-masq=false", "--bridge", self.bridge, "--shutdown-timeout", "5"),
+        ]
+        (self.folder / "none.json").write_text("{}")
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [*argv, *self.options, *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+            )
+        deadline = time.monotonic() + PATIENCE_S
+        while self.cli("version", check=False).returncode != 0:
+            tail = (self.folder / "log").read_text(errors="replace")[-3000:]
+            assert self.process.poll() is None, f"dockerd ended:\n{tail}"
+            assert time.monotonic() < deadline, f"dockerd does not answer:\n{tail}"
+            time.sleep(0.05)
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> None:
+        """The engine alone: what runs with live-restore goes on."""
+        assert self.process is not None
+        self.process.send_signal(signum)
+        self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """Everything: containers, the engine, its network, its folders."""
+        if self.process is not None and self.process.poll() is None:
+            ids = self.cli("ps", "-aq", check=False).stdout.split()
+            if ids:
+                self.cli("rm", "-f", "-v", *ids, check=False)
+            self.stop()
+        subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in sorted((m for m in mounts if m.startswith(str(self.folder))), reverse=True):
+            subprocess.run(["umount", "-l", place], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cli(
+        self, *argv: str, check: bool = True, data: bytes | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`docker ...` against this engine."""
+        done = subprocess.run(
+            ["docker", "-H", self.host, *argv],
+            input=data,
+            stdin=None if data is not None else subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            env={**os.environ, **(env or {})},
+        )
+        text = subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")
+        )
+        assert not check or done.returncode == 0, f"docker {argv}: {text.stdout}\n{text.stderr}"
+        return text
+
+    def names(self) -> set[str]:
+        """Of all containers, running or not."""
+        return set(self.cli("ps", "-a", "--format", "{{.Names}}").stdout.split())
+
+    def build(self, tag: str, dockerfile: str, files: dict[str, bytes] | None = None) -> str:
+        """Build a small image with the command line; its id."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, data in {"Dockerfile": dockerfile.encode(), **(files or {})}.items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(data), 0o755
+                archive.addfile(entry, io.BytesIO(data))
+        self.cli("build", "-t", tag, "-", data=buffer.getvalue(), env={"DOCKER_BUILDKIT": "0"})
+        return self.cli("image", "inspect", "-f", "{{.Id}}", tag).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def base_image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with this machine's Python, a shell and what they need."""
+    path = tmp_path_factory.mktemp("base") / "base.tar"
+    with tarfile.open(path, "w") as archive:
+        _fill(archive)
+    return path
+
+
+def start_dockerd(base_image_tar: Path | None, *options: str, data_root: Path | None = None) -> Dockerd:
+    ensure_package("dockerd", "docker.io")
+    ensure_package("ip", "iproute2")
+    # A short path: the sockets of the engine are below it.
+    engine = Dockerd(Path(tempfile.mkdtemp(prefix="mdk-")), *options, data_root=data_root)
+    try:
+        engine.start()
+        if base_image_tar is not None:
+            change = ["-c", "ENV PATH=/usr/local/bin:/usr/bin:/bin", "-c", 'CMD ["/bin/sh"]']
+            engine.cli("import", *change, str(base_image_tar), BASE_IMAGE)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+@pytest.fixture(scope="session")
+def dockerd(base_image_tar: Path) -> Iterator[Dockerd]:
+    """One engine for all tests that leave it running."""
+    engine = start_dockerd(base_image_tar)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _fill(archive: tarfile.TarFile) -> None:
+    made: set[str] = set()
+
+    def folder(name: str, mode: int = 0o755) -> None:
+        if name and name not in made:
+            folder(str(Path(name).parent).lstrip("/.") if "/" in name else "")
+            made.add(name)
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            archive.addfile(entry)
+
+    def add(source: Path, target: str) -> None:
+        if target in made:
+            return
+        folder(str(Path(target).parent))
+        made.add(target)
+        entry = archive.gettarinfo(str(source.resolve()), target)
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = "root"
+        if entry.islnk():  # tarfile remembers inodes: here every name is a file of its own
+            entry.type, entry.size = tarfile.REGTYPE, source.stat().st_size
+        with source.resolve().open("rb") as handle:
+            archive.addfile(entry, handle)
+
+    def text(target: str, content: str) -> None:
+        folder(str(Path(target).parent))
+        entry = tarfile.TarInfo(target)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content.encode()))
+
+    for name, mode in {"tmp": 0o1777, "proc": 0o755, "sys": 0o755, "dev": 0o755, "root": 0o700}.items():
+        folder(name, mode)
+    text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+    text("etc/group", "root:x:0:\nnogroup:x:65534:\n")
+    needed: set[str] = set()
+    for tool in TOOLS:
+        found = shutil.which(tool, path="/bin:/usr/bin")
+        if found:
+            add(Path(found), f"bin/{tool}")
+            needed |= _libraries(Path(found))
+    binary = Path(sys.executable).resolve()
+    add(binary, f"usr/local/bin/python{PYTHON_MINOR}")
+    for link in ("python3", "python"):
+        entry = tarfile.TarInfo(f"usr/local/bin/{link}")
+        entry.type, entry.linkname = tarfile.SYMTYPE, f"python{PYTHON_MINOR}"
+        archive.addfile(entry)
+    needed |= _libraries(binary)
+    standard = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(standard.rglob("*")):
+        inner = path.relative_to(standard)
+        skipped = inner.parts[0] in UNUSED_PARTS or "__pycache__" in inner.parts or "config-" in str(inner)
+        if skipped or path.name.startswith(UNUSED_MODULES) or not path.is_file():
+            continue
+        add(path, f"usr/local/lib/python{PYTHON_MINOR}/{inner}")
+        if path.suffix == ".so":
+            needed |= _libraries(path)
+    for extra in ("libstdc++.so.6", "libgcc_s.so.1"):
+        needed |= {p for p in _cached_libraries() if p.endswith(f"/{extra}")}
+    for library in sorted(needed):
+        inside = library.lstrip("/")
+        if not library.startswith(("/lib", "/usr/lib")):
+            inside = f"usr/lib/x86_64-linux-gnu/{Path(library).name}"
+        add(Path(library), inside)
+
+
+def _libraries(path: Path) -> set[str]:
+    said = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=False).stdout
+    return set(re.findall(r"(?:=> )?(/\S+) \(0x", said))
+
+
+def _cached_libraries() -> list[str]:
+    said: Any = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True)
+    return re.findall(r"=> (/\S+)", said.stdout)
