@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import time
@@ -21,7 +20,6 @@ from typing import Any
 
 import pytest
 
-PYTHON_MINOR = "{}.{}".format(*sys.version_info[:2])
 TOOLS = (
     *("sh", "bash", "cat", "cp", "dd", "echo", "env", "false", "grep", "ls", "mkdir", "rm", "sleep", "true"),
     *("chmod", "id", "head", "tail", "wc", "sed", "uname"),
@@ -37,6 +35,14 @@ UNUSED_PARTS = (
     "pydoc_data",
 )
 UNUSED_MODULES = ("_tkinter", "_test", "_ctypes_test", "_xx", "nis", "readline", "_curses")
+EXTRA_LIBRARIES = (
+    "libstdc++.so.6",
+    "libgcc_s.so.1",
+    "librt.so.1",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "libutil.so.1",
+)
 BASE_IMAGE = "moorings.test/python:base"
 PATIENCE_S = 60.0
 
@@ -156,7 +162,7 @@ def base_image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system with this machine's Python, a shell and what they need."""
     path = tmp_path_factory.mktemp("base") / "base.tar"
     with tarfile.open(path, "w") as archive:
-        _fill(archive)
+        fill(archive)
     return path
 
 
@@ -186,7 +192,12 @@ def dockerd(base_image_tar: Path) -> Iterator[Dockerd]:
         engine.close()
 
 
-def _fill(archive: tarfile.TarFile) -> None:
+def fill(archive: tarfile.TarFile, python: Path = Path(sys.executable)) -> None:
+    """Put a root file system with `python` into a tar."""
+    binary = python.resolve()
+    ask = "import sys,sysconfig;print('%d.%d' % sys.version_info[:2], sysconfig.get_path('stdlib'))"
+    answer = subprocess.run([str(binary), "-I", "-c", ask], capture_output=True, text=True, check=True)
+    minor, standard_folder = answer.stdout.split()
     made: set[str] = set()
 
     def folder(name: str, mode: int = 0o755) -> None:
@@ -226,23 +237,22 @@ def _fill(archive: tarfile.TarFile) -> None:
         if found:
             add(Path(found), f"bin/{tool}")
             needed |= _libraries(Path(found))
-    binary = Path(sys.executable).resolve()
-    add(binary, f"usr/local/bin/python{PYTHON_MINOR}")
+    add(binary, f"usr/local/bin/python{minor}")
     for link in ("python3", "python"):
         entry = tarfile.TarInfo(f"usr/local/bin/{link}")
-        entry.type, entry.linkname = tarfile.SYMTYPE, f"python{PYTHON_MINOR}"
+        entry.type, entry.linkname = tarfile.SYMTYPE, f"python{minor}"
         archive.addfile(entry)
     needed |= _libraries(binary)
-    standard = Path(sysconfig.get_path("stdlib"))
+    standard = Path(standard_folder)
     for path in sorted(standard.rglob("*")):
         inner = path.relative_to(standard)
         skipped = inner.parts[0] in UNUSED_PARTS or "__pycache__" in inner.parts or "config-" in str(inner)
         if skipped or path.name.startswith(UNUSED_MODULES) or not path.is_file():
             continue
-        add(path, f"usr/local/lib/python{PYTHON_MINOR}/{inner}")
+        add(path, f"usr/local/lib/python{minor}/{inner}")
         if path.suffix == ".so":
             needed |= _libraries(path)
-    for extra in ("libstdc++.so.6", "libgcc_s.so.1"):
+    for extra in EXTRA_LIBRARIES:
         needed |= {p for p in _cached_libraries() if p.endswith(f"/{extra}")}
     for library in sorted(needed):
         inside = library.lstrip("/")

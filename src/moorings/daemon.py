@@ -27,16 +27,21 @@ from moorings.api.resources import Resources
 from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
+from moorings.containers.credentials import from_settings
+from moorings.containers.host import DockerHost
+from moorings.containers.workspace import home_digest
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
 from moorings.controller.loop import Loop
-from moorings.controller.provision import Provisioner
+from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
 from moorings.controller.status import fail_operations
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine
+from moorings.engines.docker import DockerEngine, DockerEngineSettings
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
+from moorings.environments.image import ImageBuilder, ImageSettings
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
@@ -45,7 +50,7 @@ from moorings.lib.timing import Backoff, SystemClock
 from moorings.security.folders import private
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
-from moorings.settings import Settings
+from moorings.settings import DOCKER, Settings, check_engine
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
@@ -68,12 +73,12 @@ class Daemon:
         self._database = Database.at(settings.database, clock)
         self._store = AssetStore(home / "assets", home=home)
         vault = Vault(home / "secret.key")
-        self._environments = EnvironmentBuilder(
-            home / "environments",
-            uv=None,
-            allow_python_download=settings.environments.allow_python_download,
-            home=home,
+        registry = settings.registry
+        self._docker = DockerHost(
+            settings.docker.host,
+            from_settings(registry.repository, registry.user, registry.password_file),
         )
+        self._environments = self._provisioner()
         self._gateway = GatewayControl(
             GatewaySettings(
                 home=home,
@@ -110,7 +115,8 @@ class Daemon:
             await asyncio.to_thread(atomic.sweep, folder)
         await asyncio.to_thread(self._sweep_store)
         await asyncio.to_thread(self._blobs.sweep, self._clock.now())
-        await asyncio.to_thread(self._environments.sweep)
+        await asyncio.to_thread(self._environments.builder.sweep)
+        check_engine(settings, settings.engine)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
         await self._expect(engine)
@@ -149,12 +155,46 @@ class Daemon:
             known = tx.asset_digests()  # the usual case, without a search through all rows for each
             self._store.sweep(lambda digest: digest in known or tx.mentions(digest))
 
+    def _provisioner(self) -> Provisioner | ImageProvisioner:
+        settings, home = self._settings, self._settings.home
+        if settings.engine == DOCKER:
+            images = ImageSettings(
+                aliases=settings.image_aliases,
+                repository=settings.registry.repository,
+                build_network=settings.docker.build_network,
+            )
+            builder = ImageBuilder(home / "environments", self._docker, images, home=home)
+            return ImageProvisioner(builder, self._store)
+        return Provisioner(
+            EnvironmentBuilder(
+                home / "environments",
+                uv=None,
+                allow_python_download=settings.environments.allow_python_download,
+                home=home,
+            ),
+            self._store,
+        )
+
     def _engine(self, workspace_id: str) -> Engine:
         home, parent = self._settings.home, self._settings.instances.cgroup_parent
+        root = self._settings.instances_root(self._settings.engine)
+        if self._settings.engine == DOCKER:
+            return DockerEngine(
+                DockerEngineSettings(
+                    root=root,
+                    run_dir=self._settings.run_dir,
+                    store_root=home / "assets",
+                    initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
+                    workspace_id=workspace_id,
+                    home_digest=home_digest(home),
+                    network=self._settings.docker.network,
+                ),
+                self._docker,
+            )
         return ProcessEngine(
             ProcessEngineSettings(
                 home=home,
-                root=home / "instances",
+                root=root,
                 run_dir=self._settings.run_dir,
                 store_root=home / "assets",
                 initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
@@ -170,7 +210,7 @@ class Daemon:
                 database=self._database,
                 clock=self._clock,
                 engine=engine,
-                environments=Provisioner(self._environments, self._store),
+                environments=self._environments,
                 store=self._store,
                 publisher=self._publisher,
                 prober=Prober(self._clock),
@@ -212,7 +252,11 @@ class Daemon:
 
     async def _expect(self, engine: Engine) -> None:
         """Whatever is desired or still there must be looked at once before anything is published."""
-        instances = await engine.observe()
+        try:
+            instances = await engine.observe()
+        except MooringsError as problem:  # the engine is away: each deployment says so when it is looked at
+            logger.error("the instances cannot be seen yet: %s", problem)
+            instances = []
         with self._database.read() as tx:
             rows = [r.name for r in tx.resources(DEPLOYMENT)]
         keys = sorted({*rows, *(i.owner for i in instances)})
@@ -244,7 +288,7 @@ class Daemon:
                 uploaded=self._blobs.tree,
             ),
             engine=engine,
-            build_logs=Provisioner(self._environments, self._store),
+            build_logs=self._environments,
             workspace_path=workspace.path,
             workspace_name=workspace.name,
             workspace_id=workspace_id,
@@ -267,6 +311,7 @@ class Daemon:
         return {
             "home": str(self._settings.home),
             "clients": self._listener.base_url,
+            "engine": self._settings.engine,
             "gateway": {
                 "ready": bool(status and status.ready),
                 "failure": status.failure if status else "the gateway agent has not reported yet",

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings.errors.exceptions import error
+from moorings.lib import atomic
 from moorings.spec.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_LIMIT, MAX_RATE_LIMIT_PER_S
 
 T = TypeVar("T")
 
+PROCESS, DOCKER = "process", "docker"
+ENGINES = (PROCESS, DOCKER)
+
+_KEYS = frozenset(
+    {"gateway", "clients", "controller", "environments", "instances", "engine", "docker", "registry", "image_aliases"}
+)
 LONGEST_SOCKET_NAME = 40
 """Bytes kept free for the name of a socket below `run_dir` (a unix socket path has at most 107 bytes)."""
 
@@ -75,6 +82,28 @@ class Environments:
 
 
 @dataclass(frozen=True)
+class Docker:
+    host: str = ""
+    """Where the Docker Engine listens (`unix:///path`); empty: `DOCKER_HOST`, else the usual place."""
+    network: str = "bridge"
+    """Network of the Docker Engine that instances are in."""
+    build_network: str = ""
+    """Network of the steps of a Dockerfile; empty: the engine's default."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The workspace's image registry."""
+
+    repository: str = ""
+    """Where built images are put and looked for, such as `registry.example:5000/team`; empty: nowhere."""
+    user: str = ""
+    """Empty: what `docker login` has left in Docker's own configuration."""
+    password_file: str = ""
+    """File that holds the password (or token) of `user`; nobody else should be able to read it."""
+
+
+@dataclass(frozen=True)
 class Instances:
     cgroup_parent: str = ""
     """Control group (v1 or v2) below which instances get groups of their own, which hold the CPU and memory limits of
@@ -95,6 +124,12 @@ class Settings:
     controller: Controller = field(default_factory=Controller)
     environments: Environments = field(default_factory=Environments)
     instances: Instances = field(default_factory=Instances)
+    engine: str = PROCESS
+    """What runs instances: one of `ENGINES`."""
+    docker: Docker = field(default_factory=Docker)
+    registry: Registry = field(default_factory=Registry)
+    image_aliases: Mapping[str, str] = field(default_factory=dict)
+    """Image names of specs -> names this machine has or can pull (`"mcr.example/*"`: all that begin so)."""
 
     @property
     def api_socket(self) -> Path:
@@ -116,6 +151,18 @@ class Settings:
     def defaults_file(self) -> Path:
         """What `moor configure --defaults` keeps."""
         return self.home / "defaults.json"
+
+    def instances_root(self, engine: str) -> Path:
+        """Folder of the instances that an engine runs."""
+        return self.home / {PROCESS: "instances", DOCKER: "containers"}[engine]
+
+    def engine_in_use(self) -> str | None:
+        """The engine whose instances are there; None: there are none."""
+        for engine in ENGINES:
+            root = self.instances_root(engine)
+            if root.is_dir() and any(path.is_dir() for path in root.iterdir()):
+                return engine
+        return None
 
     @property
     def datastores_file(self) -> Path:
@@ -148,6 +195,10 @@ class Settings:
             controller=_section(Controller, data, "controller"),
             environments=_section(Environments, data, "environments"),
             instances=_section(Instances, data, "instances"),
+            engine=_engine(data),
+            docker=_docker(data, env),
+            registry=_section(Registry, data, "registry"),
+            image_aliases=_aliases(data),
         )
         _check(settings)
         rate = settings.gateway.rate_limit_per_s
@@ -193,6 +244,51 @@ def _check(settings: Settings) -> None:
             )
 
 
+def choose_engine(settings: Settings, engine: str) -> None:
+    """Keep in the settings file which engine runs the instances.
+
+    Raises `WorkspaceEngineFixed` while instances of another one are there, `SettingsInvalid`, OSError.
+    """
+    check_engine(settings, engine)
+    data = _read(settings.settings_file)
+    if _engine(data) != engine:
+        text = json.dumps({**data, "engine": engine}, indent=2) + "\n"
+        atomic.write(settings.settings_file, text.encode())
+
+
+def check_engine(settings: Settings, engine: str) -> None:
+    """Raises `WorkspaceEngineFixed` while instances of another engine than `engine` are there."""
+    used = settings.engine_in_use()
+    if used not in (None, engine):
+        remedy = (
+            f"Delete the deployments first (moor workspace start --engine {used}; "
+            "moor online-endpoint delete -n <endpoint> --yes), or use a workspace of its own (MOORINGS_HOME)."
+        )
+        message = f"this workspace has instances of the engine {used!r}, and {engine!r} is asked for"
+        raise error("WorkspaceEngineFixed", message, target="engine", fields={"remedy": remedy})
+
+
+def _engine(data: Mapping[str, Any]) -> str:
+    engine = data.get("engine", PROCESS)
+    if engine not in ENGINES:
+        message = f"settings.json: engine is {engine!r}; possible: {', '.join(ENGINES)}"
+        raise error("SettingsInvalid", message, target="engine")
+    return str(engine)
+
+
+def _docker(data: Mapping[str, Any], env: Mapping[str, str]) -> Docker:
+    docker = _section(Docker, data, "docker")
+    return docker if docker.host else replace(docker, host=env.get("DOCKER_HOST", ""))
+
+
+def _aliases(data: Mapping[str, Any]) -> Mapping[str, str]:
+    given = data.get("image_aliases", {})
+    if not isinstance(given, dict) or not all(isinstance(v, str) and v for v in given.values()):
+        message = "settings.json: image_aliases must be an object of image names"
+        raise error("SettingsInvalid", message, target="image_aliases")
+    return given
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
@@ -202,7 +298,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise error("SettingsInvalid", f"{path}: {problem}", target=str(path)) from None
     if not isinstance(data, dict):
         raise error("SettingsInvalid", f"{path}: expected an object", target=str(path))
-    unknown = set(data) - {"gateway", "clients", "controller", "environments", "instances"}
+    unknown = set(data) - _KEYS
     if unknown:
         raise error("SettingsInvalid", f"{path}: unknown keys {sorted(unknown)}", target=str(path))
     return data

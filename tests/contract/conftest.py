@@ -189,6 +189,7 @@ class DockerWorld:
             store_root=home / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),
             workspace_id=uuid.uuid4().hex,
+            home_digest="0" * 16,
             network="none",
             worker_argv=("/srv/worker.py",),
         )

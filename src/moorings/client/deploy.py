@@ -75,7 +75,9 @@ def register_environment(client: Client, spec: EnvironmentSpec) -> str:
     id."""
     body = environment_body(spec)
     if spec.name is None:
-        return _id(client.put_asset(ENVIRONMENTS, ANONYMOUS_ENVIRONMENT, environment_hash(body), body))
+        # What is in a build context is not in the body: were it known by its path, an edited one would be refused.
+        version = environment_hash(body) if spec.build is None else uuid.uuid4().hex
+        return _id(client.put_asset(ENVIRONMENTS, ANONYMOUS_ENVIRONMENT, version, body))
     return _id(client.put_asset(ENVIRONMENTS, spec.name, spec.version, body))
 
 

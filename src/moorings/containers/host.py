@@ -10,7 +10,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from moorings.containers.credentials import Credentials
 from moorings.containers.reading import (
@@ -140,27 +141,24 @@ class DockerHost:
 
     def build(
         self,
-        context: IO[bytes],
+        folder: Path,
         *,
         dockerfile: str,
         tag: str,
-        labels: Mapping[str, str],
         network: str,
         say: Callable[[str], None],
         key: str,
     ) -> str:
-        """Build a tar of a context; returns the id of the image. `key`: names the build log, for the words of a failure.
+        """Build a folder (less what its `.dockerignore` names); returns the id of the image. `key` names the build log.
 
         Raises `ImageBuildFailed` with the step and what it said, and what `ensure_image` raises for its FROM.
         """
         reader = BuildReader()
         with self._coded():
             messages = self._api.build(
-                fileobj=context,
-                custom_context=True,
+                path=str(folder),
                 dockerfile=dockerfile,
                 tag=tag,
-                labels=dict(labels),
                 network_mode=network or None,
                 rm=True,
                 forcerm=True,

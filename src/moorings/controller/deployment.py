@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, Protocol
 
 from moorings.controller.health import Prober
@@ -19,7 +19,7 @@ from moorings.controller.resolve import Content, resolve
 from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
 from moorings.controller.templates import probe_times, revision_of, template_from_json, template_of
 from moorings.controller.verdict import Verdicts
-from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
+from moorings.engines.base import ContainerTemplate, Engine, GroupSpec, Instance, InstanceTemplate
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib.timing import Clock
 from moorings.spec.assets import EnvironmentSpec
@@ -46,11 +46,13 @@ class Built:
     """An environment that is there."""
 
     key: str
-    python: Path
+    python: PurePath
     python_version: str
     packages: int
     reused: bool
     seconds: float
+    container: ContainerTemplate | None = None
+    """What it is where instances are containers."""
 
 
 class Environments(Protocol):
@@ -155,7 +157,9 @@ class DeploymentReconciler:
         if found is None:
             return None
         content, built = found
-        template = template_of(spec, content, python=str(built.python), environment_key=built.key)
+        template = template_of(
+            spec, content, python=str(built.python), environment_key=built.key, container=built.container
+        )
         revision = revision_of(template)
         status.data["resolved"] = {"generation": row.generation, "revision": revision}
         status.data.setdefault("templates", {})[revision] = asdict(template)
@@ -165,6 +169,7 @@ class DeploymentReconciler:
             "packages": built.packages,
             "reused": built.reused,
             "seconds": round(built.seconds, 3),
+            **({} if built.container is None else {"image": built.container.image}),
         }
         return template
 
@@ -172,7 +177,8 @@ class DeploymentReconciler:
         def load() -> Content:
             with self.tools.database.read() as tx:
                 content = resolve(tx, spec)
-            for digest in (content.code_digest, content.model.digest if content.model else ""):
+            model = content.model.digest if content.model else ""
+            for digest in (content.code_digest, model, content.build_context):
                 if digest and not self.tools.store.exists(digest):
                     raise MooringsError(
                         failure(
@@ -216,9 +222,10 @@ class DeploymentReconciler:
             return None
         how = "reused" if built.reused else f"built in {built.seconds:.1f} s"
         status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}")
-        status.phase(
-            "environment", "done", f"{built.packages} packages, Python {built.python_version}, {how}"
+        what = (
+            f"{built.packages} packages, Python {built.python_version}" if built.python_version else "image"
         )
+        status.phase("environment", "done", f"{what}, {how}")
         return content, built
 
     def _start_build(self, row: Resource, content: Content, memory: _Memory) -> _Build:

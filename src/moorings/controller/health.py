@@ -66,7 +66,8 @@ class Prober:
         self._tracks[owner] = tracks
         now = self._clock.monotonic()
         due = [address for address, track in tracks.items() if track.next_at <= now]
-        answers = await asyncio.gather(*(self._ask(a, times.timeout_s) for a in due))
+        asked = {a: i.probes.get(a, a) for i in instances for a in i.addresses}
+        answers = await asyncio.gather(*(self._ask(asked[a], times.timeout_s) for a in due))
         for address, good in zip(due, answers, strict=True):
             self._note(tracks[address], good, times)
         return frozenset(
@@ -91,16 +92,19 @@ class Prober:
 
 
 async def answers_probe(address: str, timeout_s: float) -> bool:
-    """Whether `GET /` at a socket path or `host:port` is answered with 200 within `timeout_s` seconds."""
+    """Whether `GET /` at a socket path, or `GET` at `host:port[/path]`, is answered with 200 within `timeout_s` seconds."""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         async with asyncio.timeout(timeout_s):
             if address.startswith("/"):
+                route = ROUTE_HEALTH
                 reader, writer = await asyncio.open_unix_connection(address)
             else:
-                host, _, port = address.rpartition(":")
+                where, _, path = address.partition("/")
+                route = f"/{path}"
+                host, _, port = where.rpartition(":")
                 reader, writer = await asyncio.open_connection(host, int(port))
             try:
-                request = f"GET {ROUTE_HEALTH} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n"
+                request = f"GET {route} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n"
                 writer.write(request.encode())
                 status = await reader.readline()
                 return status.split(b" ")[1:2] == [b"200"]

@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
@@ -178,7 +178,11 @@ class Publisher:
                     continue
                 spec = EndpointSpec.model_validate(row.spec)
                 deployments = tuple(
-                    DeploymentInput(DeploymentSpec.model_validate(d.spec), self._routed.get(d.name, ()))
+                    DeploymentInput(
+                        DeploymentSpec.model_validate(d.spec),
+                        self._routed.get(d.name, ()),
+                        health_path(d.status),
+                    )
                     for d in tx.resources(DEPLOYMENT, below=row.name)
                     if not d.deleting
                 )
@@ -209,3 +213,14 @@ class Publisher:
             with contextlib.suppress(MooringsError):
                 opened[name] = self._vault.decrypt(value)
         return opened
+
+
+def health_path(status: Mapping[str, Any]) -> str:
+    """Where the workers of a deployment are asked whether they are well, from the deployment's stored status."""
+    resolved = status.get("resolved") or {}
+    template = (status.get("templates") or {}).get(resolved.get("revision")) or {}
+    routes = (template.get("container") or {}).get("routes")
+    if not routes:
+        return "/"
+    # A readiness route on a port of its own: there the gateway, which knows the scoring port, sees connections only.
+    return str(routes["readiness_path"]) if routes["readiness_port"] == routes["scoring_port"] else ""

@@ -22,6 +22,8 @@ class Content:
     model: ModelMount | None
     model_type: str
     environment: EnvironmentSpec | None
+    build_context: str = ""
+    """Tree digest of the environment's build context in the content store."""
 
 
 def resolve(tx: Transaction, spec: DeploymentSpec) -> Content:
@@ -34,16 +36,17 @@ def resolve(tx: Transaction, spec: DeploymentSpec) -> Content:
         name = (asset.digest or "")[:32] if asset.body.get("isAnonymous") else asset.name
         model = ModelMount(asset.digest or "", name, asset.version)
         model_type = str(asset.body.get("modelType") or model_type)
-    environment = None
+    environment, context = None, ""
     if isinstance(spec.environment, str):
         asset = find_asset(tx, ENVIRONMENTS, spec.environment)
         environment = environment_version_from_arm(
             asset.name, asset.version, {"properties": asset.body}, check=False
         )
+        context = str((asset.body.get("moorings") or {}).get("digest") or "")
     digest, folder, script = "", "", ""
     if spec.code_configuration is not None:
         asset = find_asset(tx, CODES, spec.code_configuration.code)
         digest = asset.digest or ""
         folder = str(asset.body.get("moorings", {}).get("folder") or "code")
         script = spec.code_configuration.scoring_script
-    return Content(digest, folder, script, model, model_type, environment)
+    return Content(digest, folder, script, model, model_type, environment, context)

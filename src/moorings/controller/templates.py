@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from moorings import contract
@@ -46,6 +46,8 @@ def template_of(
 ) -> InstanceTemplate:
     """All that an instance of this deployment needs; what is not in here needs no new process when it changes."""
     size = lookup(spec.instance_type) if spec.instance_type else None
+    if container is not None and container.routes is not None:
+        container = replace(container, model_mount_path=spec.model_mount_path)
     return InstanceTemplate(
         endpoint=spec.endpoint_name,
         deployment=spec.name,

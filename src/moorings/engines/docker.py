@@ -63,6 +63,8 @@ class DockerEngineSettings:
     initializer_argv: tuple[str, ...]
     """Command that lays out a plan; the path of the plan is its last argument."""
     workspace_id: str
+    home_digest: str
+    """Names the workspace to who has its folder only."""
     network: str = "bridge"
     """The network of the engine that instances are in."""
     worker_argv: tuple[str, ...] = ("-m", "moorings_server", "--worker")
@@ -236,6 +238,7 @@ class DockerEngine:
         settings = self._settings
         site = cfg.Site(
             workspace_id=settings.workspace_id,
+            home_digest=settings.home_digest,
             user=_user(),
             network=settings.network,
             log_file_bytes=settings.log_file_bytes,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from moorings import contract
+from moorings.containers.workspace import LABEL_HOME
 from moorings.engines import layout
 
 LABEL_WORKSPACE = "moorings.workspace"
@@ -21,6 +23,7 @@ RUN = "/run/moorings"
 """The folder that is shared with the host: sockets, status, wishes."""
 BUNDLE = "/opt/moorings/supervisor.pyz"
 LOOPBACK = "127.0.0.1"
+CPU_PERIOD_US = 100_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Site:
     """What of this machine goes into every container of a workspace."""
 
     workspace_id: str
+    home_digest: str
     user: str
     """`uid:gid` that our own processes run as inside."""
     network: str
@@ -82,7 +86,7 @@ def config_of(site: Site, data: Mapping[str, Any], *, folder: str, run_folder: s
     }
     return {
         "Image": template["container"]["image_id"],
-        "Labels": labels(data),
+        "Labels": {**labels(data), LABEL_HOME: site.home_digest},
         "StopTimeout": max(1, round(float(data["grace_s"]))),
         "HostConfig": host,
         **own,
@@ -113,7 +117,7 @@ def _ours(site: Site, data: Mapping[str, Any], run_folder: str) -> dict[str, Any
         "Cmd": [],
         "WorkingDir": "/",
         # Whoever we run as need not have a home, and Python has to write somewhere.
-        "Env": ["HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1"],
+        "Env": ["HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1", f"AZUREML_INFERENCE_PYTHON_PATH={_prefix(data)}"],
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
         "Mounts": [
@@ -122,6 +126,10 @@ def _ours(site: Site, data: Mapping[str, Any], run_folder: str) -> dict[str, Any
         ],
         "HostConfig": {"CapDrop": ["ALL"]},
     }
+
+
+def _prefix(data: Mapping[str, Any]) -> str:
+    return str(PurePosixPath(data["template"]["python"]).parents[1])
 
 
 def _custom(data: Mapping[str, Any], routes: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +187,8 @@ def _limits(template: Mapping[str, Any]) -> dict[str, Any]:
         # Equal to the memory: no swap, so that the limit is one.
         found.update(Memory=int(template["memory_bytes"]), MemorySwap=int(template["memory_bytes"]))
     if template["cpus"]:
-        found["NanoCpus"] = int(float(template["cpus"]) * 1e9)
+        # Not NanoCpus: the engine refuses more of those than the machine has cores.
+        found.update(CpuPeriod=CPU_PERIOD_US, CpuQuota=int(float(template["cpus"]) * CPU_PERIOD_US))
     return found
 
 

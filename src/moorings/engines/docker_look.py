@@ -142,7 +142,7 @@ def _limits(container: Mapping[str, Any] | None) -> dict[str, str]:
     if container is None:
         return {}
     host = container.get("HostConfig") or {}
-    held = {"memory": host.get("Memory"), "cpu": host.get("NanoCpus")}
+    held = {"memory": host.get("Memory"), "cpu": host.get("CpuQuota")}
     return {name: "cgroup" for name, value in held.items() if value}
 
 

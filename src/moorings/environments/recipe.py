@@ -43,13 +43,18 @@ class Recipe:
     """What was decided on the way, for the build log. Not part of the key."""
 
 
-def make_recipe(spec: EnvironmentSpec) -> Recipe:
-    """Translate an environment.
+def make_recipe(spec: EnvironmentSpec, *, in_image: bool = False) -> Recipe:
+    """Translate an environment. `in_image`: it is put on top of its image, instead of standing alone.
 
     Raises `EnvironmentNeedsContainer` or `EnvironmentNotTranslatable` (which names every entry that cannot
     be used and its place): the user's fault.
     """
-    if spec.build is not None or spec.inference_config is not None or spec.os_type != "linux":
+    if in_image and spec.conda_file is None:
+        note = "no conda_file: the packages of the image itself, and the inference server"
+        return Recipe("", (), spec.image, (note,))
+    if not in_image and (
+        spec.build is not None or spec.inference_config is not None or spec.os_type != "linux"
+    ):
         key = (
             "build" if spec.build is not None else "inference_config" if spec.inference_config else "os_type"
         )
@@ -70,7 +75,7 @@ def make_recipe(spec: EnvironmentSpec) -> Recipe:
             evidence=found.problems,
         )
     notes = list(found.notes)
-    if spec.image:
+    if spec.image and not in_image:
         notes.append(f"the image {spec.image} is not used by processes: everything comes from the conda file")
     requirements = _without_server(found, notes)
     requirements.extend(_numpy_bound(requirements, notes))

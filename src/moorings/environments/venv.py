@@ -13,14 +13,14 @@ import os
 import platform
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from moorings.environments.buildlog import BuildLog, held_lock
 from moorings.environments.installer import Installer, Run, without_credentials
 from moorings.environments.interpreters import OLDEST, Interpreter, Interpreters, choose, minor_of
 from moorings.environments.locked import Locked, build_key, parse_lock
@@ -37,7 +37,6 @@ Progress = Callable[[str], None]
 
 PYTHON_DOWNLOAD_TIMEOUT_S = 180.0
 VERIFY_TIMEOUT_S = 120.0
-LOCK_POLL_S = 0.1
 
 _STARTED = re.compile(r"^\s*(Downloading|Building) (\S+)")
 _VERIFY = (
@@ -104,10 +103,10 @@ class EnvironmentBuilder:
             wheel, key = await asyncio.to_thread(self._identify, recipe)
             kept = self._shelf.of_recipe(key)
             if kept is None:
-                async with self._held(key, progress):
+                async with held_lock(self._shelf, key, progress):
                     kept = self._shelf.of_recipe(key)
                     if kept is None:
-                        with _BuildLog(self._shelf.log_file(key)) as log:
+                        with BuildLog(self._shelf.log_file(key)) as log:
                             return await _Build(self, recipe, key, wheel, log, progress).run(began)
         except OSError as problem:
             raise self._broken(problem) from None
@@ -133,20 +132,6 @@ class EnvironmentBuilder:
         wheel = self._wheels.current()
         return wheel, recipe_key(recipe, server_wheel_sha256=wheel.sha256, platform=self._platform)
 
-    @contextlib.asynccontextmanager
-    async def _held(self, key: str, progress: Progress) -> AsyncIterator[procs.Held]:
-        """The lock of a recipe or of an environment; whoever else holds it is waited for."""
-        waiting = False
-        while (held := procs.try_lock(self._shelf.lock(key))) is None:
-            if not waiting:
-                waiting = True
-                progress("waiting for the same environment, which is being built already")
-            await asyncio.sleep(LOCK_POLL_S)
-        try:
-            yield held
-        finally:
-            held.release()
-
     def _broken(self, problem: OSError) -> MooringsError:
         place = problem.filename or self._shelf.root
         lines = [f"error: {problem.strerror} (os error {problem.errno}): {place}"]
@@ -162,7 +147,7 @@ class _Build:
         recipe: Recipe,
         key: str,
         wheel: ServerWheel,
-        log: _BuildLog,
+        log: BuildLog,
         progress: Progress,
     ) -> None:
         self.owner = owner
@@ -205,7 +190,7 @@ class _Build:
                 python_version=interpreter.version,
                 platform=self.owner._platform,
             )
-            held = await stack.enter_async_context(self.owner._held(key, self.progress))
+            held = await stack.enter_async_context(held_lock(self.shelf, key, self.progress))
             complete = self.shelf.complete(key)
             reused = complete is not None
             if complete is None:
@@ -385,36 +370,6 @@ class _Build:
         started = _STARTED.match(line)
         if started:
             self.progress(f"{started[1].lower()} {started[2]}")
-
-
-class _BuildLog:
-    """A build log that is written line by line; only its owner may read it (addresses may hold secrets)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lines: list[str] = []
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> _BuildLog:
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(fd, "w", encoding="utf-8", errors="replace", buffering=1)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            # On a full disk the log is lost, the error that is on its way must not be.
-            with contextlib.suppress(OSError):
-                self._file.close()
-
-    def line(self, text: str) -> None:
-        safe = without_credentials(text)
-        self._lines.append(safe)
-        with contextlib.suppress(OSError):
-            assert self._file is not None, "used inside the with block only"
-            self._file.write(safe + "\n")
-
-    def last(self, count: int) -> list[str]:
-        return self._lines[-count:]
 
 
 def _answer(

@@ -17,6 +17,8 @@ class DeploymentInput:
 
     spec: DeploymentSpec
     addresses: tuple[str, ...]
+    health_path: str = "/"
+    """What a worker answers with 200 when it is well; empty: it takes connections."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def _deployment(item: DeploymentInput) -> DeploymentRoute:
         instance_count=item.spec.instance_count,
         max_concurrent_requests=settings.max_concurrent_requests_per_instance,
         request_timeout_ms=settings.request_timeout_ms,
+        health_path=item.health_path,
         health_period_s=float(probe.period),
         health_timeout_s=float(probe.timeout),
         health_failures=probe.failure_threshold,

@@ -118,8 +118,16 @@ def _health_check(deployment: DeploymentRoute) -> dict[str, Any]:
         "healthy_threshold": 1,
         # A busy single-threaded worker answers only new connections.
         "reuse_connection": False,
+        **_question(deployment),
+    }
+
+
+def _question(deployment: DeploymentRoute) -> dict[str, Any]:
+    if not deployment.health_path:
+        return {"tcp_health_check": {}}
+    return {
         "http_health_check": {
-            "path": "/",
+            "path": deployment.health_path,
             "host": "health",
             # Without this one answer that isn't 200 is enough, whatever the threshold says.
             "retriable_statuses": [{"start": 201, "end": 600}],

@@ -39,6 +39,8 @@ class DeploymentRoute:
     health_period_s: float = 10.0
     health_timeout_s: float = 2.0
     health_failures: int = 30
+    health_path: str = "/"
+    """Empty: a connection is proof enough."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,13 @@ from moorings.cli.framework import leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.client import clients, daemon_control
+from moorings.errors.exceptions import MooringsError, error
+from moorings.lib import procs
+from moorings.security.folders import private
+from moorings.settings import DOCKER, ENGINES, choose_engine
+
+CONTAINER_PATIENCE_S = 45.0
+"""How long containers may take to finish their requests when the workspace is stopped."""
 
 COLUMNS: Columns = (
     ("Role", lambda p: p["role"]),
@@ -21,9 +28,19 @@ COLUMNS: Columns = (
 )
 
 
-@leaf("start", "Start the workspace. Other commands do so by themselves.")
-def start(session: Session) -> None:
+@leaf(
+    "start",
+    "Start the workspace. Other commands do so by themselves.",
+    click.Option(
+        ["--engine"],
+        type=click.Choice(ENGINES),
+        help="What runs instances from now on: processes of this machine (at first), or Docker containers.",
+    ),
+)
+def start(session: Session, engine: str | None) -> None:
     settings = session.settings
+    if engine is not None and engine != settings.engine:
+        _change_engine(session, engine)
     started = daemon_control.ensure_running(settings, settings.workspace.path, session.say)
     ready = daemon_control.wait_for_gateway(settings, settings.workspace.path)
     session.say("The workspace is started." if started else "The workspace is running already.")
@@ -32,9 +49,22 @@ def start(session: Session) -> None:
     _print(session, daemon_control.status(settings, settings.workspace.path))
 
 
+def _change_engine(session: Session, engine: str) -> None:
+    settings = session.settings
+    if procs.is_locked(settings.daemon_lock):
+        message = f"the workspace runs with the engine {settings.engine!r}"
+        remedy = f"moor workspace stop && moor workspace start --engine {engine}"
+        raise error("WorkspaceEngineFixed", message, target="--engine", fields={"remedy": remedy})
+    private(settings.home)
+    choose_engine(settings, engine)
+    session.say(f"Instances are run by: {engine} (kept in {settings.settings_file})")
+
+
 @leaf("stop", "End all processes of the workspace, deployed models too. What is stored stays.")
 def stop_(session: Session) -> None:
     ended = daemon_control.stop(session.settings, session.say)
+    if session.settings.engine == DOCKER:
+        _stop_containers(session)
     killed = [e for e in ended if e.killed]
     for process in killed:
         session.warn(f"{process.role} (pid {process.pid}) did not end when asked and was killed")
@@ -48,6 +78,23 @@ def stop_(session: Session) -> None:
         session.say("Start it again, with its deployments: moor workspace start")
     if _structured(session):
         session.emit([{"role": e.role, "pid": e.pid, "owner": e.owner, "killed": e.killed} for e in ended])
+
+
+def _stop_containers(session: Session) -> None:
+    from moorings.containers.credentials import from_settings
+    from moorings.containers.host import DockerHost
+    from moorings.containers.workspace import stop_containers
+
+    host = DockerHost(session.settings.docker.host, from_settings("", "", ""))
+    try:
+        count, killed = stop_containers(host, session.settings.home, patience_s=CONTAINER_PATIENCE_S)
+    except MooringsError as problem:
+        session.warn(f"the containers of the workspace were not stopped: {problem}")
+        return
+    if count:
+        session.say(
+            f"{count} container{'' if count == 1 else 's'} ended" + (f", {killed} killed" if killed else "")
+        )
 
 
 @leaf("status", "Show the processes of the workspace, their memory, and its addresses. Starts nothing.")
@@ -100,6 +147,7 @@ def _print(session: Session, status: dict[str, Any]) -> None:
     gateway = facts.get("gateway") or {}
     session.say(f"Home     {status['home']}")
     session.say(f"Daemon   {status['daemon']}")
+    session.say(f"Engine   {facts.get('engine') or session.settings.engine}")
     state = "ready" if gateway.get("ready") else gateway.get("failure") or "not known"
     session.say(f"Gateway  {status['gateway_url']} ({state})")
     if facts.get("clients"):

@@ -22,7 +22,18 @@ ENTRIES: tuple[Entry, ...] = (
         cause="A build context or an inference_config describes an image with a server of its own; "
         "instances run as "
         "processes here.",
-        fix="Give a conda_file and a scoring script instead, then: moor online-deployment update -f <file>",
+        fix="Use a workspace whose instances are containers (moor workspace start --engine docker), or give a "
+        "conda_file and a scoring script instead; then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="ScoringMissing",
+        title="Nothing would answer requests",
+        cause="A deployment is served by a scoring script (`code_configuration`), by an MLflow model, or by an image "
+        "that has a server of its own and says where (`environment.inference_config`).",
+        fix="Add one of them, then: moor online-deployment update -f <file>",
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,

@@ -190,6 +190,10 @@ def _boot_timeout(instance: InstanceEvidence, report: Report) -> Failure:
 
 def _cannot_start(instance: InstanceEvidence, report: Report) -> Failure:
     text = str(report.get("message") or "the process could not be started")
+    told = str(report.get("code") or "")
+    if told in CATALOGUE:  # whoever could not start it knows why
+        said = tuple(str(line) for line in report.get("evidence") or ())
+        return _make(instance, told, text, evidence=said or (text,), fix=str(report.get("fix") or "") or None)
     code = "DiskFull" if any(sign in text for sign in _NO_SPACE) else "ContainerCannotStart"
     return _make(instance, code, text, evidence=(text, *_log(instance)))
 
@@ -214,9 +218,12 @@ def _make(
     target: str | None = None,
     evidence: Sequence[str] = (),
     fields: Mapping[str, object] | None = None,
+    fix: str | None = None,
 ) -> Failure:
     known = {"endpoint": instance.endpoint, "deployment": instance.deployment, **(fields or {})}
-    return failure(code, message, target=target, evidence=tuple(evidence)[-MOST_LINES:], fields=known)
+    return failure(
+        code, message, target=target, evidence=tuple(evidence)[-MOST_LINES:], fields=known, fix=fix
+    )
 
 
 def _proof(instance: InstanceEvidence, report: Report) -> tuple[str, ...]:
