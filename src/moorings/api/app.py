@@ -134,6 +134,7 @@ def _endpoints(api: Api) -> APIRouter:
             rate_limit_per_s=api.rate_limit_per_s,
             local_requires_key=api.local_requires_key,
             events=events,
+            scoring_path=resources.scoring_path(row),
         )
 
     @router.get("")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from moorings.contract import ROUTE_SCORE
 from moorings.errors.exceptions import MooringsError, error, failure
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
 from moorings.security.tokens import Token, TokenIssuer
@@ -18,7 +19,7 @@ from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.limits import MAX_DEPLOYMENTS_PER_ENDPOINT
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
-from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, find_asset
+from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, container_routes, find_asset
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
 
 MAX_ENDPOINTS = 100
@@ -53,6 +54,21 @@ class Resources:
     def endpoints(self) -> list[Resource]:
         with self.database.read() as tx:
             return list(tx.resources(ENDPOINT))
+
+    def scoring_path(self, endpoint: Resource) -> str:
+        """Where requests are scored below the endpoint: the scoring route of the container with the most traffic (or
+        of the only deployment), `/score` where our inference server answers."""
+        traffic = EndpointSpec.model_validate(endpoint.spec).traffic
+        with self.database.read() as tx:
+            found = tx.resources(DEPLOYMENT, below=endpoint.name)
+        rows = {row.name.partition("/")[2]: row for row in found}
+        shares = [name for name in traffic if traffic[name] > 0 and name in rows] or (
+            list(rows) if len(rows) == 1 else []
+        )
+        if not shares:
+            return ROUTE_SCORE
+        routes = container_routes(rows[max(shares, key=lambda name: traffic.get(name, 0))].status)
+        return ROUTE_SCORE if routes is None else str(routes["scoring_path"])
 
     def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
         """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, LimitReached (the user's fault)."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from moorings.api.errors import body_of
 from moorings.assets.tree import Tree
+from moorings.contract import ROUTE_SCORE
 from moorings.errors.exceptions import Failure
 from moorings.lib.timing import rfc3339
 from moorings.security.tokens import Token
@@ -40,6 +41,7 @@ def endpoint_json(
     rate_limit_per_s: int,
     local_requires_key: bool,
     events: Sequence[Event],
+    scoring_path: str = ROUTE_SCORE,
 ) -> dict[str, Any]:
     """The document of an endpoint; `rate_limit_per_s` holds where the endpoint says nothing."""
     spec = EndpointSpec.model_validate(row.spec)
@@ -47,7 +49,7 @@ def endpoint_json(
     base = f"{gateway_url}/api/v1/endpoint/{row.name}"
     body["properties"] |= {
         "provisioningState": state_of(row),
-        "scoringUri": f"{base}/score",
+        "scoringUri": f"{base}{scoring_path}",
         "swaggerUri": f"{base}/swagger.json",
         "compute": spec.compute,
         "moorings": {

@@ -19,6 +19,7 @@ from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.state.database import Database
+from moorings.state.lookup import container_routes
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
 GATEWAY_PATIENCE_S = 5.0
@@ -217,9 +218,7 @@ class Publisher:
 
 def health_path(status: Mapping[str, Any]) -> str:
     """Where the workers of a deployment are asked whether they are well, from the deployment's stored status."""
-    resolved = status.get("resolved") or {}
-    template = (status.get("templates") or {}).get(resolved.get("revision")) or {}
-    routes = (template.get("container") or {}).get("routes")
+    routes = container_routes(status)
     if not routes:
         return "/"
     # A readiness route on a port of its own: there the gateway, which knows the scoring port, sees connections only.

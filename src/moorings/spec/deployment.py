@@ -142,7 +142,6 @@ def no_effect_yet(spec: DeploymentSpec) -> dict[str, str]:
         if value:
             found[key] = why
 
-    note("model_mount_path", spec.model_mount_path, "custom containers come with the Docker engine")
     note("app_insights_enabled", spec.app_insights_enabled, "no telemetry is exported yet")
     note("data_collector", spec.data_collector, "payload collection is not there yet")
     note(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.references import LATEST, AssetRef, parse_reference, workspace_of
 from moorings.state.asset_rows import Asset, AssetRows
@@ -59,3 +62,11 @@ def _missing(reference: str, message: str, evidence: str | None = None) -> Moori
         evidence=(evidence,) if evidence else (),
         fields={"reference": reference},
     )
+
+
+def container_routes(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The routes of a deployment whose container has a server of its own (`engines.base.Routes` as stored); else None."""
+    resolved = status.get("resolved") or {}
+    template = (status.get("templates") or {}).get(resolved.get("revision")) or {}
+    routes: Mapping[str, Any] | None = (template.get("container") or {}).get("routes")
+    return routes
