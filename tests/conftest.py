@@ -141,6 +141,11 @@ class Dockerd:
         assert not check or done.returncode == 0, f"docker {argv}: {text.stdout}\n{text.stderr}"
         return text
 
+    def load(self, tar: Path, tag: str) -> None:
+        """Make a root file system an image."""
+        change = ["-c", "ENV PATH=/usr/local/bin:/usr/bin:/bin", "-c", 'CMD ["/bin/sh"]']
+        self.cli("import", *change, str(tar), tag)
+
     def names(self) -> set[str]:
         """Of all containers, running or not."""
         return set(self.cli("ps", "-a", "--format", "{{.Names}}").stdout.split())
@@ -166,16 +171,14 @@ def base_image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start_dockerd(base_image_tar: Path | None, *options: str, data_root: Path | None = None) -> Dockerd:
+def start_dockerd(base_image_tar: Path, *options: str, data_root: Path | None = None) -> Dockerd:
     ensure_package("dockerd", "docker.io")
     ensure_package("ip", "iproute2")
     # A short path: the sockets of the engine are below it.
     engine = Dockerd(Path(tempfile.mkdtemp(prefix="mdk-")), *options, data_root=data_root)
     try:
         engine.start()
-        if base_image_tar is not None:
-            change = ["-c", "ENV PATH=/usr/local/bin:/usr/bin:/bin", "-c", 'CMD ["/bin/sh"]']
-            engine.cli("import", *change, str(base_image_tar), BASE_IMAGE)
+        engine.load(base_image_tar, BASE_IMAGE)
     except BaseException:
         engine.close()
         raise
@@ -190,6 +193,34 @@ def dockerd(base_image_tar: Path) -> Iterator[Dockerd]:
         yield engine
     finally:
         engine.close()
+
+
+@pytest.fixture
+def new_dockerd(base_image_tar: Path) -> Iterator[Any]:
+    """A factory, for tests that need an engine of their own."""
+    made: list[Dockerd] = []
+
+    def make(*options: str, data_root: Path | None = None) -> Dockerd:
+        made.append(start_dockerd(base_image_tar, *options, data_root=data_root))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for engine in made:
+            engine.close()
+
+
+@pytest.fixture(scope="session")
+def install_package() -> Any:
+    """`ensure_package`, for other servers of Debian."""
+    return ensure_package
+
+
+@pytest.fixture(scope="session")
+def fill_image() -> Any:
+    """`fill`, for images with another Python."""
+    return fill
 
 
 def fill(archive: tarfile.TarFile, python: Path = Path(sys.executable)) -> None:

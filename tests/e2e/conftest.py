@@ -159,9 +159,9 @@ def make_workspace(base: Path, settings: Mapping[str, Any] | None = None) -> Wor
     files.mkdir()
     (files / "conda.yaml").write_text(CONDA)
     port = free_port()
-    given = {"gateway": {"port": port, "rate_limit_per_s": 1_000_000}}
+    given: dict[str, Any] = {"gateway": {"port": port, "rate_limit_per_s": 1_000_000}}
     for section, values in (settings or {}).items():
-        given[section] = {**given.get(section, {}), **values}
+        given[section] = {**given.get(section, {}), **values} if isinstance(values, Mapping) else values
     (home / "settings.json").write_text(json.dumps(given))
     keep = {k: v for k, v in os.environ.items() if not k.startswith("MOORINGS_")}
     return Workspace(home, files, port, {**keep, "MOORINGS_HOME": str(home), "NO_COLOR": "1"})
@@ -203,9 +203,19 @@ def workspace() -> Iterator[Workspace]:
         shutil.rmtree(base, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def workspace_factory() -> Iterator[Any]:
+    """A factory, for workspaces that the tests of a module share."""
+    yield from _factory()
+
+
 @pytest.fixture
 def new_workspace() -> Iterator[Any]:
     """A factory, for tests that need a workspace of their own."""
+    yield from _factory()
+
+
+def _factory() -> Iterator[Any]:
     made: list[tuple[Workspace, Path]] = []
 
     def make(settings: Mapping[str, Any] | None = None) -> Workspace:

@@ -168,6 +168,8 @@ class DockerHost:
             for message in messages:
                 for line in reader.feed(message):
                     say(line)
+        if reader.problem is None and reader.image_id is None:
+            self.check()  # it may have gone in the middle of a sentence
         if reader.problem is not None or reader.image_id is None:
             raise MooringsError(reader.failure(key=key, dockerfile=dockerfile))
         return reader.image_id
@@ -315,6 +317,7 @@ class DockerHost:
         """What the library raises, as failures of ours. What is asked for and not there is `_Absent`."""
         import docker.errors
         import requests.exceptions
+        import urllib3.exceptions
 
         try:
             yield
@@ -325,7 +328,12 @@ class DockerHost:
             code = "DockerDiskFull" if no_space(text) else "DockerRequestFailed"
             evidence = (f"HTTP {status}: {text}"[:500],)
             raise kind(failure(code, text, target=self.host, evidence=evidence)) from None
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as problem:
+        except (
+            docker.errors.DockerException,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        ) as problem:
             with self._lock:
                 self._client = None
             raise self._unavailable(problem) from None

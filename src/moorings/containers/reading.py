@@ -150,7 +150,7 @@ class BuildReader:
         text = self.problem or "the build ended without an image"
         evidence = self._evidence()
         fields = {"key": key, "step": self.step, "steps": self.steps}
-        if no_space(text) or any(no_space(line) for line in self.lines[-5:]):
+        if no_space(text) or any(no_space(line) for line in self.lines[self._step_from :]):
             return _made("DockerDiskFull", "no space is left to build the image", None, evidence, fields)
         if self.instruction.upper().startswith("FROM ") and self.step:
             words = [word for word in self.instruction.split()[1:] if not word.startswith("--")]

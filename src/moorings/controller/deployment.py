@@ -7,6 +7,7 @@ serves is looked after meanwhile. What it decides is in `plan.py`; it never talk
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
@@ -35,8 +36,14 @@ from moorings.spec.status import (
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, OperationStatus, Resource
 
+logger = logging.getLogger(__name__)
+
 GRACE_EXTRA_S = 5.0
 """Added to the request time-out for an instance that goes away."""
+AWAY_PERIOD_S = 0.5
+"""How often an engine that does not answer is asked again."""
+AWAY_PATIENCE_S = 5.0
+"""How long an engine may not answer before who waits for it is told so."""
 PROGRESS_PERIOD_S = 0.3
 """Progress texts alone are written at most this often."""
 
@@ -100,6 +107,8 @@ class _Memory:
     serving: int = -1
     progress_at: float = 0.0
     written_at: float = 0.0
+    away_since: float | None = None
+    """Since when the engine has not answered."""
 
     async def end_build(self) -> None:
         """Stop the running build, if there is one."""
@@ -121,7 +130,11 @@ class DeploymentReconciler:
         if row is None:
             return await self._vanished(key)
         if row.deleting:
-            return await self._delete(row)
+            try:
+                return await self._delete(row)
+            except MooringsError as problem:
+                await self._engine_away(row, memory, problem.failure)
+                return AWAY_PERIOD_S
         if memory.build is not None and memory.build.generation != row.generation:
             await memory.end_build()
         spec = DeploymentSpec.model_validate(row.spec)
@@ -130,9 +143,27 @@ class DeploymentReconciler:
         if fresh:
             self.tools.publisher.changed()
         template = await self._template(row, spec, status, memory)
-        delay = await self._instances(row, spec, status, memory, template)
+        try:
+            delay = await self._instances(row, spec, status, memory, template)
+            memory.away_since = None
+        except MooringsError as problem:
+            # What serves goes on serving where it is: nothing is decided on instances that cannot be seen.
+            self.tools.publisher.presume(row.name)
+            failed = problem.failure
+            status.mark(INSTANCES_HEALTHY, Truth.UNKNOWN, failed.code, failed.message, failed)
+            status.data["waitingFor"] = failed.message
+            await self._engine_away(row, memory, failed)
+            delay = AWAY_PERIOD_S
         await self._store(row, status, memory, waiting)
         return delay
+
+    async def _engine_away(self, row: Resource, memory: _Memory, failed: Failure) -> None:
+        """Whoever waits is told when it has lasted; the work itself goes on as soon as the engine is back."""
+        now = self.tools.clock.monotonic()
+        memory.away_since = now if memory.away_since is None else memory.away_since
+        logger.warning("%s: %s", row.name, failed.message)
+        if now - memory.away_since >= AWAY_PATIENCE_S:
+            await asyncio.to_thread(fail_operations, self.tools.database, row, failed)
 
     async def close(self) -> None:
         """Stop running builds; they are begun again at the next start."""

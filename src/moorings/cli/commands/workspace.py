@@ -16,7 +16,7 @@ from moorings.lib import procs
 from moorings.security.folders import private
 from moorings.settings import DOCKER, ENGINES, choose_engine
 
-CONTAINER_PATIENCE_S = 30.0
+CONTAINER_PATIENCE_S = 20.0
 """How long containers may take to finish their requests when the workspace is stopped."""
 
 COLUMNS: Columns = (

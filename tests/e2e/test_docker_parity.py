@@ -1,0 +1,210 @@
+"""The same deployments on processes and in containers give the same answers: status, headers, body."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+SAMPLE_PYTHON = "3.12"
+SCORE = """\
+import json, os, sys, time
+from moorings_server.aml import AMLResponse
+
+def init():
+    global model
+    model = open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "weights", "w.txt")).read()
+
+def run(data):
+    asked = json.loads(data)
+    kind = asked.get("kind") if isinstance(asked, dict) else None
+    if kind == "raise":
+        raise ValueError(asked["text"])
+    if kind == "answer":
+        return AMLResponse(asked["body"], asked["status"], asked.get("headers"), json_str=True)
+    if kind == "sleep":
+        time.sleep(asked["s"])
+    if kind == "bytes":
+        return AMLResponse(bytes(range(256)), 200)
+    if kind == "none":
+        return None
+    if kind == "unserialisable":
+        return object()
+    if kind == "generator":
+        return {"sum": sum(range(asked["n"]))}
+    if kind == "large":
+        return "x" * asked["n"]
+    return {"echo": asked, "model": model, "script": os.path.basename(__file__)}
+"""
+RAW = """\
+from moorings_server.aml import AMLResponse, rawhttp
+
+def init():
+    pass
+
+@rawhttp
+def run(request):
+    if request.method == "GET":
+        return AMLResponse({"arguments": dict(request.args)}, 200, json_str=True)
+    found = {"method": request.method, "length": len(request.get_data()), "type": request.content_type}
+    return AMLResponse(found, 200, json_str=True)
+"""
+OWN = ("date", "x-request-id", "content-length")
+"""Headers that differ from request to request; the length is compared with the body."""
+Case = tuple[str, str, bytes, Mapping[str, str]]
+
+
+def cases() -> list[Case]:
+    """(endpoint, path, body, headers)."""
+
+    def post(body: object, endpoint: str = "kinds", path: str = "score", **headers: str) -> Case:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return endpoint, path, body if isinstance(body, bytes) else json.dumps(body).encode(), named
+
+    found = [
+        post(value) for value in (1, -2.5, "text", "ünï", None, True, [], {}, [1, [2]], {"a": {"b": [None]}})
+    ]
+    found += [
+        post({"kind": "answer", "status": status, "body": {"s": status}})
+        for status in (200, 201, 204, 400, 404, 418, 429, 500, 503)
+    ]
+    found += [
+        post(
+            {
+                "kind": "answer",
+                "status": 200,
+                "body": "plain",
+                "headers": {"x-mine": "1", "content-type": "text/plain"},
+            }
+        ),
+        post({"kind": "answer", "status": 404, "body": {"why": "no"}, "headers": {"x-mine": "2"}}),
+        post({"kind": "raise", "text": "no"}),
+        post({"kind": "raise", "text": "ünï\\nlines"}),
+        post({"kind": "bytes"}),
+        post({"kind": "none"}),
+        post({"kind": "unserialisable"}),
+        post({"kind": "generator", "n": 1000}),
+        post({"kind": "sleep", "s": 0.05}),
+        post({"kind": "sleep", "s": 2}),
+        post({"kind": "large", "n": 100_000}),
+        post({"kind": "large", "n": 2_000_000}),
+        post(b""),
+        post(b"not json"),
+        post(b"{"),
+        post(b"\\xff\\xfe"),
+        post(b"x" * 2_000_000),
+        post(1, path="other"),
+        post(1, path="swagger.json"),
+        post(1, path=""),
+        post(1, path="score?x=1"),
+        post(1, Content_Type="text/plain"),
+        post(1, Content_Type="application/json; charset=utf-8"),
+        post(1, Accept="application/xml"),
+        post(1, X_Request_Id="mine-1"),
+        post(1, azureml_model_deployment="nobody"),
+        post(1, azureml_model_deployment="blue"),
+        post(1, Authorization="Bearer wrong"),
+        post(1, Authorization=""),
+        post({"a": 1}, "raw"),
+        post(b"\\x00\\x01\\x02", "raw", Content_Type="application/octet-stream"),
+        post(b"", "raw"),
+        post(1, "raw", "score?a=1&b=2"),
+    ]
+    sample = json.loads((SAMPLES / "diabetes-blue" / "sample-request.json").read_text())
+    rows = sample["data"]
+    found += [
+        post(sample, "my-endpoint"),
+        post({"data": rows[:1]}, "my-endpoint"),
+        post({"data": rows * 50}, "my-endpoint"),
+        post({"data": []}, "my-endpoint"),
+        post({"data": [[1, 2]]}, "my-endpoint"),
+        post({"wrong": rows}, "my-endpoint"),
+        post({"data": "text"}, "my-endpoint"),
+        post(b"[", "my-endpoint"),
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample_image(dockerd: Any, tmp_path_factory: pytest.TempPathFactory, fill_image: Any) -> str:
+    """A base image with the Python that the samples ask for."""
+    found = sorted(Path.home().glob(f".pyenv/versions/{SAMPLE_PYTHON}.*/bin/python{SAMPLE_PYTHON}"))
+    python = found[-1] if found else Path(sys.executable)
+    tar = tmp_path_factory.mktemp("sample") / "base.tar"
+    with tarfile.open(tar, "w") as archive:
+        fill_image(archive, python)
+    dockerd.load(tar, "moorings.test/python:sample")
+    return "moorings.test/python:sample"
+
+
+@pytest.fixture(scope="module")
+def pair(dockerd: Any, sample_image: str, workspace_factory: Any) -> dict[str, Any]:
+    """Two workspaces that differ in the engine alone, with the same endpoints."""
+    aliases = {"mcr.microsoft.com/*": sample_image, "local/base": "moorings.test/python:base"}
+    docker = {"engine": "docker", "docker": {"host": dockerd.host}, "image_aliases": aliases}
+    made = {"process": workspace_factory(), "docker": workspace_factory(docker)}
+    for workspace in made.values():
+        (workspace.files / "weights").mkdir()
+        (workspace.files / "weights" / "w.txt").write_text("0.5")
+        for endpoint, script in (("kinds", SCORE), ("raw", RAW)):
+            code = workspace.script(endpoint, script)
+            spec = workspace.spec(
+                endpoint,
+                "blue",
+                code,
+                model={"path": str(workspace.files / "weights")},
+                request_settings={"request_timeout_ms": 1000},
+            )
+            workspace.endpoint(endpoint)
+            workspace.deploy(spec, "--all-traffic")
+        folder = SAMPLES / "diabetes-blue"
+        workspace.moor("online-endpoint", "create", "-f", str(folder / "endpoint.yml"))
+        blue = str(folder / "blue-deployment.yml")
+        workspace.moor("online-deployment", "create", "-f", blue, "--all-traffic", timeout_s=600)
+    return made
+
+
+def test_processes_and_containers_answer_alike(pair: dict[str, Any]) -> None:
+    asked = cases()
+    assert len(asked) >= 50
+    different = []
+    statuses = set()
+    for case in asked:
+        answers = {name: ask(workspace, case) for name, workspace in pair.items()}
+        statuses.add(answers["process"][0])
+        if answers["process"] != answers["docker"]:
+            different.append((case[0], case[1], case[2][:60], answers))
+    assert not different
+    assert {200, 401, 404, 408, 413, 424} <= statuses, f"the requests are not of all kinds: {statuses}"
+
+
+def test_the_same_lock_gives_the_venv_and_the_image(pair: dict[str, Any]) -> None:
+    keys = {}
+    for name, workspace in pair.items():
+        shown = workspace.json("online-deployment", "show", "-e", "kinds", "-n", "blue")
+        keys[name] = re.findall(r'"key": "([0-9a-f]{16})"', json.dumps(shown))
+    logs = {
+        name: next((w.home / "environments" / "logs").glob("*.log")).read_text() for name, w in pair.items()
+    }
+    pythons = {name: re.findall(r"^Python ([\\d.]+): ", text, re.MULTILINE) for name, text in logs.items()}
+    if pythons["process"] == pythons["docker"]:
+        assert keys["process"] == keys["docker"]
+
+
+def ask(workspace: Any, case: Case) -> tuple[int, dict[str, str], Any]:
+    """What must be equal: the status, the headers but for those of each request, the body without its own id."""
+    endpoint, path, body, headers = case
+    given = dict(headers)
+    key = given.pop("Authorization", None)
+    key = None if key is None else key.removeprefix("Bearer ")
+    answer = workspace.score(endpoint, body, path=path, headers=given, key=key)
+    kept = {name.lower(): value for name, value in answer.headers.items() if name.lower() not in OWN}
+    text = re.sub(r'"request_id":"[^"]*"', '"request_id":""', answer.body)
+    return answer.status, kept, text.replace(str(workspace.port), "PORT")

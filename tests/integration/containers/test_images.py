@@ -1,0 +1,258 @@
+"""Images on a real engine and in a real registry: built once by their key, found again, refused with a code."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorings.containers.credentials import Credentials, Login
+from moorings.containers.host import DockerHost
+from moorings.environments.image import Context, ImageBuilder, ImageSettings
+from moorings.environments.venv import EnvironmentBuilder
+from moorings.errors.exceptions import MooringsError
+from moorings.spec.assets import EnvironmentSpec
+
+BASE = "moorings.test/python:base"
+CONDA = {"dependencies": ["python=3.11", {"pip": ["six==1.16.0"]}]}
+SPEC = EnvironmentSpec(image="mcr.microsoft.com/any:1", conda_file=CONDA)
+ALIASES = {"mcr.microsoft.com/*": BASE}
+USER, PASSWORD = "ann", "s3cret"
+
+
+@dataclass
+class Registry:
+    address: str
+    config: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["docker-registry", "serve", str(self.config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        host, _, port = self.address.partition(":")
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection((host, int(port)), 1).close()
+            except OSError:
+                assert time.monotonic() < deadline and self.process.poll() is None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def registry(install_package: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that wants a name and a password (basic authentication)."""
+    install_package("docker-registry", "docker-registry")
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    crypt.restype = ctypes.c_char_p
+    hashed = crypt(PASSWORD.encode(), b"$2b$05$abcdefghijklmnopqrstuu").decode()
+    (folder / "users").write_text(f"{USER}:{hashed.replace('$2b$', '$2y$')}\n")
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": address},
+        "auth": {"htpasswd": {"realm": "test", "path": str(folder / "users")}},
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    made = Registry(address, folder / "config.yml")
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def nobody(_registry: str) -> None:
+    return None
+
+
+def login(user: str, password: str) -> Credentials:
+    return lambda _registry: Login(user, password)
+
+
+def builder(
+    dockerd: Any, root: Path, *, repository: str = "", credentials: Credentials = nobody
+) -> ImageBuilder:
+    host = DockerHost(dockerd.host, credentials)
+    settings = ImageSettings(aliases=ALIASES, repository=repository)
+    return ImageBuilder(root / "environments", host, settings, home=root)
+
+
+async def build(builder: ImageBuilder, spec: EnvironmentSpec = SPEC, context: Context | None = None) -> Any:
+    said: list[str] = []
+    return await builder.ensure(spec, context, progress=said.append)
+
+
+async def refused(builder: ImageBuilder, spec: EnvironmentSpec = SPEC) -> Any:
+    with pytest.raises(MooringsError) as caught:
+        await build(builder, spec)
+    failed = caught.value.failure
+    assert failed.evidence
+    assert failed.fix
+    return failed
+
+
+async def test_an_image_is_built_once_by_its_key(dockerd: Any, tmp_path: Path) -> None:
+    first = await build(builder(dockerd, tmp_path))
+    again = await build(builder(dockerd, tmp_path))
+    elsewhere = await build(builder(dockerd, tmp_path / "other"))
+    assert not first.reused
+    assert again.reused
+    assert first.image_id == again.image_id == elsewhere.image_id
+    assert again.seconds < 0.5 < first.seconds
+    print(f"built in {first.seconds:.2f} s, found again in {again.seconds:.3f} s")
+    assert first.packages["six"] == "1.16.0"
+    other = await build(
+        builder(dockerd, tmp_path), SPEC.model_copy(update={"conda_file": {"dependencies": ["python=3.11"]}})
+    )
+    assert other.image_id != first.image_id
+    ran = dockerd.cli(
+        *("run", "--rm", "--network", "none", "--user", "4711:4711", "--entrypoint", first.python),
+        *(
+            first.reference,
+            "-I",
+            "-c",
+            "import six, uvloop, httptools, moorings_server; print(six.__version__)",
+        ),
+    )
+    assert ran.stdout.strip() == "1.16.0"
+    history = dockerd.cli("history", "--no-trunc", first.reference).stdout
+    assert str(tmp_path) not in history
+
+
+async def test_the_venv_of_the_same_lock_has_the_same_key(dockerd: Any, tmp_path: Path) -> None:
+    image = await build(builder(dockerd, tmp_path))
+    venvs = EnvironmentBuilder(tmp_path / "environments", uv=None, allow_python_download=False, home=tmp_path)
+    venv = await venvs.ensure(SPEC, progress=lambda _line: None)
+    assert venv.python_version == image.python_version, "the base image has this machine's Python"
+    assert venv.key == image.key
+
+
+async def test_an_image_alone_keeps_its_own_packages(dockerd: Any, tmp_path: Path) -> None:
+    script = "import site,sys;print(next(p for p in sys.path if p.endswith('python3.11')) + '/own_module.py')"
+    place = dockerd.cli("run", "--rm", "--network", "none", BASE, "python", "-c", script).stdout.strip()
+    packages = place.replace("/own_module.py", "/site-packages/own_module.py")
+    dockerd.build(
+        "moorings.test/own:1", f"FROM {BASE}\nCOPY own_module.py {packages}\n", {"own_module.py": b"X = 7"}
+    )
+    found = await build(builder(dockerd, tmp_path), EnvironmentSpec(image="moorings.test/own:1"))
+    ran = dockerd.cli(
+        *("run", "--rm", "--network", "none", "--entrypoint", found.python, found.reference),
+        *("-c", "import own_module, moorings_server; print(own_module.X)"),
+    )
+    assert ran.stdout.strip() == "7"
+
+
+async def test_a_base_image_that_changes_under_its_name_leads_to_a_new_image(
+    dockerd: Any, tmp_path: Path
+) -> None:
+    dockerd.build("moorings.test/moving:1", f"FROM {BASE}\nRUN echo 1 > /one\n")
+    spec = SPEC.model_copy(update={"image": "moorings.test/moving:1"})
+    first = await build(builder(dockerd, tmp_path), spec)
+    dockerd.build("moorings.test/moving:1", f"FROM {BASE}\nRUN echo 2 > /two\n")
+    second = await build(builder(dockerd, tmp_path), spec)
+    assert second.key == first.key
+    assert second.image_id != first.image_id
+
+
+async def test_what_is_built_goes_to_the_registry_and_comes_from_it(
+    dockerd: Any, registry: Registry, tmp_path: Path
+) -> None:
+    repository = f"{registry.address}/team"
+    known = {"repository": repository, "credentials": login(USER, PASSWORD)}
+    first = await build(builder(dockerd, tmp_path / "a", **known))
+    assert first.reference.startswith(f"{repository}/environment:")
+    local = f"moorings/environment:{first.reference.rpartition(':')[2]}"
+    dockerd.cli("rmi", "-f", first.image_id)
+    host = DockerHost(dockerd.host, login(USER, PASSWORD))
+    assert host.image(local) is None
+    second = await build(builder(dockerd, tmp_path / "b", **known))
+    assert second.image_id == first.image_id, "pulled, not built"
+    assert f"found: {local}" in (builder(dockerd, tmp_path / "b").log(second.recipe_key) or "")
+
+
+async def test_the_login_of_docker_itself_is_used(
+    dockerd: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"auth": auth}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    found = await build(builder(dockerd, tmp_path, repository=f"{registry.address}/own"))
+    assert found.reference.startswith(registry.address)
+
+
+async def test_what_a_registry_refuses_and_what_it_does_not_have(
+    dockerd: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    there = f"{registry.address}/team/environment:none"
+    spec = SPEC.model_copy(update={"image": there})
+    absent = await refused(builder(dockerd, tmp_path, credentials=login(USER, PASSWORD)), spec)
+    assert (absent.code, absent.entry.numeric) == ("ImageNotFound", "ERR_1200")
+    for credentials in (nobody, login(USER, "wrong")):
+        denied = await refused(builder(dockerd, tmp_path, credentials=credentials), spec)
+        assert (denied.code, denied.entry.numeric) == ("ImagePullDenied", "ERR_1200")
+        assert registry.address in denied.fix
+    into = {"repository": f"{registry.address}/wrong"}
+    assert (await refused(builder(dockerd, tmp_path, **into))).code in ("ImagePullDenied", "ImagePushDenied")
+
+
+async def test_a_registry_that_is_down(dockerd: Any, registry: Registry, tmp_path: Path) -> None:
+    known = {"repository": f"{registry.address}/down", "credentials": login(USER, PASSWORD)}
+    registry.stop()
+    try:
+        failed = await refused(builder(dockerd, tmp_path, **known))
+        assert failed.code == "RegistryUnreachable"
+        assert failed.entry.retryable
+    finally:
+        registry.start()
+    assert (await build(builder(dockerd, tmp_path, **known))).reference.startswith(registry.address)
+
+
+async def test_a_build_context_is_what_it_was(dockerd: Any, tmp_path: Path) -> None:
+    def lay_out(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "docker").mkdir()
+        (folder / "docker" / "File").write_text("FROM mcr.microsoft.com/any:1\nCOPY a.txt /a.txt\n")
+        (folder / "a.txt").write_text("a")
+
+    spec = EnvironmentSpec.model_validate({"build": {"path": "ctx", "dockerfile_path": "docker/File"}})
+    found = await build(builder(dockerd, tmp_path), spec, Context("d" * 64, lay_out))
+    ran = dockerd.cli("run", "--rm", "--network", "none", "--entrypoint", "cat", found.reference, "/a.txt")
+    assert ran.stdout == "a"
+    again = await build(builder(dockerd, tmp_path), spec, Context("d" * 64, lambda _folder: None))
+    assert again.reused
+    assert again.image_id == found.image_id
+    shutil.rmtree(tmp_path / "environments")
+
+
+async def test_what_a_killed_build_leaves_is_swept(dockerd: Any, tmp_path: Path) -> None:
+    made = builder(dockerd, tmp_path)
+    stage = tmp_path / "environments" / "images" / ".stage-0123456789abcdef"
+    (stage / "layer").mkdir(parents=True)
+    assert made.sweep() == 1
+    assert not stage.exists()
