@@ -3,12 +3,12 @@ this machine's own files, and ended again. Debian's packages are installed when 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 TOOLS = (
@@ -104,10 +105,10 @@ class Dockerd:
             assert time.monotonic() < deadline, f"dockerd does not answer:\n{tail}"
             time.sleep(0.05)
 
-    def stop(self, signum: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self) -> None:
         """The engine alone: what runs with live-restore goes on."""
         assert self.process is not None
-        self.process.send_signal(signum)
+        self.process.terminate()
         self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
@@ -117,11 +118,25 @@ class Dockerd:
             if ids:
                 self.cli("rm", "-f", "-v", *ids, check=False)
             self.stop()
+        self._end_leftovers()
         subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for place in sorted((m for m in mounts if m.startswith(str(self.folder))), reverse=True):
             subprocess.run(["umount", "-l", place], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_leftovers(self) -> None:
+        """Where the engine has not ended by itself: what it started carries our folder in its command line."""
+        owned = {
+            p.pid: p
+            for p in psutil.process_iter(["cmdline"])
+            if str(self.folder) in " ".join(p.info["cmdline"] or ())
+        }
+        for process in owned.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in [*process.children(recursive=True), process]:
+                    if child.pid != os.getpid():
+                        child.kill()
 
     def cli(
         self, *argv: str, check: bool = True, data: bytes | None = None, env: dict[str, str] | None = None

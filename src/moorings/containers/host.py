@@ -231,6 +231,11 @@ class DockerHost:
         with contextlib.suppress(_Absent), self._coded(conflict_is_absent=True):
             self._api.kill(container, signal=name)
 
+    def restart(self, container: str) -> None:
+        """Kill it and start it again. One that is gone is success."""
+        with contextlib.suppress(_Absent), self._coded():
+            self._api.restart(container, timeout=0)
+
     def remove(self, container: str) -> None:
         """End and remove, with its anonymous volumes. Unknown is success."""
         with contextlib.suppress(_Absent), self._coded(conflict_is_absent=True):

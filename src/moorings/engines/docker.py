@@ -378,7 +378,7 @@ class DockerEngine:
         if routes and container is not None and sight.phase is Phase.RUNNING:
             address = f"{cfg.LOOPBACK}:{data['ports'][str(routes['liveness_port'])]}{routes['liveness_path']}"
             if self._liveness.is_dead(data["id"], container, address, data["template"]["liveness"]):
-                self._host.signal(container["Id"], "SIGKILL")
+                self._host.restart(container["Id"])
         return sight.instance
 
     def _sight(

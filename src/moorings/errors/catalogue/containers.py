@@ -120,7 +120,8 @@ _IMAGES = (
         code="ImageBuildFailed",
         title="The image cannot be built",
         cause="A step of the Dockerfile ended with an error.",
-        fix="Correct that step; the whole build log: moor environment build-log --key {key}   Then: " + _UPDATE,
+        fix="Correct that step; the whole build log: moor environment build-log --key {key}   Then: "
+        + _UPDATE,
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
