@@ -135,8 +135,12 @@ class ImageBuilder:
             raise MooringsError(failed) from None
 
     def log(self, key: str) -> str | None:
-        """The build log of a recipe key."""
-        return self._shelf.log(key)
+        """The build log of a recipe key, or of the key of an image that is remembered."""
+        found = self._shelf.log(key)
+        if found is None:
+            recipes = [path.stem for path in self._images.glob("*.json") if _remembered_key(path) == key]
+            found = self._shelf.log(recipes[0]) if recipes else None
+        return found
 
     def recipe_key(self, spec: EnvironmentSpec, context_digest: str = "") -> str | None:
         """The key by which the build log of `spec` is kept; None when it cannot be translated at all."""
@@ -497,6 +501,14 @@ class _Build:
     def _said(self, line: str) -> None:
         self.log.line(line)
         self.progress(line[:120])
+
+
+def _remembered_key(path: Path) -> str | None:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return str(data.get("key")) if isinstance(data, dict) else None
 
 
 def _name_and_version(head: str) -> tuple[str, str]:

@@ -126,6 +126,9 @@ async def test_an_image_is_built_once_by_its_key(dockerd: Any, tmp_path: Path) -
     assert again.seconds < 0.5 < first.seconds
     print(f"built in {first.seconds:.2f} s, found again in {again.seconds:.3f} s")
     assert first.packages["six"] == "1.16.0"
+    made = builder(dockerd, tmp_path)
+    assert "Step 1/3" in (made.log(first.key) or "")
+    assert made.log(first.recipe_key) == made.log(first.key)
     other = await build(
         builder(dockerd, tmp_path), SPEC.model_copy(update={"conda_file": {"dependencies": ["python=3.11"]}})
     )
