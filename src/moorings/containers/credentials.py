@@ -31,7 +31,11 @@ def from_settings(repository: str, user: str, password_file: str) -> Credentials
         if not user or not registry or wanted != registry:
             return None
         try:
-            password = Path(password_file).read_text(encoding="utf-8").strip()
+            path = Path(password_file)
+            if path.stat().st_mode & 0o077:
+                message = f"registry.password_file: others may read {path}; correct it with: chmod 600 {path}"
+                raise error("SettingsInvalid", message, target="registry.password_file")
+            password = path.read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as problem:
             message = f"registry.password_file cannot be read: {problem}"
             raise error("SettingsInvalid", message, target="registry.password_file") from None

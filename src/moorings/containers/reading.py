@@ -9,6 +9,8 @@ from typing import Any
 
 from moorings.errors.exceptions import Failure, failure
 
+LOCAL_PREFIX = "moorings/"
+"""Begins the names of images that we have made and that no registry has."""
 MOST_EVIDENCE = 24
 LONGEST_LINE = 500
 _STEP = re.compile(r"^Step (\d+)/(\d+) : (.*)$")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.containers.host import DockerHost
+from moorings.containers.reading import LOCAL_PREFIX
 from moorings.engines import docker_config as cfg
 from moorings.engines import layout
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, Phase
@@ -67,6 +68,15 @@ class Starter:
             return
         image = self._data["template"]["container"]
         if self._host.image(image["image_id"]) is None:
+            if image["image"].startswith(LOCAL_PREFIX):
+                message = (
+                    "the image of the environment is no longer on this machine, and there is no registry"
+                )
+                fix = "Deploy again, which builds it anew: moor online-deployment update -f <deployment.yml>"
+                evidence = (f"{image['image']} ({image['image_id']})",)
+                raise MooringsError(
+                    failure("ImageNotFound", message, target=image["image"], evidence=evidence, fix=fix)
+                )
             found = self._host.ensure_image(image["image"], lambda _line: None)
             if found.id != image["image_id"]:
                 message = f"{image['image']} is another image now than when the deployment was made"
@@ -128,6 +138,7 @@ class Starter:
                 stdout=fd,
                 stderr=fd,
                 umask=0o022,  # the user inside is another one; the folder around is ours alone
+                pass_fds=(self._held.fd,),  # should we be killed, nobody begins anew before it has ended
             )
         finally:
             os.close(fd)

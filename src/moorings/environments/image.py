@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.containers.host import DockerHost, Image
-from moorings.containers.reading import split_tag
+from moorings.containers.reading import LOCAL_PREFIX, split_tag
 from moorings.environments import dockerfile as texts
 from moorings.environments.buildlog import BuildLog, held_lock
 from moorings.environments.image_python import ImagePython, choose_python, pythons_of
@@ -42,8 +42,8 @@ LayOut = Callable[[Path], None]
 
 LABEL_KEY = "moorings.environment"
 LABEL_BASE = "moorings.base"
-REPOSITORY = "moorings/environment"
-CONTEXT_REPOSITORY = "moorings/context"
+REPOSITORY = f"{LOCAL_PREFIX}environment"
+CONTEXT_REPOSITORY = f"{LOCAL_PREFIX}context"
 PYTHON = f"{texts.ENV_FOLDER}/bin/python"
 DEFAULT_BASE = "python:{minor}-slim"
 """Where an environment names no image: the official image of the Python it asks for."""

@@ -442,3 +442,29 @@ async def test_a_build_that_dies_of_a_defect_is_tried_again(world: World) -> Non
             await world.look(DEPLOYMENT, "shop/blue")
     world.environments.failure = None
     await world.until(lambda: world.state() == "Succeeded")
+
+
+async def test_an_engine_that_is_away_decides_nothing_and_who_waits_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await serving(world)
+    before = world.gateway.serving("shop/blue")
+
+    async def away(_owner: str | None = None) -> Any:
+        raise error("DockerEngineNotAvailable", "the Docker Engine does not answer", evidence=("refused",))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.engine, "observe", away)
+        update = world.put(boot="2")
+        for _ in range(20):
+            await world.round(seconds=0.5)
+        assert world.gateway.serving("shop/blue") == before, "what serves goes on serving"
+        assert world.operation(update).status is OperationStatus.FAILED
+        assert world.operation(update).error["code"] == "DockerEngineNotAvailable"
+        assert world.condition(INSTANCES_HEALTHY).reason == "DockerEngineNotAvailable"
+        removal = world.delete(DEPLOYMENT, "shop/blue")
+        for _ in range(20):
+            await world.round(seconds=0.5)
+        assert world.operation(removal).status is OperationStatus.FAILED
+    await world.until(lambda: world.row() is None)
+    assert await world.instances() == []

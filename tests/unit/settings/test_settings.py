@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorings.errors.exceptions import MooringsError
-from moorings.settings import LONGEST_SOCKET_NAME, Settings
+from moorings.settings import LONGEST_SOCKET_NAME, Settings, choose_engine
 
 
 def load(home: Path, content: Any = None, **variables: str) -> Settings:
@@ -98,3 +98,37 @@ def test_sockets_fit_whatever_the_home_and_each_home_has_its_own_folder(name: st
     other = Settings.load({"MOORINGS_HOME": f"/somewhere/{name}d"})
     assert other.run_dir != found.run_dir
     assert Settings.load({"MOORINGS_HOME": f"/somewhere/{name}"}).run_dir == found.run_dir
+
+
+def test_the_engine_is_kept_and_cannot_change_under_instances(tmp_path: Path) -> None:
+    env = {"MOORINGS_HOME": str(tmp_path), "DOCKER_HOST": "unix:///there.sock"}
+    before = Settings.load(env)
+    assert (before.engine, before.docker.host) == ("process", "unix:///there.sock")
+    (tmp_path / "settings.json").write_text('{"gateway": {"port": 4711}}')
+    choose_engine(before, "docker")
+    after = Settings.load(env)
+    assert (after.engine, after.gateway.port) == ("docker", 4711)
+    (after.instances_root("docker") / "shop.blue").mkdir(parents=True)
+    choose_engine(after, "docker")
+    with pytest.raises(MooringsError) as caught:
+        choose_engine(after, "process")
+    assert caught.value.failure.code == "WorkspaceEngineFixed"
+    assert Settings.load(env).engine == "docker"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"engine": "podman"}',
+        '{"engine": 1}',
+        '{"image_aliases": ["a"]}',
+        '{"image_aliases": {"a": 1}}',
+        '{"docker": {"host": 1}}',
+        '{"registry": {"token": "x"}}',
+    ],
+)
+def test_settings_of_containers_that_cannot_be(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(MooringsError) as caught:
+        Settings.load({"MOORINGS_HOME": str(tmp_path)})
+    assert caught.value.failure.code == "SettingsInvalid"
