@@ -329,7 +329,8 @@ def test_an_engine_that_goes_away_in_the_middle_of_a_create(docker_workspace: An
         assert "(DockerEngineNotAvailable)" in again.stderr, again.stderr
     finally:
         dockerd.start()
-    workspace.deploy(spec, "--all-traffic", verb="update")
+    workspace.deploy(spec, verb="update")
+    workspace.moor("online-endpoint", "update", "-n", spec.stem.partition("-")[0], "--traffic", "blue=100")
     assert scores(workspace, "middle").json["mark"] == "one"
     assert len(containers(dockerd, "middle")) == 1
     workspace.moor("online-endpoint", "delete", "-n", "middle", "--yes")
@@ -377,6 +378,7 @@ def test_a_disk_that_is_full_during_a_build(small_disk: Path, new_dockerd: Any, 
     spec = deployment(workspace, "full", environment={"build": {"path": str(context)}})
     failing(workspace, spec, "DockerDiskFull")
     subprocess.run(["mount", "-o", "remount,size=1g", str(small_disk)], check=True)
-    workspace.deploy(spec, "--all-traffic", verb="update")
+    workspace.deploy(spec, verb="update")
+    workspace.moor("online-endpoint", "update", "-n", spec.stem.partition("-")[0], "--traffic", "blue=100")
     assert scores(workspace, "full").json["mark"] == "one"
     workspace.moor("online-endpoint", "delete", "-n", "full", "--yes")

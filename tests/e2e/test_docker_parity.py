@@ -129,6 +129,20 @@ def cases() -> list[Case]:
         post({"data": "text"}, "my-endpoint"),
         post(b"[", "my-endpoint"),
     ]
+    frame = json.loads((SAMPLES / "mlflow-sklearn" / "sample-request.json").read_text())
+    split = frame["input_data"]
+    found += [
+        post(body, "my-endpoint", azureml_model_deployment="sklearn-deployment")
+        for body in (
+            frame,
+            {"input_data": {**split, "data": split["data"] * 20}},
+            {"input_data": {**split, "data": []}},
+            {"input_data": {**split, "columns": ["a", "b"]}},
+            {"input_data": "text"},
+            {"other": frame},
+            b"{",
+        )
+    ]
     return found
 
 
@@ -147,7 +161,11 @@ def sample_image(dockerd: Any, tmp_path_factory: pytest.TempPathFactory, fill_im
 @pytest.fixture(scope="module")
 def pair(dockerd: Any, sample_image: str, workspace_factory: Any) -> dict[str, Any]:
     """Two workspaces that differ in the engine alone, with the same endpoints."""
-    aliases = {"mcr.microsoft.com/*": sample_image, "local/base": "moorings.test/python:base"}
+    aliases = {
+        "mcr.microsoft.com/*": sample_image,
+        "python:*": sample_image,
+        "local/base": "moorings.test/python:base",
+    }
     docker = {"engine": "docker", "docker": {"host": dockerd.host}, "image_aliases": aliases}
     made = {"process": workspace_factory(), "docker": workspace_factory(docker)}
     for workspace in made.values():
@@ -168,6 +186,8 @@ def pair(dockerd: Any, sample_image: str, workspace_factory: Any) -> dict[str, A
         workspace.moor("online-endpoint", "create", "-f", str(folder / "endpoint.yml"))
         blue = str(folder / "blue-deployment.yml")
         workspace.moor("online-deployment", "create", "-f", blue, "--all-traffic", timeout_s=600)
+        without_code = str(SAMPLES / "mlflow-sklearn" / "deployment.yml")
+        workspace.moor("online-deployment", "create", "-f", without_code, timeout_s=600)
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from moorings.errors.exceptions import MooringsError, error, failure
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S = 60.0
+STOPPING_S = 0.5
+"""How long an engine that is being stopped may still answer."""
 BUILD_TIMEOUT_S = 3600.0
 """Longest silence of a build or a transfer."""
 _SHORT_ID = 19
@@ -168,9 +171,11 @@ class DockerHost:
             for message in messages:
                 for line in reader.feed(message):
                     say(line)
-        if reader.problem is None and reader.image_id is None:
-            self.check()  # it may have gone in the middle of a sentence
         if reader.problem is not None or reader.image_id is None:
+            # An engine that is being stopped ends builds with words of their own, or in the middle of a sentence.
+            self.check()
+            time.sleep(STOPPING_S)
+            self.check()
             raise MooringsError(reader.failure(key=key, dockerfile=dockerfile))
         return reader.image_id
 
@@ -298,6 +303,14 @@ class DockerHost:
             base_url=self.host, version="auto", timeout=REQUEST_TIMEOUT_S, max_pool_size=16
         )
 
+    def _disconnect(self) -> None:
+        """Forget the connections: the next request makes new ones, perhaps to another engine."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.close()
+
     def _auth(self, reference: str) -> dict[str, str] | None:
         """None: what Docker's own configuration says, which is read anew (somebody may have logged in)."""
         given = self._credentials(registry_of(reference))
@@ -339,8 +352,7 @@ class DockerHost:
             urllib3.exceptions.HTTPError,
             OSError,
         ) as problem:
-            with self._lock:
-                self._client = None
+            self._disconnect()
             raise self._unavailable(problem) from None
 
     def _unavailable(self, problem: BaseException) -> MooringsError:

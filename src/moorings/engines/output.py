@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 from typing import Protocol
 
 READ_BYTES = 64 * 1024
+PATIENCE_S = 0.3
+"""How long a slow reader of our own output is waited for."""
 READS_PER_TURN = 16
 """A flood of output must not keep the reader from its other duties."""
 EVERYTHING = 10_000
@@ -22,8 +24,8 @@ class Log(Protocol):
 class Console:
     """Our own standard output, which the container runtime keeps.
 
-    While nobody reads it (the runtime is being restarted) what does not fit is dropped and counted: a log never
-    stops the process it is about.
+    A reader that is slow is waited for, but not for long: while nobody reads (the runtime is being restarted) what does
+    not fit is dropped and counted. A log never stops the process it is about.
     """
 
     def __init__(self, fd: int = 1) -> None:
@@ -34,17 +36,23 @@ class Console:
     def write(self, data: bytes) -> None:
         if self._lost_bytes:
             note = f"\nmoorings: {self._lost_bytes} bytes of output were lost\n".encode()
-            if self._put(note) != len(note):
+            if self._put(note, 0.0) != len(note):
                 self._lost_bytes += len(data)
                 return
             self._lost_bytes = 0
-        self._lost_bytes += len(data) - self._put(data)
+        self._lost_bytes += len(data) - self._put(data, PATIENCE_S)
 
-    def _put(self, data: bytes) -> int:
+    def _put(self, data: bytes, patience_s: float) -> int:
+        """How much of it could be written; waits at most so long for room, each time there is none."""
         written = 0
-        with contextlib.suppress(OSError):
-            while written < len(data):
+        while written < len(data):
+            try:
                 written += os.write(self._fd, data[written:])
+            except BlockingIOError:
+                if not select.select((), (self._fd,), (), patience_s)[1]:
+                    break
+            except OSError:
+                break
         return written
 
 
