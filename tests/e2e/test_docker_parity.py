@@ -129,20 +129,6 @@ def cases() -> list[Case]:
         post({"data": "text"}, "my-endpoint"),
         post(b"[", "my-endpoint"),
     ]
-    frame = json.loads((SAMPLES / "mlflow-sklearn" / "sample-request.json").read_text())
-    split = frame["input_data"]
-    found += [
-        post(body, "my-endpoint", azureml_model_deployment="sklearn-deployment")
-        for body in (
-            frame,
-            {"input_data": {**split, "data": split["data"] * 20}},
-            {"input_data": {**split, "data": []}},
-            {"input_data": {**split, "columns": ["a", "b"]}},
-            {"input_data": "text"},
-            {"other": frame},
-            b"{",
-        )
-    ]
     return found
 
 
@@ -186,8 +172,6 @@ def pair(dockerd: Any, sample_image: str, workspace_factory: Any) -> dict[str, A
         workspace.moor("online-endpoint", "create", "-f", str(folder / "endpoint.yml"))
         blue = str(folder / "blue-deployment.yml")
         workspace.moor("online-deployment", "create", "-f", blue, "--all-traffic", timeout_s=600)
-        without_code = str(SAMPLES / "mlflow-sklearn" / "deployment.yml")
-        workspace.moor("online-deployment", "create", "-f", without_code, timeout_s=600)
     return made
 
 
