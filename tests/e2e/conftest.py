@@ -100,10 +100,12 @@ class Workspace:
             request.add_header("Authorization", f"Bearer {key}")
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return Answer(answer.status, answer.read().decode(), dict(answer.headers.items()))
+                text = answer.read().decode(errors="backslashreplace")
+                return Answer(answer.status, text, dict(answer.headers.items()))
         except urllib.error.HTTPError as problem:
             with problem:
-                return Answer(problem.code, problem.read().decode(), dict(problem.headers.items()))
+                text = problem.read().decode(errors="backslashreplace")
+                return Answer(problem.code, text, dict(problem.headers.items()))
 
     def key(self, endpoint: str) -> str:
         """The primary key; asked for once (`keys.clear()` after it was changed)."""
