@@ -7,6 +7,7 @@ or a container is for.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -287,16 +288,20 @@ class DockerHost:
 
     @property
     def _api(self) -> Any:
+        if not self.host.startswith("unix://"):
+            raise error(
+                "DockerHostRemote", f"{self.host} is not a socket of this machine", target="docker.host"
+            )
+        # The library does not close a socket that could not be connected: so that is tried here first.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(REQUEST_TIMEOUT_S)
+            probe.connect(self.host.removeprefix("unix://"))
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
             return self._client
 
     def _connect(self) -> Any:
-        if not self.host.startswith("unix://"):
-            raise error(
-                "DockerHostRemote", f"{self.host} is not a socket of this machine", target="docker.host"
-            )
         import docker
 
         return docker.APIClient(
