@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # the sample's environment is built twice
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 SAMPLE_PYTHON = "3.12"
 SCORE = """\
