@@ -21,7 +21,17 @@ PROCESS, DOCKER = "process", "docker"
 ENGINES = (PROCESS, DOCKER)
 
 _KEYS = frozenset(
-    {"gateway", "clients", "controller", "environments", "instances", "engine", "docker", "registry", "image_aliases"}
+    {
+        "gateway",
+        "clients",
+        "controller",
+        "environments",
+        "instances",
+        "engine",
+        "docker",
+        "registry",
+        "image_aliases",
+    }
 )
 LONGEST_SOCKET_NAME = 40
 """Bytes kept free for the name of a socket below `run_dir` (a unix socket path has at most 107 bytes)."""
