@@ -53,6 +53,26 @@ class _Absent(MooringsError):  # noqa: N818 - not a failure where the caller exp
     """What was asked about is not there."""
 
 
+class Output:
+    """What a container says, in chunks as they come. Whoever reads it closes it when the reading has ended."""
+
+    def __init__(self, stream: Any) -> None:
+        """`stream`: the library's; it gives no public way to its connection, which it does not let go of by itself."""
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+    def cut(self) -> None:
+        """End the reading, from another thread."""
+        with contextlib.suppress(OSError, AttributeError):  # it has ended already
+            self._stream.close()
+
+    def close(self) -> None:
+        self.cut()
+        self._stream._response.close()
+
+
 class DockerHost:
     """One engine, at a unix socket."""
 
@@ -254,11 +274,10 @@ class DockerHost:
             return found
         return None
 
-    def follow(self, container: str, since: float) -> contextlib.closing[Any] | None:
-        """Chunks of its output after `since` (Unix seconds) as they come; ends with the container. None: it is gone."""
+    def follow(self, container: str, since: float) -> Output | None:
+        """Its output after `since` (Unix seconds) as it comes; ends with the container. None: it is gone."""
         with contextlib.suppress(_Absent), self._coded():
-            stream = self._api.logs(container, stream=True, follow=True, since=since or None)
-            return contextlib.closing(stream)
+            return Output(self._api.logs(container, stream=True, follow=True, since=since or None))
         return None
 
     def run(

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from moorings.containers.host import DockerHost
+from moorings.containers.host import DockerHost, Output
 from moorings.engines import docker_config as cfg
 from moorings.engines import layout
 from moorings.engines.base import (
@@ -44,6 +44,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 FOLLOW_PERIOD_S = 0.2
+CHUNKS_AHEAD = 64
+"""Chunks of output that are read before whoever follows has taken them."""
 NOBODY = 65532
 """Who our processes are in a container when we ourselves are root: a user that no image gives files to."""
 LAST_KILL_S = 5.0
@@ -437,13 +439,15 @@ class DockerEngine:
 
 
 class _Lines:
-    """Lines of a container's output as they come, read on a thread."""
+    """Lines of a container's output as they come, read on a thread that waits for a slow reader."""
 
     def __init__(self, host: DockerHost, name: str, since: float) -> None:
         self.last_at = since
         self._host, self._name, self._since = host, name, since
-        self._stream: Any = None
+        self._output: Output | None = None
         self._closed = False
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(CHUNKS_AHEAD)
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def read(self) -> AsyncIterator[str]:
@@ -456,6 +460,7 @@ class _Lines:
         threading.Thread(target=self._pump, args=(put,), name="follow", daemon=True).start()
         rest = b""
         while (data := await self._queue.get()) is not None:
+            self._room.release()
             self.last_at = time.time()
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
@@ -464,20 +469,31 @@ class _Lines:
             yield rest.decode(errors="replace")
 
     def close(self) -> None:
-        self._closed = True
-        if self._stream is not None:
-            with contextlib.suppress(Exception):
-                self._stream.close()
+        with self._lock:
+            self._closed = True
+            if self._output is not None:
+                self._output.cut()
+        self._room.release()
 
     def _pump(self, put: Callable[[bytes | None], None]) -> None:
         try:
-            held = self._host.follow(self._name, self._since)
-            if held is not None:
-                with held as self._stream:
-                    for chunk in self._stream:
-                        if self._closed:
-                            break
-                        put(chunk)
+            output = self._host.follow(self._name, self._since)
+            if output is None:
+                return
+            with self._lock:
+                self._output = output
+                if self._closed:
+                    output.cut()
+            try:
+                for chunk in output:
+                    self._room.acquire()
+                    if self._closed:
+                        break
+                    put(chunk)
+            finally:
+                with self._lock:
+                    self._output = None
+                    output.close()
         except Exception as problem:  # noqa: BLE001 - the stream breaks in many ways when either side closes it
             logger.debug("the log of %s has ended: %s", self._name, problem)
         finally:

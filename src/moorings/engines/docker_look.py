@@ -11,8 +11,9 @@ import http.client
 import json
 import os
 import stat
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -197,35 +198,72 @@ def _seconds(text: object) -> float | None:
     return None
 
 
-class Liveness:
-    """Liveness probes of containers with a server of their own, which nobody inside asks. One question per look at most."""
+@dataclass
+class _Life:
+    """What is known of one start of a container."""
 
-    def __init__(self) -> None:
-        self._next_at: dict[str, float] = {}
-        self._failures: dict[str, tuple[str, int]] = {}
+    begun: str
+    next_at: float
+    """When it is asked next, on the monotonic clock."""
+    failures: int = 0
+    """In a row."""
+    asking: bool = False
+
+
+class Liveness:
+    """Liveness probes of containers with a server of their own, which nobody inside asks.
+
+    Each question is asked on a thread of its own, at most one of an instance at a time, so that a server which hangs
+    makes nobody wait; its answer counts at the next look. May be used from any thread.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str, float], bool] | None = None,
+        begin: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        """`ask`: (address and path, seconds it may take) -> whether it lives; blocks. `begin`: runs one on a thread."""
+        self._ask = ask or answers
+        self._begin = begin or _on_a_thread
+        self._lives: dict[str, _Life] = {}
+        self._lock = threading.Lock()
 
     def is_dead(
         self, instance: str, container: Mapping[str, Any], address: str, times: Mapping[str, Any]
     ) -> bool:
         """Ask when it is time; True when it has failed as often in a row as `times` allow, and counting begins anew."""
-        begun = str(container["State"].get("StartedAt"))
-        now = time.monotonic()
-        known, failures = self._failures.get(instance, ("", 0))
-        if known != begun:
-            self._failures[instance] = (begun, 0)
-            self._next_at[instance] = now + float(times["initial_delay_s"])
-            return False
-        if now < self._next_at[instance]:
-            return False
-        self._next_at[instance] = now + float(times["period_s"])
-        failures = 0 if answers(address, float(times["timeout_s"])) else failures + 1
-        dead = failures >= int(times["failure_threshold"])
-        self._failures[instance] = ("" if dead else begun, 0 if dead else failures)
-        return dead
+        begun, now = str(container["State"].get("StartedAt")), time.monotonic()
+        with self._lock:
+            life = self._lives.get(instance)
+            if life is None or life.begun != begun:
+                self._lives[instance] = _Life(begun, now + float(times["initial_delay_s"]))
+                return False
+            if life.failures >= int(times["failure_threshold"]):
+                del self._lives[instance]
+                return True
+            if life.asking or now < life.next_at:
+                return False
+            life.asking = True
+            life.next_at = now + float(times["period_s"])
+        self._begin(lambda: self._question(life, address, float(times["timeout_s"])))
+        return False
 
     def forget(self, instance: str) -> None:
-        self._next_at.pop(instance, None)
-        self._failures.pop(instance, None)
+        with self._lock:
+            self._lives.pop(instance, None)
+
+    def _question(self, life: _Life, address: str, timeout_s: float) -> None:
+        alive = False
+        try:
+            alive = self._ask(address, timeout_s)
+        finally:
+            with self._lock:
+                life.failures = 0 if alive else life.failures + 1
+                life.asking = False
+
+
+def _on_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="liveness", daemon=True).start()
 
 
 def answers(address: str, timeout_s: float) -> bool:

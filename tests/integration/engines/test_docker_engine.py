@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
+import os
 import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -207,6 +211,37 @@ async def test_a_container_whose_folder_is_gone_is_seen_and_can_be_removed(place
     assert [(i.id, i.owner, i.revision) for i in seen] == [(before.id, OWNER, group.revision)]
     await place.end(group)
     assert not [name for name in place.dockerd.names() if before.id in name]
+
+
+async def test_whoever_stops_following_leaves_no_thread_and_no_connection(place: Place) -> None:
+    group = place.group()
+    await place.engine.apply(group)
+    instance = await place.until(Phase.RUNNING)
+
+    async def follow_once() -> None:
+        lines = place.engine.follow(OWNER, container=CONTAINER_SERVER)
+        first = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0.1)
+        ask(instance.addresses[0], "/print?hello")
+        await first
+        waiting = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0.05)  # it says nothing more, and nobody waits for it to
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        while any(thread.name == "follow" for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+
+    gc.disable()
+    try:
+        await follow_once()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            await follow_once()
+        assert len(os.listdir("/proc/self/fd")) <= before
+    finally:
+        gc.enable()
+    await place.end(group)
 
 
 async def test_nothing_of_ours_runs_as_root(place: Place) -> None:

@@ -180,11 +180,25 @@ def test_a_server_of_its_own_that_was_killed(tmp_path: Path) -> None:
     assert (seen.exit.code, seen.exit.signal, seen.exit.oom) == (None, 9, True)
 
 
+PROBE = {"initial_delay_s": 0, "period_s": 0, "timeout_s": 0.1, "failure_threshold": 2}
+
+
 def test_liveness_counts_failures_in_a_row_of_one_start() -> None:
-    probe = {"initial_delay_s": 0, "period_s": 0, "timeout_s": 0.1, "failure_threshold": 2}
-    nobody = "127.0.0.1:9/live"
-    liveness = Liveness()
+    answers = iter([False, True, False, False, False, False])
+    liveness = Liveness(lambda _address, _timeout_s: next(answers), lambda work: work())
     first, second = container(), container(StartedAt="2026-01-02T03:05:05Z")
-    asked = [liveness.is_dead("i", first, nobody, probe) for _ in range(3)]
-    assert asked == [False, False, True], "the first look begins the count"
-    assert [liveness.is_dead("i", second, nobody, probe) for _ in range(3)] == [False, False, True]
+
+    def looks(state: dict[str, Any], count: int) -> list[bool]:
+        return [liveness.is_dead("i", state, "nobody:9/live", PROBE) for _ in range(count)]
+
+    assert looks(first, 6) == [False] * 5 + [True], (
+        "the first look begins the count, a good answer begins it anew"
+    )
+    assert looks(second, 4) == [False] * 3 + [True]
+
+
+def test_a_server_that_hangs_makes_no_look_wait() -> None:
+    asked: list[Any] = []
+    liveness = Liveness(lambda _address, _timeout_s: False, asked.append)
+    assert not any(liveness.is_dead("i", container(), "nobody:9/live", PROBE) for _ in range(50))
+    assert len(asked) == 1, "one question at a time, and it is asked elsewhere"
