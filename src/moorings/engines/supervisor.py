@@ -58,9 +58,9 @@ class Supervisor:
         self.workers = [Worker(index, path) for index, path in enumerate(launch.sockets)]
         self.ever_ran = False
         self.initializer_pid: int | None = None
-        self.initializer_at: float | None = 0.0
-        """When the initializer is to be started; None while it runs and once it has succeeded."""
         self.initialized = not launch.initializer_argv
+        self.initializer_at = None if self.initialized else 0.0
+        """When the initializer is to be started; None while it runs and once it has succeeded."""
         self.initializer_crashes = 0
         self.last_exit: dict[str, Any] | None = None
         self.stop_at: float | None = None

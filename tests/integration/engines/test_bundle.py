@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from moorings.engines.bundle import write_bundle
@@ -88,6 +89,10 @@ def test_it_runs_alone(folder: Path, python: str) -> None:
         while status(run).get("phase") != "running":
             assert process.poll() is None and time.monotonic() < deadline, (folder / "out").read_text()
             time.sleep(0.02)
+        idle = psutil.Process(process.pid)
+        before_s = sum(idle.cpu_times()[:2])
+        time.sleep(0.5)
+        assert sum(idle.cpu_times()[:2]) - before_s < 0.1, "with nothing to do it sleeps"
         (run / "stop.json").write_text(json.dumps({"grace_s": 3, "at": 0}))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
