@@ -21,9 +21,9 @@ from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Listener, QuietServer
-from moorings.api.environments import EnvironmentBuilds
 from moorings.api.resources import Resources
 from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
