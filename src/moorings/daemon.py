@@ -21,6 +21,7 @@ from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Listener, QuietServer
 from moorings.api.resources import Resources
@@ -42,6 +43,7 @@ from moorings.engines.base import Engine
 from moorings.engines.docker import DockerEngine, DockerEngineSettings
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
 from moorings.environments.image import ImageBuilder, ImageSettings
+from moorings.environments.leases import Leases
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
@@ -78,6 +80,7 @@ class Daemon:
             settings.docker.host,
             from_settings(registry.repository, registry.user, registry.password_file),
         )
+        self._leases = Leases()
         self._environments = self._provisioner()
         self._gateway = GatewayControl(
             GatewaySettings(
@@ -163,7 +166,14 @@ class Daemon:
                 repository=settings.registry.repository,
                 build_network=settings.docker.build_network,
             )
-            builder = ImageBuilder(home / "environments", self._docker, images, home=home)
+            builder = ImageBuilder(
+                home / "environments",
+                self._docker,
+                images,
+                home=home,
+                solver=settings.environments.conda_solver,
+                leases=self._leases,
+            )
             return ImageProvisioner(builder, self._store)
         return Provisioner(
             EnvironmentBuilder(
@@ -171,6 +181,8 @@ class Daemon:
                 uv=None,
                 allow_python_download=settings.environments.allow_python_download,
                 home=home,
+                solver=settings.environments.conda_solver,
+                leases=self._leases,
             ),
             self._store,
         )
@@ -289,6 +301,12 @@ class Daemon:
             ),
             engine=engine,
             build_logs=self._environments,
+            environment_builds=EnvironmentBuilds(
+                database=self._database,
+                inventory=self._environments.builder.inventory(),
+                engine=engine,
+                key_of=self._environments.key_of,
+            ),
             workspace_path=workspace.path,
             workspace_name=workspace.name,
             workspace_id=workspace_id,

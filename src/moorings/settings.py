@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 PROCESS, DOCKER = "process", "docker"
 ENGINES = (PROCESS, DOCKER)
+CONDA_SOLVERS = ("auto", "conda", "index")
 
 _KEYS = frozenset(
     {
@@ -89,6 +90,9 @@ class Controller:
 class Environments:
     allow_python_download: bool = True
     """Whether a missing Python may be fetched through uv."""
+    conda_solver: str = "auto"
+    """How conda files that name channels are installed: `conda` (from the channels), `index` (translated to Python
+    packages), `auto` (from the channels where they can be reached, else translated)."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,13 @@ class Settings:
 def _check(settings: Settings) -> None:
     """Values of the right kind that still cannot be."""
     port, controller = settings.gateway.port, settings.controller
-    wrong = {
+    solver = settings.environments.conda_solver
+    wrong: dict[str, tuple[object, str, bool]] = {
+        "environments.conda_solver": (
+            solver,
+            ", ".join(CONDA_SOLVERS),
+            solver in CONDA_SOLVERS,
+        ),
         "gateway.port": (port, "a port, 1 to 65535", 0 < port < 65536),
         "clients.port": (
             settings.clients.port,

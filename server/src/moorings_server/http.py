@@ -16,6 +16,7 @@ from moorings_server.inputs import BadInputError
 from moorings_server.rawrequest import header_dict
 from moorings_server.reading import PIPELINE_LIMIT, RequestReader
 from moorings_server.results import BODILESS, Answer, plain_head
+from moorings_server.routing import is_routed
 from moorings_server.scoring import message_body
 from moorings_server.service import Service
 from moorings_server.wire import (
@@ -170,6 +171,9 @@ class HttpConnection(RequestReader):
         if path == SCORE and method in (_SCORED_RAW if self._service.raw else _SCORED):
             self._score(request, query)
         elif path not in METHODS_OF:
+            if self._service.routes and is_routed(path, self._service.routes):
+                self._score(request, query)
+                return
             self._plain(request, 404, JSON_TYPE, message_body(NOT_FOUND), ids=False)
         elif method == b"OPTIONS":
             self._plain(request, 200, TEXT_TYPE, b"", b"Allow: %b\r\n" % METHODS_OF[path])

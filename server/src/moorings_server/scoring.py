@@ -153,11 +153,23 @@ class Scorer:
     def raised(self, failure: BaseException) -> Answer:
         """The answer when the script raised `failure`."""
         self._log.error("Encountered Exception %s" % users_traceback(failure))
+        if blames_request(failure):
+            return Answer(400, message_body(str(failure)), failed=True)
         return Answer(500, self._script_failed, failed=True)
 
     def broke_off(self, why: BaseException) -> None:
         """Note a stream that failed after its first part was sent."""
         self._log.error("A stream broke off. Encountered Exception %s" % users_traceback(why))
+
+
+def blames_request(failure: BaseException) -> bool:
+    """Whether an exception says of itself that the request's data is at fault. Those of MLflow do, when data does not
+    fit a model's signature: `get_http_status_code()` is 400. Then the caller is told what the exception says."""
+    say = getattr(failure, "get_http_status_code", None)
+    try:
+        return callable(say) and say() == 400
+    except Exception:
+        return False
 
 
 def batch_results(results: Any, count: int) -> List[Any]:

@@ -17,6 +17,7 @@ from moorings_server import aml, contract
 from moorings_server.batching import MARK, BatchOptions
 from moorings_server.inputs import Prepare, prepare_arguments, prepare_raw, prepare_text
 from moorings_server.report import BootFailure
+from moorings_server.routing import routes_of
 from moorings_server.settings import Settings
 
 MODULE_NAME = "entry_script"
@@ -30,6 +31,7 @@ class UserScript:
 
     `mode`: "text", "raw" (`@rawhttp`) or "schema" (`@input_schema`). `wants_headers`: run has a parameter
     `request_headers`. `is_async`: run must be awaited, or is an async generator. `batch`: run takes lists.
+    `routes`: paths besides /score that run answers.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class UserScript:
         self.is_async = inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
         self.mode = mode
         self.batch = batch
+        self.routes = routes_of(run)
         self.parameters = data_parameters
 
     @property
@@ -86,6 +89,8 @@ class UserScript:
             how = "run() is decorated with @rawhttp. The server will call it with the request"
         else:
             how = "run() is not decorated. The server will call it with the request's body as text"
+        if self.routes:
+            how += " (also for %s and below)" % ", ".join(route.decode("ascii") for route in self.routes)
         if self.batch is not None:
             how += ", up to %d requests in one call" % self.batch.max_size
         return how + (" (on the event loop: it is an async function)" if self.is_async else "")
@@ -187,6 +192,14 @@ def inspect_module(module: ModuleType, path: str, settings: Settings) -> UserScr
     mode, batch = mode_of(run, path), batch_options(run, settings)
     if batch is not None:
         _check_batch(run, mode, path)
+    if routes_of(run) and mode != RAW:
+        raise BootFailure(
+            contract.KIND_BAD_SIGNATURE,
+            "run() in %s has @routes and not @rawhttp: only the request itself tells which path was asked for."
+            % path,
+            missing="run",
+            file=path,
+        )
     return UserScript(path, init, run, data, wants_headers, mode, batch)
 
 

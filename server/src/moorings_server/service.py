@@ -7,7 +7,7 @@ Knows no connection's state and nothing of scripts.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Optional, Set
+from typing import Any, Callable, Optional, Set, Tuple
 
 from moorings_server.cors import Cors
 from moorings_server.inputs import Prepare
@@ -34,7 +34,7 @@ class Service:
     drain has begun and no connection and no work is left.
 
     `wants_headers`: run() has a parameter `request_headers`; `raw`: it takes the request itself; `wants_type`:
-    `prepare` needs the content type.
+    `prepare` needs the content type; `routes`: paths besides /score that `run()` answers.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Service:
         wants_headers: bool,
         version_header: bool,
         raw: bool = False,
+        routes: Tuple[bytes, ...] = (),
         wants_type: bool = False,
         cors: Optional[Cors] = None,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
@@ -59,6 +60,7 @@ class Service:
         self.prepare = prepare
         self.wants_headers = wants_headers
         self.raw = raw
+        self.routes = routes
         self.keeps_headers = wants_headers or raw
         self.cors = cors
         self.watched = WATCHED | (CORS_HEADERS if cors is not None else set())

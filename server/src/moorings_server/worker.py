@@ -292,6 +292,7 @@ class Worker:
             wants_headers=user.wants_headers,
             version_header=settings.version_header,
             raw=user.mode == script.RAW,
+            routes=user.routes,
             wants_type=user.mode == script.SCHEMA,
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
         )

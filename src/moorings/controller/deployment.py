@@ -60,6 +60,9 @@ class Built:
     seconds: float
     container: ContainerTemplate | None = None
     """What it is where instances are containers."""
+    solver: str = "index"
+    """`conda` or `index`: where its packages come from."""
+    solver_reason: str = ""
 
 
 class Environments(Protocol):
@@ -68,6 +71,10 @@ class Environments(Protocol):
     async def ensure(
         self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
     ) -> tuple[Content, Built]: ...
+
+    def release(self, key: str) -> None:
+        """That a deployment uses what `ensure` gave is written down now; until then it is kept for it."""
+        ...
 
 
 class ContentStore(Protocol):
@@ -103,6 +110,8 @@ class _Memory:
     """What may be forgotten at a restart: a running build, deadlines, when progress was last written."""
 
     build: _Build | None = None
+    leased: str | None = None
+    """Key of an environment that the stored status does not name yet."""
     generation: int = 0
     serving: int = -1
     progress_at: float = 0.0
@@ -155,6 +164,9 @@ class DeploymentReconciler:
             await self._engine_away(row, memory, failed)
             delay = AWAY_PERIOD_S
         await self._store(row, status, memory, waiting)
+        if memory.leased is not None and not status.changed:
+            self.tools.environments.release(memory.leased)
+            memory.leased = None
         return delay
 
     async def _engine_away(self, row: Resource, memory: _Memory, failed: Failure) -> None:
@@ -201,6 +213,8 @@ class DeploymentReconciler:
             "reused": built.reused,
             "seconds": round(built.seconds, 3),
             **({} if built.container is None else {"image": built.container.image}),
+            "solver": built.solver,
+            "solverReason": built.solver_reason,
         }
         return template
 
@@ -251,8 +265,10 @@ class DeploymentReconciler:
             status.mark(ENVIRONMENT_READY, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
             status.fail("environment", problem.failure)
             return None
+        memory.leased = built.key
         how = "reused" if built.reused else f"built in {built.seconds:.1f} s"
-        status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}")
+        solver = f"; {built.solver}: {built.solver_reason}" if built.solver_reason else ""
+        status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}{solver}")
         what = (
             f"{built.packages} packages, Python {built.python_version}" if built.python_version else "image"
         )

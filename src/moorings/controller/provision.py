@@ -13,12 +13,20 @@ from moorings.assets.store import AssetStore
 from moorings.controller.deployment import Built
 from moorings.controller.resolve import Content
 from moorings.engines.base import ContainerTemplate, Routes
+from moorings.environments.conda import variables_of
 from moorings.environments.image import Context, ImageBuilder
-from moorings.environments.mlflow import MLFLOW_CODE, MLFLOW_SCRIPT, mlflow_environment
+from moorings.environments.mlflow import MLFLOW_CODE, MLFLOW_SCRIPT, mlflow_environment, stored_reader
+from moorings.environments.onnx import ONNX_CODE, ONNX_SCRIPT, onnx_environment
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import error
 from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec, InferenceConfig, ModelType
+
+_CODE_OF: Mapping[str, tuple[str, Path, str]] = {
+    ModelType.MLFLOW: ("mlflow", MLFLOW_CODE, MLFLOW_SCRIPT),
+    ModelType.TRITON: ("onnx", ONNX_CODE, ONNX_SCRIPT),
+}
+"""Type of model -> (name of the code folder, our code, the script in it)."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +38,36 @@ class Recipes:
     async def complete(
         self, spec: EnvironmentSpec | None, content: Content
     ) -> tuple[EnvironmentSpec | None, Content]:
-        """An MLflow model without script or environment gets ours and the one it was saved with."""
-        if content.model_type == ModelType.MLFLOW:
-            if spec is None:
-                spec = await asyncio.to_thread(self._mlflow_environment, content)
-            if not content.code_digest and spec.inference_config is None:
-                content = await asyncio.to_thread(self._mlflow_code, content)
+        """An MLflow model, or one of ONNX files, without script or environment gets those that fit it.
+
+        Raises the codes of `environments` for models that no script of ours can serve.
+        """
+        if spec is None:
+            spec = await asyncio.to_thread(self._environment_of_model, content)
+        if not content.code_digest and spec is not None and spec.inference_config is None:
+            content = await asyncio.to_thread(self._code_of_model, content)
+        if spec is not None and spec.conda_file is not None:
+            content = replace(content, variables=variables_of(spec.conda_file)[0])
         return spec, content
 
-    def _mlflow_environment(self, content: Content) -> EnvironmentSpec:
-        """Read through the stored tree: the folder of the first `MLmodel` from the top."""
+    def _environment_of_model(self, content: Content) -> EnvironmentSpec | None:
+        """Read through the stored tree; None for a model whose type says nothing about how it is served."""
         tree = self.store.tree(content.model.digest) if content.model else None
         paths = {} if tree is None else {f.path: f.sha256 for f in tree.files}
-        found = sorted((p for p in paths if PurePosixPath(p).name == "MLmodel"), key=lambda p: p.count("/"))
-        folder = PurePosixPath(found[0]).parent if found else PurePosixPath()
+        if content.model_type == ModelType.TRITON:
+            return onnx_environment(paths)
+        if content.model_type != ModelType.MLFLOW:
+            return None
+        return mlflow_environment(stored_reader(paths, self.store.text))
 
-        def read(name: str) -> str | None:
-            sha256 = paths.get(str(folder / name))
-            return None if sha256 is None else self.store.blob(sha256).read_text("utf-8", "replace")
-
-        return mlflow_environment(read)
-
-    def _mlflow_code(self, content: Content) -> Content:
-        tree = self.store.ingest(MLFLOW_CODE, keep_name=False, use_ignore=False)
-        return replace(content, code_digest=tree.digest, code_folder="mlflow", scoring_script=MLFLOW_SCRIPT)
+    def _code_of_model(self, content: Content) -> Content:
+        """The same with our script for its type of model, where there is one."""
+        ours = _CODE_OF.get(content.model_type)
+        if ours is None:
+            return content
+        folder, source, script = ours
+        tree = self.store.ingest(source, keep_name=False, use_ignore=False)
+        return replace(content, code_digest=tree.digest, code_folder=folder, scoring_script=script)
 
 
 @dataclass(frozen=True)
@@ -67,14 +81,17 @@ class Provisioner:
         self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
     ) -> tuple[Content, Built]:
         """Build or reuse. Raises the codes of `environments` (mostly the user's fault)."""
+        given = content.code_digest
         spec, content = await Recipes(self.store).complete(spec, content)
-        if spec is None or not content.code_digest:
+        bare = spec is not None and spec.conda_file is None and not given
+        if spec is None or not content.code_digest or bare:
             raise error(
                 "EnvironmentNeedsContainer",
                 "without an environment and a scoring script only a container could serve this",
                 target="environment" if spec is None else "code_configuration",
             )
         built = await self.builder.ensure(spec, progress=progress)
+        content = replace(content, variables={**built.variables, **content.variables})
         return content, Built(
             key=built.key,
             python=built.python,
@@ -82,7 +99,12 @@ class Provisioner:
             packages=len(built.packages),
             reused=built.reused,
             seconds=built.seconds,
+            solver=built.solver,
+            solver_reason=built.solver_reason,
         )
+
+    def release(self, key: str) -> None:
+        self.builder.release(key)
 
     def log(self, key: str) -> str | None:
         return self.builder.log(key)
@@ -112,17 +134,23 @@ class ImageProvisioner:
                 target="environment" if spec is None else "code_configuration",
             )
         built = await self.builder.ensure(spec, self._context(content), progress=progress)
+        content = replace(content, variables={**built.variables, **content.variables})
         return content, Built(
-            key=built.key or built.image_id.removeprefix("sha256:")[:16],
+            key=built.build_key,
             python=PurePosixPath(built.python),
             python_version=built.python_version,
             packages=len(built.packages),
             reused=built.reused,
             seconds=built.seconds,
+            solver=built.solver,
+            solver_reason=built.solver_reason,
             container=ContainerTemplate(
                 image=built.reference, image_id=built.image_id, routes=_routes(spec.inference_config)
             ),
         )
+
+    def release(self, key: str) -> None:
+        self.builder.release(key)
 
     def log(self, key: str) -> str | None:
         return self.builder.log(key)

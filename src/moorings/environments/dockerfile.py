@@ -39,8 +39,13 @@ def with_aliases(dockerfile: str, aliases: Mapping[str, str]) -> str:
 
 def environment_layer(base_id: str, folder: str, labels: Mapping[str, str]) -> str:
     """The Dockerfile that puts the built environment `folder` of the context on the image `base_id`."""
-    marks = " ".join(f'{name}="{value}"' for name, value in labels.items())
+    marks = " ".join(f'{name}="{_quoted(value)}"' for name, value in labels.items())
     return f"FROM {base_id}\nLABEL {marks}\nCOPY {folder} {ENV_FOLDER}\n"
+
+
+def _quoted(text: str) -> str:
+    """As it has to stand between double quotes, where `$` would begin a variable."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
 
 
 def venv_config(python: str, version: str, *, system_packages: bool) -> str:

@@ -8,47 +8,46 @@ built by the Docker Engine; images with a server of their own are taken as they 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from moorings.containers.host import DockerHost, Image
 from moorings.containers.reading import LOCAL_PREFIX, split_tag
 from moorings.environments import dockerfile as texts
 from moorings.environments.buildlog import BuildLog, held_lock
-from moorings.environments.image_python import ImagePython, choose_python, pythons_of
-from moorings.environments.installer import Installer, Run
-from moorings.environments.interpreters import Interpreter, Interpreters, minor_of
-from moorings.environments.locked import build_key, parse_lock
-from moorings.environments.recipe import SERVER, Recipe, make_recipe, recipe_key
+from moorings.environments.image_inventory import LABEL_KEY, ImageInventory
+from moorings.environments.image_layer import PYTHON, fill_for_image, packages_of, resolve_for_image
+from moorings.environments.image_memory import BuiltImage, ImageMemory
+from moorings.environments.image_python import choose_python, pythons_of
+from moorings.environments.installer import Installer
+from moorings.environments.interpreters import Interpreters, minor_of
+from moorings.environments.leases import Leases
+from moorings.environments.recipe import SERVER, Recipe, recipe_key
 from moorings.environments.server_wheel import ServerWheel, ServerWheels
 from moorings.environments.shelf import Shelf
+from moorings.environments.solving import AUTO, Solving
 from moorings.environments.verdict import verdict
+from moorings.environments.work import Progress, Resolved, Work
 from moorings.errors.exceptions import MooringsError, error
-from moorings.lib import atomic
-from moorings.lib.timing import rfc3339
+from moorings.lib import procs
 from moorings.spec.assets import EnvironmentSpec
 
-Progress = Callable[[str], None]
 LayOut = Callable[[Path], None]
 """Puts the files of a build context into a folder that is not there yet."""
 
-LABEL_KEY = "moorings.environment"
 LABEL_BASE = "moorings.base"
+LABEL_VARIABLES = "moorings.variables"
 REPOSITORY = f"{LOCAL_PREFIX}environment"
 CONTEXT_REPOSITORY = f"{LOCAL_PREFIX}context"
-PYTHON = f"{texts.ENV_FOLDER}/bin/python"
 DEFAULT_BASE = "python:{minor}-slim"
 """Where an environment names no image: the official image of the Python it asks for."""
 DEFAULT_MINOR = "3.12"
-LOCK_FILE = "requirements.lock"
 VERIFY = f"import {SERVER.replace('-', '_')}"
 
 
@@ -70,45 +69,41 @@ class Context:
     lay_out: LayOut
 
 
-@dataclass(frozen=True)
-class BuiltImage:
-    """An image that is on this machine. JSON-safe through `dataclasses.asdict`."""
-
-    key: str
-    """16 hex digits: names the content; that of the venv where the Python is the same. Empty: taken as it is."""
-    recipe_key: str
-    reference: str
-    """By which it can be had again: in the workspace's registry where there is one."""
-    image_id: str
-    base_id: str
-    python: str
-    python_version: str
-    packages: Mapping[str, str]
-    size_bytes: int
-    reused: bool = True
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-
-
 class ImageBuilder:
     """Builds on one Docker Engine. Any number of builders may share the folder of logs and locks."""
 
     def __init__(
-        self, root: Path, host: DockerHost, settings: ImageSettings, *, home: Path, uv: Path | None = None
+        self,
+        root: Path,
+        host: DockerHost,
+        settings: ImageSettings,
+        *,
+        home: Path,
+        uv: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        solver: str = AUTO,
+        leases: Leases | None = None,
     ) -> None:
+        """`uv`, `environ`, `solver`, `leases`: as for `EnvironmentBuilder`."""
+        env = os.environ if environ is None else environ
         self._shelf = Shelf(root)
         self._images = root / "images"
+        self._memory = ImageMemory(self._images)
         self._host = host
         self._settings = settings
+        self._leases = leases or Leases()
         self._wheels = ServerWheels(root / "wheels")
-        self._installer = Installer(uv, home=home, environ=os.environ)
-        self._interpreters = Interpreters(os.environ)
+        self._installer = Installer(uv, home=home, environ=env)
+        self._interpreters = Interpreters(env)
+        self._solving = Solving(solver)
         self._platform = f"{platform.system().lower()}-{platform.machine()}"
 
     async def ensure(
         self, spec: EnvironmentSpec, context: Context | None, *, progress: Progress
     ) -> BuiltImage:
         """The image of `spec`: found or built now. `context` is given where the spec has a build context.
+
+        It is leased: it will not be pruned until `release(build_key)` is called, or for `leases.LEASE_S`.
 
         Raises what `EnvironmentBuilder.ensure` raises, and what images and registries can fail with:
         `ImageNotFound`, `ImagePullDenied`, `ImagePushDenied`, `ImageBuildFailed`, `ImagePythonMissing`,
@@ -119,14 +114,15 @@ class ImageBuilder:
             message = "environment.os_type: only Linux containers run here"
             raise error("ImageUnusable", message, target="environment.os_type")
         try:
-            recipe = make_recipe(spec, in_image=True)
+            recipe = self._solving.recipe(spec, in_image=True)
             wheel, key = await asyncio.to_thread(self._identify, spec, recipe, context)
-            async with held_lock(self._shelf, key, progress):
-                kept = await asyncio.to_thread(self._kept, key)
+            async with held_lock(self._shelf, key, progress) as held:
+                kept = await asyncio.to_thread(self._kept, recipe, key)
                 if kept is not None:
                     return replace(kept, reused=True, seconds=time.monotonic() - began)
                 with BuildLog(self._shelf.log_file(key)) as log:
-                    build = _Build(self, spec, recipe, key, wheel, context, log, progress)
+                    means = (self._shelf, self._installer, recipe, key, wheel, self._platform)
+                    build = _Build(self, spec, Work(*means, log, progress), context, held)
                     return await build.run(began)
         except OSError as problem:
             place = problem.filename or self._shelf.root
@@ -134,11 +130,15 @@ class ImageBuilder:
             failed = verdict(lines, fields={"path": self._shelf.root, "key": ""})
             raise MooringsError(failed) from None
 
+    def release(self, key: str) -> None:
+        """Give back the lease of an image: who uses it is written down now."""
+        self._leases.release(key)
+
     def log(self, key: str) -> str | None:
         """The build log of a recipe key, or of the key of an image that is remembered."""
         found = self._shelf.log(key)
         if found is None:
-            recipes = [path.stem for path in self._images.glob("*.json") if _remembered_key(path) == key]
+            recipes = [recipe for recipe, (_, built) in self._memory.all().items() if built.build_key == key]
             found = self._shelf.log(recipes[0]) if recipes else None
         return found
 
@@ -146,9 +146,12 @@ class ImageBuilder:
         """The key by which the build log of `spec` is kept; None when it cannot be translated at all."""
         context = Context(context_digest, lambda _folder: None) if context_digest else None
         try:
-            return self._identify(spec, make_recipe(spec, in_image=True), context)[1]
+            return self._identify(spec, self._solving.recipe(spec, in_image=True), context)[1]
         except (MooringsError, OSError):
             return None
+
+    def inventory(self) -> ImageInventory:
+        return ImageInventory(self._shelf, self._memory, self._host, self._leases)
 
     def sweep(self) -> int:
         """Remove what killed builds left unfinished; how many there were. Blocking."""
@@ -172,28 +175,26 @@ class ImageBuilder:
         keyed = replace(recipe, image=name)
         return wheel, recipe_key(keyed, server_wheel_sha256=wheel.sha256, platform=self._platform)
 
-    # --- what is remembered ---
-
-    def _kept(self, key: str) -> BuiltImage | None:
-        """What the recipe led to, when it is all still there: the image itself and the base it stands on.
+    def _kept(self, recipe: Recipe, key: str) -> BuiltImage | None:
+        """What the recipe led to, leased, when it is all still there: the image itself and the base it stands on.
 
         A tag that means another image by now leads to a new build.
         """
-        try:
-            data: dict[str, Any] = json.loads((self._images / f"{key}.json").read_bytes())
-            asked = str(data.pop("base"))
-            built = BuiltImage(**{**data, "notes": tuple(data["notes"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        if asked:
-            base = self._host.image(asked)
-            if base is None or base.id != built.base_id:
+        with self._leases.guard:
+            found = self._memory.read(key)
+            if found is None or not self._solving.accepts(recipe, found[1].solver):
                 return None
-        return built if self._host.image(built.image_id) is not None else None
-
-    def _remember(self, key: str, base: str, built: BuiltImage) -> None:
-        data = {**asdict(built), "base": base}
-        atomic.write(self._images / f"{key}.json", json.dumps(data).encode())
+            asked, built = found
+            self._leases.take(built.build_key)
+        is_there = False
+        try:
+            base = self._host.image(asked) if asked else None
+            same_base = not asked or (base is not None and base.id == built.base_id)
+            is_there = same_base and self._host.image(built.image_id) is not None
+        finally:
+            if not is_there:
+                self._leases.release(built.build_key)
+        return built if is_there else None
 
 
 class _Build:
@@ -203,40 +204,35 @@ class _Build:
         self,
         owner: ImageBuilder,
         spec: EnvironmentSpec,
-        recipe: Recipe,
-        key: str,
-        wheel: ServerWheel,
+        work: Work,
         context: Context | None,
-        log: BuildLog,
-        progress: Progress,
+        held: procs.Held,
     ) -> None:
         self.owner = owner
         self.host = owner._host
         self.settings = owner._settings
         self.spec = spec
-        self.recipe = recipe
-        self.recipe_key = key
-        self.wheel = wheel
+        self.work = work
+        self.log = work.log
         self.context = context
-        self.log = log
-        self.progress = progress
-        self.fields: dict[str, object] = {"key": key, "path": owner._shelf.root}
+        self.held = held
 
     async def run(self, began: float) -> BuiltImage:
         """Raises MooringsError; the log then ends with it."""
-        stage = self.owner._images / f".stage-{self.recipe_key}"
+        recipe_key = self.work.recipe_key
+        stage = self.owner._images / f".stage-{recipe_key}"
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(mode=0o700)
         try:
-            self._headline()
+            self.work.headline()
             name, base = await self._base(stage)
             if self.spec.inference_config is not None:
                 built = await self._as_it_is(name, base)
             else:
                 built = await self._layered(stage, name, base)
             seconds = time.monotonic() - began
-            built = replace(built, reused=False, seconds=seconds)
-            await asyncio.to_thread(self.owner._remember, self.recipe_key, name, built)
+            built = replace(built, reused=False, seconds=seconds, built_at=time.time())
+            await asyncio.to_thread(self.owner._memory.write, recipe_key, name, built)
             self.log.line(f"image {built.reference} ({built.image_id}) in {seconds:.1f} s")
             return built
         except MooringsError as problem:
@@ -248,18 +244,15 @@ class _Build:
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
-    def _headline(self) -> None:
-        self.log.line(f"recipe {self.recipe_key}, {rfc3339(time.time())}")
-        for note in self.recipe.notes:
-            self.log.line(f"note: {note}")
-
     # --- the base ---
 
     async def _base(self, stage: Path) -> tuple[str, Image]:
         """(name it was asked for by, "" for a build context; the image everything else stands on)."""
         if self.spec.build is not None:
             return "", await self._build_context(stage)
-        asked = self.spec.image or DEFAULT_BASE.format(minor=minor_of(self.recipe.python) or DEFAULT_MINOR)
+        asked = self.spec.image or DEFAULT_BASE.format(
+            minor=minor_of(self.work.recipe.python) or DEFAULT_MINOR
+        )
         name = texts.aliased(asked, self.settings.aliases)
         alias = "" if name == asked else f" (for {asked})"
         self.log.line(f"base image: {name}{alias}")
@@ -289,7 +282,7 @@ class _Build:
             path.unlink()  # it may be a link into the content store
             path.write_text(changed, encoding="utf-8")
         self.log.line(f"build context {self.context.digest[:16]}, {name}")
-        tag = f"{CONTEXT_REPOSITORY}:{self.recipe_key}"
+        tag = self._context_tag
         return await self._docker_build(folder, name, tag)
 
     async def _docker_build(self, folder: Path, name: str, tag: str) -> Image:
@@ -300,7 +293,7 @@ class _Build:
                 tag=tag,
                 network=self.settings.build_network,
                 say=self._said,
-                key=self.recipe_key,
+                key=self.work.recipe_key,
             )
             image = self.host.image(made)
             assert image is not None, "it has just been built"
@@ -309,81 +302,68 @@ class _Build:
         return await asyncio.to_thread(build)
 
     async def _as_it_is(self, name: str, image: Image) -> BuiltImage:
-        reference = name or await self._publish(f"{CONTEXT_REPOSITORY}:{self.recipe_key}", image)
-        return BuiltImage(
+        references = (name,) if name else await self._publish(self._context_tag, image)
+        built = BuiltImage(
             key="",
-            recipe_key=self.recipe_key,
-            reference=reference,
+            recipe_key=self.work.recipe_key,
+            reference=references[-1],
             image_id=image.id,
             base_id=image.id,
             python="",
             python_version="",
             packages={},
             size_bytes=image.size_bytes,
+            own_bytes=image.size_bytes,
+            solver_reason="it is run as it is",
+            tags=() if name else references,
         )
+        self.owner._leases.take(built.build_key)
+        return built
+
+    @property
+    def _context_tag(self) -> str:
+        return f"{CONTEXT_REPOSITORY}:{self.work.recipe_key}"
 
     # --- the environment on top ---
 
     async def _layered(self, stage: Path, name: str, base: Image) -> BuiltImage:
-        self.progress("looking for Python in the base image")
-        found = await asyncio.to_thread(pythons_of, self.host, base.id, self.owner._images)
-        python, note = choose_python(found, self.recipe.python, name or "of the build context")
-        self.fields["python"] = python.version
-        self.log.line(f"Python {python.version}: {python.path}")
-        if note is not None:
-            self.log.line(f"note: {note}")
-        on_host = await asyncio.to_thread(self._host_python, python)
-        lock = await self._resolve(python, on_host)
-        locked = parse_lock(lock)
-        key = build_key(
-            locked,
-            server=SERVER,
-            server_sha256=self.wheel.sha256,
-            python_version=python.version,
-            platform=self.owner._platform,
-        )
-        packages = dict(sorted(_name_and_version(head) for head, _ in locked.packages))
-        local = f"{REPOSITORY}:{key}-{base.id.removeprefix('sha256:')[:8]}"
-        image = await self._found(local, key, base)
-        if image is None:
-            image = await self._make(stage, local, key, base, python, on_host, lock)
-        reference = await self._publish(local, image)
-        notes = self.recipe.notes if note is None else (*self.recipe.notes, note)
+        work, shelf = self.work, self.work.shelf
+        resolved, reason = await self.owner._solving.resolve(work, lambda: self._from_index(name, base))
+        self.log.line(f"solver: {resolved.solver} ({reason})")
+        local = f"{REPOSITORY}:{resolved.key}-{base.id.removeprefix('sha256:')[:8]}"
+        async with held_lock(shelf, resolved.key, work.progress):
+            image = await self._found(local, resolved.key, base)
+            if image is None:
+                image = await self._make(stage, local, base, resolved)
+            references = await self._publish(local, image)
+            self.owner._leases.take(resolved.key)
+        await asyncio.to_thread(shelf.keep_locks, work.recipe_key, resolved.locks)
         return BuiltImage(
-            key=key,
-            recipe_key=self.recipe_key,
-            reference=reference,
+            key=resolved.key,
+            recipe_key=work.recipe_key,
+            reference=references[-1],
             image_id=image.id,
             base_id=base.id,
             python=PYTHON,
-            python_version=python.version,
-            packages=packages,
+            python_version=resolved.python_version,
+            packages=packages_of(resolved),
             size_bytes=image.size_bytes,
-            notes=notes,
+            notes=(*work.recipe.notes, *resolved.notes),
+            variables=json.loads(image.labels.get(LABEL_VARIABLES, "{}")),
+            solver=resolved.solver,
+            solver_reason=reason,
+            own_bytes=max(0, image.size_bytes - (base.size_bytes if name else 0)),
+            tags=(*references, *(() if name else (self._context_tag,))),
         )
 
-    def _host_python(self, wanted: ImagePython) -> Interpreter | None:
-        """The Python of this machine that is most like the image's: it compiles what has to be compiled."""
-        found = self.owner._interpreters.find()
-        same = [one for one in found if one.version == wanted.version]
-        alike = [one for one in found if one.version.split(".")[:2] == wanted.version.split(".")[:2]]
-        return next(iter(same or alike), None)
-
-    def _target(self, python: ImagePython, on_host: Interpreter | None) -> list[str]:
-        wheels = texts.manylinux(python.machine, python.glibc)
-        target = ["--python-version", python.version, "--python-platform", wheels]
-        # Without such a Python nothing can be compiled here: wheels or nothing.
-        return [*target, *(("--python", str(on_host.path)) if on_host else ("--no-build",))]
-
-    async def _resolve(self, python: ImagePython, on_host: Interpreter | None) -> str:
-        count = len(self.recipe.requirements)
-        self.progress(f"resolving {count} requirement{'' if count == 1 else 's'}")
-        source = self.owner._shelf.requirements(self.recipe_key)
-        wanted = [*self.recipe.requirements, f"{SERVER} @ {self.wheel.path.as_uri()}"]
-        atomic.write(source, ("\n".join(wanted) + "\n").encode("utf-8", "surrogateescape"))
-        arguments = ["pip", "compile", str(source), *self._target(python, on_host)]
-        options = ("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url")
-        return (await self._uv([*arguments, *options])).out
+    async def _from_index(self, name: str, base: Image) -> Resolved:
+        """For the Python of the base that fits."""
+        owner, work = self.owner, self.work
+        work.progress("looking for Python in the base image")
+        found = await asyncio.to_thread(pythons_of, self.host, base.id, owner._images)
+        python, note = choose_python(found, work.recipe.python, name or "of the build context")
+        isolated = self.spec.conda_file is not None
+        return await resolve_for_image(work, owner._interpreters, python, note, isolated=isolated)
 
     async def _found(self, local: str, key: str, base: Image) -> Image | None:
         """The image when this machine or the registry has it already."""
@@ -404,61 +384,24 @@ class _Build:
             return image
         return None
 
-    async def _make(
-        self,
-        stage: Path,
-        local: str,
-        key: str,
-        base: Image,
-        python: ImagePython,
-        on_host: Interpreter | None,
-        lock: str,
-    ) -> Image:
+    async def _make(self, stage: Path, local: str, base: Image, resolved: Resolved) -> Image:
         context = stage / "layer"
-        folder = context / "env"
-        minor = ".".join(python.version.split(".")[:2])
-        packages = folder / "lib" / f"python{minor}" / "site-packages"
-        packages.mkdir(parents=True)
-        (folder / LOCK_FILE).write_text(lock, encoding="utf-8")
-        self.progress("installing packages")
-        arguments = ["pip", "install", "--target", str(packages), *self._target(python, on_host)]
-        arguments += ["--no-deps", "-r", str(folder / LOCK_FILE), "--link-mode", "hardlink"]
-        if all(hashes for _, hashes in parse_lock(lock).packages):
-            arguments.append("--require-hashes")
-        if on_host is not None:
-            arguments.append("--compile-bytecode")
-        await self._uv(arguments)
-        await asyncio.to_thread(self._finish, folder, packages, python)
-        labels = {LABEL_KEY: key, LABEL_BASE: base.id}
+        await asyncio.to_thread(context.mkdir)
+        self.work.progress(f"installing {resolved.packages} packages")
+        variables = await fill_for_image(resolved, context / "env", self.held)
+        labels = {LABEL_KEY: resolved.key, LABEL_BASE: base.id}
+        if variables:
+            labels[LABEL_VARIABLES] = json.dumps(variables, sort_keys=True)
         (context / "Dockerfile").write_text(texts.environment_layer(base.id, "env", labels))
-        self.progress("putting the environment on the base image")
+        self.work.progress("putting the environment on the base image")
         image = await self._docker_build(context, "Dockerfile", f"{local}-new")
         await asyncio.to_thread(self._verify, image)
         await asyncio.to_thread(self.host.tag, image.id, local)
         await asyncio.to_thread(self.host.remove_image, f"{local}-new")
         return image
 
-    def _finish(self, folder: Path, packages: Path, python: ImagePython) -> None:
-        """What makes a folder of packages a virtual environment of the image's Python."""
-        binaries = folder / "bin"
-        if (packages / "bin").is_dir():
-            (packages / "bin").rename(binaries)
-        binaries.mkdir(exist_ok=True)
-        for script in binaries.iterdir():
-            _with_interpreter(script)
-        for name in ("python", "python3"):
-            (binaries / name).symlink_to(python.path)
-        isolated = self.spec.conda_file is not None
-        text = texts.venv_config(python.path, python.version, system_packages=not isolated)
-        (folder / "pyvenv.cfg").write_text(text)
-        (packages / ".lock").unlink(missing_ok=True)
-        for path in (folder, *folder.rglob("*")):
-            if not path.is_symlink():
-                # Whoever runs inside is nobody in particular. Files are links into uv's cache: never change those.
-                _readable(path)
-
     def _verify(self, image: Image) -> None:
-        self.progress("checking the image")
+        self.work.progress("checking the image")
         code, text = self.host.run(image.id, [PYTHON, "-I", "-c", VERIFY], user="65532:65532")
         for line in text.splitlines():
             self.log.line(line)
@@ -473,73 +416,15 @@ class _Build:
         repository, tag = split_tag(local)
         return f"{self.settings.repository}/{repository.rpartition('/')[2]}:{tag}"
 
-    async def _publish(self, local: str, image: Image) -> str:
-        """Put the image into the workspace's registry, where there is one; the name it can be had by."""
+    async def _publish(self, local: str, image: Image) -> tuple[str, ...]:
+        """Put the image into the workspace's registry, where there is one; its names, the one it can be had by last."""
         if not self.settings.repository:
-            return local
+            return (local,)
         remote = self._remote(local)
         await asyncio.to_thread(self.host.tag, image.id, remote)
         await asyncio.to_thread(self.host.push, remote, self._said)
-        return remote
-
-    # --- running things ---
-
-    async def _uv(self, arguments: list[str]) -> Run:
-        self.log.line(f"$ uv {' '.join(arguments)}")
-        try:
-            run = await self.owner._installer.run(
-                arguments, cwd=self.owner._shelf.root, on_line=self.log.line
-            )
-        except TimeoutError:
-            message = f"uv {arguments[0]} took too long and was ended"
-            evidence = self.log.last(20)
-            raise error("EnvironmentBuildFailed", message, evidence=evidence, fields=self.fields) from None
-        if run.code != 0:
-            raise MooringsError(verdict(run.lines, fields=self.fields))
-        return run
+        return local, remote
 
     def _said(self, line: str) -> None:
         self.log.line(line)
-        self.progress(line[:120])
-
-
-def _remembered_key(path: Path) -> str | None:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return str(data.get("key")) if isinstance(data, dict) else None
-
-
-def _name_and_version(head: str) -> tuple[str, str]:
-    name, found, version = head.partition("==")
-    if found:
-        return name.strip(), version.split(";")[0].strip()
-    name, _, address = head.partition(" @ ")
-    return name.strip(), address.strip()
-
-
-def _with_interpreter(script: Path) -> None:
-    """A console script begins with the Python it was installed by: make that the environment's."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        text = script.read_text(encoding="utf-8")
-        first, newline, rest = text.partition("\n")
-        if first.startswith("#!") and "python" in first:
-            mode = script.stat().st_mode & 0o777
-            script.unlink()  # a link into uv's cache
-            script.write_text(f"#!{PYTHON}{newline}{rest}", encoding="utf-8")
-            script.chmod(mode | 0o555)
-
-
-def _readable(path: Path) -> None:
-    mode = path.stat().st_mode
-    wanted = mode | (0o555 if path.is_dir() or mode & 0o100 else 0o444)
-    if wanted == mode:
-        return
-    if path.is_file() and path.stat().st_nlink > 1:
-        copy = path.with_name(f".{path.name}.copy")
-        shutil.copy2(path, copy)
-        copy.chmod(wanted)
-        copy.replace(path)
-    else:
-        path.chmod(wanted)
+        self.work.progress(line[:120])

@@ -19,6 +19,7 @@ import pytest
 from moorings.containers.credentials import Credentials, Login
 from moorings.containers.host import DockerHost
 from moorings.environments.image import Context, ImageBuilder, ImageSettings
+from moorings.environments.leases import Leases
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import MooringsError
 from moorings.spec.assets import EnvironmentSpec
@@ -251,6 +252,57 @@ async def test_a_build_context_is_what_it_was(dockerd: Any, tmp_path: Path) -> N
     assert again.reused
     assert again.image_id == found.image_id
     shutil.rmtree(tmp_path / "environments")
+
+
+async def test_images_that_nobody_uses_are_pruned_and_only_those(dockerd: Any, tmp_path: Path) -> None:
+    leases = Leases()
+    host = DockerHost(dockerd.host, nobody)
+    made = ImageBuilder(tmp_path / "e", host, ImageSettings(aliases=ALIASES), home=tmp_path, leases=leases)
+    specs = [
+        SPEC.model_copy(
+            update={"conda_file": {"dependencies": ["python=3.11", {"pip": [f"six=={version}"]}]}}
+        )
+        for version in ("1.14.0", "1.15.0", "1.17.0")
+    ]
+    unused, used, running = [await build(made, spec) for spec in specs]
+    custom = {"path": "/", "port": 1}
+    theirs = EnvironmentSpec.model_validate(
+        {
+            "image": BASE,
+            "inference_config": dict.fromkeys(("liveness_route", "readiness_route", "scoring_route"), custom),
+        }
+    )
+    await build(made, theirs)
+    inventory = made.inventory()
+    assert {one.complete.key for one in inventory.builds()} == {unused.key, used.key, running.key}
+    found = inventory.find(unused.key)
+    assert found is not None
+    assert found.location == unused.reference
+    assert "six==1.14.0" in found.locks["requirements.lock"]
+    assert 0 < found.complete.size_bytes < unused.size_bytes
+
+    def users() -> dict[str, list[str]]:
+        return {used.key: ["shop/blue"]}
+
+    dockerd.cli("create", "--name", "keeps-it", running.reference)
+    try:
+        assert not any(fate.removed for fate in inventory.prune(users, dry_run=False)), "all are leased"
+        for one in (unused, used, running):
+            made.release(one.key)
+        planned = inventory.prune(users, dry_run=True)
+        assert {fate.key for fate in planned if not fate.reason} == {unused.key, running.key}
+        fates = {fate.key: fate for fate in inventory.prune(users, dry_run=False)}
+    finally:
+        dockerd.cli("rm", "keeps-it")
+    assert {key for key, fate in fates.items() if fate.removed} == {unused.key}
+    assert fates[used.key].used_by == ("shop/blue",)
+    assert "a container uses it" in fates[running.key].reason
+    assert host.image(unused.image_id) is None
+    assert host.image(used.image_id) is not None
+    assert host.image(BASE) is not None
+    assert {one.complete.key for one in inventory.builds()} == {used.key, running.key}
+    again = await build(made, specs[0])
+    assert not again.reused
 
 
 async def test_what_a_killed_build_leaves_is_swept(dockerd: Any, tmp_path: Path) -> None:

@@ -468,3 +468,16 @@ async def test_an_engine_that_is_away_decides_nothing_and_who_waits_is_told(
         assert world.operation(removal).status is OperationStatus.FAILED
     await world.until(lambda: world.row() is None)
     assert await world.instances() == []
+
+
+async def test_an_environment_is_given_back_only_when_the_state_names_it(world: World) -> None:
+    world.put_endpoint("shop")
+    world.put()
+    named = False
+    while not world.environments.released:
+        assert not named, "the state named it before this look, so the lease should have been given back then"
+        named = "environment" in world.row().status
+        await world.round()
+        assert world.environments.released == [] or world.row().status["environment"]["key"] == "key"
+    await world.settle()
+    assert world.environments.released == ["key"]
