@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from moorings.environments import dockerfile as texts
 from moorings.environments.conda_way import CONDA, CondaResolved
 from moorings.environments.image_python import ImagePython
 from moorings.environments.index_way import COMPILE, INDEX, REQUIREMENTS_LOCK
+from moorings.environments.installer import without_credentials
 from moorings.environments.interpreters import Interpreter, Interpreters
 from moorings.environments.locked import Locked, build_key, parse_lock
 from moorings.environments.recipe import SERVER
@@ -25,6 +27,7 @@ from moorings.environments.work import Resolved, Work, write_private
 from moorings.lib import procs
 
 PYTHON = f"{texts.ENV_FOLDER}/bin/python"
+_OUR_WHEEL = re.compile(rf"^{SERVER} @ \S+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -156,12 +159,25 @@ def _finish(folder: Path, *, moved: bool) -> None:
             _with_interpreter(script)
     if moved:
         relocate(folder, texts.ENV_FOLDER)
-    for path in folder.rglob(f"{SERVER.replace('-', '_')}-*.dist-info/direct_url.json"):
-        path.unlink()  # it says where on this machine the wheel lay
+    _keep_to_ourselves(folder)
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             # Whoever runs inside is nobody in particular. Files are links into caches: never change those.
             _readable(path)
+
+
+def _keep_to_ourselves(folder: Path) -> None:
+    """Neither credentials in addresses nor the place of our wheel get into an image, which others may pull."""
+    origins = [*folder.rglob("*.dist-info/direct_url.json"), *(folder / "conda-meta").glob("*.json")]
+    for path in (folder / REQUIREMENTS_LOCK, *origins):
+        text = path.read_text("utf-8", "surrogateescape")
+        if path.parent.name.startswith(f"{SERVER.replace('-', '_')}-"):
+            path.unlink()
+            continue
+        safe = _OUR_WHEEL.sub(SERVER, without_credentials(text))
+        if safe != text:
+            path.unlink()  # it may be a link into a cache
+            path.write_text(safe, "utf-8", "surrogateescape")
 
 
 def _with_interpreter(script: Path) -> None:
