@@ -21,6 +21,7 @@ from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Listener, QuietServer
 from moorings.api.resources import Resources
@@ -37,6 +38,9 @@ from moorings.controller.status import fail_operations
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
+from moorings.environments.inventory import Inventory
+from moorings.environments.leases import Leases
+from moorings.environments.shelf import Shelf
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
@@ -68,11 +72,14 @@ class Daemon:
         self._database = Database.at(settings.database, clock)
         self._store = AssetStore(home / "assets", home=home)
         vault = Vault(home / "secret.key")
+        self._leases = Leases()
         self._environments = EnvironmentBuilder(
             home / "environments",
             uv=None,
             allow_python_download=settings.environments.allow_python_download,
             home=home,
+            solver=settings.environments.conda_solver,
+            leases=self._leases,
         )
         self._gateway = GatewayControl(
             GatewaySettings(
@@ -228,6 +235,7 @@ class Daemon:
 
     def _server(self, engine: Engine, workspace_id: str) -> QuietServer:
         workspace = self._settings.workspace
+        provisioner = Provisioner(self._environments, self._store)
         resources = Resources(
             self._database,
             self._vault,
@@ -244,7 +252,13 @@ class Daemon:
                 uploaded=self._blobs.tree,
             ),
             engine=engine,
-            build_logs=Provisioner(self._environments, self._store),
+            build_logs=provisioner,
+            environment_builds=EnvironmentBuilds(
+                database=self._database,
+                inventory=Inventory(Shelf(self._settings.home / "environments"), self._leases),
+                engine=engine,
+                key_of=provisioner.key_of,
+            ),
             workspace_path=workspace.path,
             workspace_name=workspace.name,
             workspace_id=workspace_id,

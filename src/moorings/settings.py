@@ -16,6 +16,8 @@ from moorings.spec.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_LIMIT, MAX_RAT
 
 T = TypeVar("T")
 
+CONDA_SOLVERS = ("auto", "conda", "index")
+
 LONGEST_SOCKET_NAME = 40
 """Bytes kept free for the name of a socket below `run_dir` (a unix socket path has at most 107 bytes)."""
 
@@ -72,6 +74,9 @@ class Controller:
 class Environments:
     allow_python_download: bool = True
     """Whether a missing Python may be fetched through uv."""
+    conda_solver: str = "auto"
+    """How conda files that name channels are installed: `conda` (from the channels), `index` (translated to Python
+    packages), `auto` (from the channels where they can be reached, else translated)."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,13 @@ class Settings:
 def _check(settings: Settings) -> None:
     """Values of the right kind that still cannot be."""
     port, controller = settings.gateway.port, settings.controller
-    wrong = {
+    solver = settings.environments.conda_solver
+    wrong: dict[str, tuple[object, str, bool]] = {
+        "environments.conda_solver": (
+            solver,
+            ", ".join(CONDA_SOLVERS),
+            solver in CONDA_SOLVERS,
+        ),
         "gateway.port": (port, "a port, 1 to 65535", 0 < port < 65536),
         "clients.port": (
             settings.clients.port,

@@ -28,4 +28,9 @@ def test_a_sample_from_outside_answers_as_recorded(workspace: Any, sample: str) 
     assert answer.status == 200, answer.body
     assert answer.json == pytest.approx(expected, rel=1e-6)
     assert answer.headers["azureml-model-deployment"] == deployment
+    if sample == "mlflow-sklearn":
+        request["input_data"]["data"][1][2] = "nine"
+        refused = workspace.score("my-endpoint", request)
+        assert (refused.status, refused.headers["ms-azureml-model-error-statuscode"]) == (424, "400")
+        assert refused.json["problems"] == ["column 'bmi', row 1: expected double, found 'nine'"]
     workspace.moor("online-endpoint", "delete", "-n", "my-endpoint", "--yes")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, datastores, errors, wire
+from moorings.api import asset_routes, datastores, environments, errors, wire
 from moorings.api.assets import Assets
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.datastores import ClientListener
@@ -49,6 +49,7 @@ class Api:
     assets: Assets
     engine: Engine
     build_logs: BuildLogs
+    environment_builds: environments.EnvironmentBuilds
     workspace_path: str
     workspace_name: str
     workspace_id: str
@@ -76,6 +77,7 @@ def create_app(api: Api) -> FastAPI:
     if api.listener is not None:
         router = datastores.router(api.listener, api.workspace_path)
         app.include_router(router, prefix=_prefix(), tags=["datastores"])
+    app.include_router(environments.routes(api.environment_builds), prefix=_prefix(), tags=["environments"])
     return app
 
 
@@ -240,6 +242,11 @@ def _in_our_name(api: Api, request: Request, body: Json) -> Json:
 
 def _build_logs(api: Api) -> APIRouter:
     router = APIRouter()
+
+    @router.get("/environments/{name}/versions/{version}/build")
+    def build(name: str, version: str) -> Json:
+        asset = api.assets.get(ENVIRONMENTS, name, version)
+        return {"build": api.environment_builds.of_properties(asset.body)}
 
     @router.get("/environments/{name}/versions/{version}/buildLog")
     def build_log(name: str, version: str) -> Json:

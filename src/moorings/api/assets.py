@@ -14,6 +14,7 @@ from moorings.assets.origins import Origins
 from moorings.assets.sources import without_secrets
 from moorings.assets.store import AssetStore, RemoteTree
 from moorings.assets.tree import Tree
+from moorings.environments.mlflow import mlflow_flavors, stored_reader
 from moorings.errors.exceptions import MooringsError, error, failure
 from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec
@@ -202,7 +203,13 @@ class Assets:
             "files": len(tree.files),
             "sizeBytes": tree.size_bytes,
         }
+        if kind == MODELS and str(body.get("modelType") or "").replace("_", "").lower() == "mlflowmodel":
+            blobs = {entry.path: entry.sha256 for entry in tree.files}
+            facts["flavors"] = mlflow_flavors(stored_reader(blobs, self._text))
         return _Content(tree.digest, facts)
+
+    def _text(self, sha256: str) -> str:
+        return self.store.blob(sha256).read_text("utf-8", "replace")
 
     def _recipe(self, spec: EnvironmentSpec, intake: Intake) -> _Content:
         if spec.build is None:

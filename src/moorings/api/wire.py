@@ -79,7 +79,8 @@ def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:
     properties = {k: v for k, v in asset.body.items() if k != "moorings"}
     facts = dict(asset.body.get("moorings") or {})
     if asset.kind == MODELS:
-        properties["flavors"] = properties.get("flavors") or {}
+        own = facts.pop("flavors", None) or {}
+        properties["flavors"] = properties.get("flavors") or own
     key = {MODELS: "modelUri", CODES: "codeUri"}.get(asset.kind, "")
     uri = str(properties.get(key) or "")
     if asset.digest and _is_taken_in(uri):

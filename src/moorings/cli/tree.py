@@ -99,6 +99,8 @@ def _groups() -> dict[str, Lazy | click.Command]:
             "Environments that models run in, and their versions.",
             tuple(_ASSET_VERBS),
             build_log="Print the build log of an environment.",
+            list_builds="List the built environments.",
+            prune="Remove built environments that no deployment uses.",
         ),
         "code": _assets(
             "code",

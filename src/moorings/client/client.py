@@ -161,6 +161,33 @@ class Client:
     def build_log(self, key: str) -> dict[str, Any]:
         return _object(self._send("GET", f"/environmentBuilds/{_part(key)}/log"))
 
+    def environment_build(self, name: str, version: str) -> dict[str, Any] | None:
+        """The build of a registered environment: `key`, `locks`, `sizeBytes`, `usedBy`, ...; None when nothing is known
+        of one."""
+        try:
+            found = _object(self._send("GET", f"{_version('environments', name, version)}/build")).get(
+                "build"
+            )
+        except MooringsError as problem:
+            if is_missing(problem):
+                return None
+            raise
+        return found if isinstance(found, dict) else None
+
+    def build(self, key: str) -> dict[str, Any]:
+        """The same of a build key, or of its first digits."""
+        return _object(self._send("GET", f"/environmentBuilds/{_part(key)}"))
+
+    def builds(self) -> list[dict[str, Any]]:
+        """All built environments, without their locks and packages."""
+        return list(self._pages("/environmentBuilds"))
+
+    def prune_builds(self, *, dry_run: bool) -> dict[str, Any]:
+        """Remove environments that nobody uses: `removed`, `kept`, `freedBytes`."""
+        return _object(
+            self._send("POST", "/environmentBuilds/prune", {"dryRun": dry_run}, timeout_s=ASSET_TIMEOUT_S)
+        )
+
     # --- operations ---
 
     def report(self, operation: Operation) -> Report:

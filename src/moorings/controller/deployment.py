@@ -51,6 +51,9 @@ class Built:
     packages: int
     reused: bool
     seconds: float
+    solver: str = "index"
+    """`conda` or `index`: where its packages come from."""
+    solver_reason: str = ""
 
 
 class Environments(Protocol):
@@ -59,6 +62,10 @@ class Environments(Protocol):
     async def ensure(
         self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
     ) -> tuple[Content, Built]: ...
+
+    def release(self, key: str) -> None:
+        """That a deployment uses what `ensure` gave is written down now; until then it is kept for it."""
+        ...
 
 
 class ContentStore(Protocol):
@@ -94,6 +101,8 @@ class _Memory:
     """What may be forgotten at a restart: a running build, deadlines, when progress was last written."""
 
     build: _Build | None = None
+    leased: str | None = None
+    """Key of an environment that the stored status does not name yet."""
     generation: int = 0
     serving: int = -1
     progress_at: float = 0.0
@@ -130,6 +139,9 @@ class DeploymentReconciler:
         template = await self._template(row, spec, status, memory)
         delay = await self._instances(row, spec, status, memory, template)
         await self._store(row, status, memory, waiting)
+        if memory.leased is not None and not status.changed:
+            self.tools.environments.release(memory.leased)
+            memory.leased = None
         return delay
 
     async def close(self) -> None:
@@ -165,6 +177,8 @@ class DeploymentReconciler:
             "packages": built.packages,
             "reused": built.reused,
             "seconds": round(built.seconds, 3),
+            "solver": built.solver,
+            "solverReason": built.solver_reason,
         }
         return template
 
@@ -214,8 +228,10 @@ class DeploymentReconciler:
             status.mark(ENVIRONMENT_READY, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
             status.fail("environment", problem.failure)
             return None
+        memory.leased = built.key
         how = "reused" if built.reused else f"built in {built.seconds:.1f} s"
-        status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}")
+        solver = f"; {built.solver}: {built.solver_reason}" if built.solver_reason else ""
+        status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}{solver}")
         status.phase(
             "environment", "done", f"{built.packages} packages, Python {built.python_version}, {how}"
         )

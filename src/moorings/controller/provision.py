@@ -5,37 +5,86 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from moorings.assets.store import AssetStore
 from moorings.controller.deployment import Built
 from moorings.controller.resolve import Content
-from moorings.environments.mlflow import MLFLOW_CODE, MLFLOW_SCRIPT, mlflow_environment
+from moorings.environments.conda import variables_of
+from moorings.environments.mlflow import MLFLOW_CODE, MLFLOW_SCRIPT, mlflow_environment, stored_reader
+from moorings.environments.onnx import ONNX_CODE, ONNX_SCRIPT, onnx_environment
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import error
 from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec, ModelType
 
+_CODE_OF: Mapping[str, tuple[str, Path, str]] = {
+    ModelType.MLFLOW: ("mlflow", MLFLOW_CODE, MLFLOW_SCRIPT),
+    ModelType.TRITON: ("onnx", ONNX_CODE, ONNX_SCRIPT),
+}
+"""Type of model -> (name of the code folder, our code, the script in it)."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """What the model brings where the deployment names nothing."""
+
+    store: AssetStore
+
+    async def complete(
+        self, spec: EnvironmentSpec | None, content: Content
+    ) -> tuple[EnvironmentSpec | None, Content]:
+        """An MLflow model, or one of ONNX files, without script or environment gets those that fit it.
+
+        Raises the codes of `environments` for models that no script of ours can serve.
+        """
+        if spec is None:
+            spec = await asyncio.to_thread(self._environment_of_model, content)
+        if not content.code_digest and spec is not None and spec.inference_config is None:
+            content = await asyncio.to_thread(self._code_of_model, content)
+        if spec is not None and spec.conda_file is not None:
+            content = replace(content, variables=variables_of(spec.conda_file)[0])
+        return spec, content
+
+    def _environment_of_model(self, content: Content) -> EnvironmentSpec | None:
+        """Read through the stored tree; None for a model whose type says nothing about how it is served."""
+        tree = self.store.tree(content.model.digest) if content.model else None
+        paths = {} if tree is None else {f.path: f.sha256 for f in tree.files}
+        if content.model_type == ModelType.TRITON:
+            return onnx_environment(paths)
+        if content.model_type != ModelType.MLFLOW:
+            return None
+        return mlflow_environment(stored_reader(paths, self._text))
+
+    def _text(self, digest: str) -> str:
+        return self.store.blob(digest).read_text("utf-8", "replace")
+
+    def _code_of_model(self, content: Content) -> Content:
+        """The same with our script for its type of model, where there is one."""
+        ours = _CODE_OF.get(content.model_type)
+        if ours is None:
+            return content
+        folder, source, script = ours
+        tree = self.store.ingest(source, keep_name=False, use_ignore=False)
+        return replace(content, code_digest=tree.digest, code_folder=folder, scoring_script=script)
+
 
 @dataclass(frozen=True)
 class Provisioner:
+    """Environments as folders of this machine, for instances that are processes."""
+
     builder: EnvironmentBuilder
     store: AssetStore
 
     async def ensure(
         self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
     ) -> tuple[Content, Built]:
-        """Build or reuse; an MLflow model without script or environment gets ours and the one it was saved with.
-
-        Raises the codes of `environments` (mostly the user's fault).
-        """
-        mlflow = content.model_type == ModelType.MLFLOW
-        if spec is None and mlflow:
-            spec = await asyncio.to_thread(self._mlflow_environment, content)
-        if not content.code_digest and mlflow:
-            content = await asyncio.to_thread(self._mlflow_code, content)
-        if spec is None or not content.code_digest:
+        """Build or reuse. Raises the codes of `environments` (mostly the user's fault)."""
+        given = content.code_digest
+        spec, content = await Recipes(self.store).complete(spec, content)
+        bare = spec is not None and spec.conda_file is None and not given
+        if spec is None or not content.code_digest or bare:
             raise error(
                 "EnvironmentNeedsContainer",
                 "without an environment and a scoring script only a container could serve this",
@@ -49,7 +98,12 @@ class Provisioner:
             packages=len(built.packages),
             reused=built.reused,
             seconds=built.seconds,
+            solver=built.solver,
+            solver_reason=built.solver_reason,
         )
+
+    def release(self, key: str) -> None:
+        self.builder.release(key)
 
     def log(self, key: str) -> str | None:
         return self.builder.log(key)
@@ -58,20 +112,3 @@ class Provisioner:
         """The recipe key of a registered environment, by which its build log is kept."""
         spec = environment_version_from_arm("any", "1", {"properties": properties}, check=False)
         return self.builder.recipe_key(spec)
-
-    def _mlflow_environment(self, content: Content) -> EnvironmentSpec:
-        """Read through the stored tree: the folder of the first `MLmodel` from the top."""
-        tree = self.store.tree(content.model.digest) if content.model else None
-        paths = {} if tree is None else {f.path: f.sha256 for f in tree.files}
-        found = sorted((p for p in paths if PurePosixPath(p).name == "MLmodel"), key=lambda p: p.count("/"))
-        folder = PurePosixPath(found[0]).parent if found else PurePosixPath()
-
-        def read(name: str) -> str | None:
-            sha256 = paths.get(str(folder / name))
-            return None if sha256 is None else self.store.blob(sha256).read_text("utf-8", "replace")
-
-        return mlflow_environment(read)
-
-    def _mlflow_code(self, content: Content) -> Content:
-        tree = self.store.ingest(MLFLOW_CODE, keep_name=False, use_ignore=False)
-        return replace(content, code_digest=tree.digest, code_folder="mlflow", scoring_script=MLFLOW_SCRIPT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from moorings.engines.base import ModelMount
 from moorings.spec.arm import environment_version_from_arm
@@ -22,6 +23,8 @@ class Content:
     model: ModelMount | None
     model_type: str
     environment: EnvironmentSpec | None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that its environment sets; those of the deployment win."""
 
 
 def resolve(tx: Transaction, spec: DeploymentSpec) -> Content:

@@ -50,7 +50,7 @@ def template_of(
         code_folder=content.code_folder,
         scoring_script=content.scoring_script,
         model=content.model,
-        environment_variables={**_settings(spec), **spec.environment_variables},
+        environment_variables={**content.variables, **_settings(spec), **spec.environment_variables},
         max_concurrent_requests=spec.request_settings.max_concurrent_requests_per_instance,
         request_timeout_ms=spec.request_settings.request_timeout_ms,
         liveness=probe_times(spec.liveness_probe),

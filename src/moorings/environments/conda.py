@@ -22,6 +22,7 @@ _BRACKETS = re.compile(r"^(?P<head>[^\[]*)\[(?P<inside>.*)\]\s*$")
 _PAIR = re.compile(r"""(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|([^,\s]+))""")
 _NAME = re.compile(r"^(?P<name>[A-Za-z0-9_][A-Za-z0-9_.\-]*)\s*(?P<rest>.*)$")
 _CLAUSE = re.compile(r"^(?P<operator>>=|<=|==|!=|~=|>|<|=|)(?P<version>.*)$")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
 
@@ -58,9 +59,7 @@ def translate(conda: Mapping[str, Any]) -> Translation:
     """Translate a parsed conda file. Problems are collected in the answer; nothing is raised."""
     found = Translation()
     found.problems.extend(_channel_problems(conda.get("channels")))
-    variables = conda.get("variables")
-    if variables:
-        found.notes.append("variables of the conda file are not set: give them as environment_variables")
+    found.problems.extend(variables_of(conda)[1])
     unknown = sorted(str(key) for key in conda if key not in _KNOWN_KEYS)
     if unknown:
         found.notes.append(f"keys of the conda file without a meaning: {', '.join(unknown)}")
@@ -76,6 +75,28 @@ def translate(conda: Mapping[str, Any]) -> Translation:
     return found
 
 
+def variables_of(conda: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """The `variables` of a conda file, which its processes get as environment variables, and problems with their
+    places."""
+    given = conda.get("variables")
+    if given is None:
+        return {}, []
+    if not isinstance(given, Mapping):
+        return {}, ["variables: expected a mapping of names to texts"]
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for name, value in given.items():
+        if not isinstance(name, str) or not _VARIABLE.match(name):
+            problems.append(f"variables ({name!r}): not the name of an environment variable")
+        elif isinstance(value, bool) or not isinstance(value, str | int | float):
+            problems.append(f"variables.{name} ({value!r}): expected a text")
+        elif "\0" in str(value):
+            problems.append(f"variables.{name}: a text without NUL is expected")
+        else:
+            found[name] = str(value)
+    return found, problems
+
+
 def pip_lines(found: Translation, lines: Sequence[Any], place: str) -> None:
     """Add the lines of a `pip:` list (or of a requirements file) to `found`."""
     for index, line in enumerate(lines):
@@ -83,7 +104,7 @@ def pip_lines(found: Translation, lines: Sequence[Any], place: str) -> None:
         if not isinstance(line, str):
             found.problems.append(f"{where} ({line!r}): expected a text")
             continue
-        text = _COMMENT.sub("", line).strip()
+        text = without_comment(line)
         if not text:
             continue
         try:
@@ -117,9 +138,13 @@ def pip_requirement(text: str) -> Requirement:
         raise UntranslatableError(f"not a valid requirement: {reason}") from None
 
 
+def without_comment(text: str) -> str:
+    return _COMMENT.sub("", text).strip()
+
+
 def parse_match_spec(text: str) -> MatchSpec:
     """Take one conda match spec apart. Raises UntranslatableError."""
-    rest = _COMMENT.sub("", text).strip()
+    rest = without_comment(text)
     given: dict[str, str] = {}
     brackets = _BRACKETS.match(rest)
     if brackets:

@@ -1,5 +1,5 @@
-"""Running uv: a bounded environment, every line of output as it comes, and nothing left running when we are
-cancelled.
+"""Running uv and the like: a bounded environment, every line of output as it comes, and nothing left running when we
+are cancelled.
 
 It must not know what is installed or why.
 """
@@ -29,7 +29,7 @@ _KEPT = frozenset(
     PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR NETRC XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME
     SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy
     no_proxy CC CXX CFLAGS CXXFLAGS CPPFLAGS LDFLAGS CPATH LIBRARY_PATH LD_LIBRARY_PATH PKG_CONFIG_PATH
-    CARGO_HOME RUSTUP_HOME CUDA_HOME GIT_SSL_CAINFO
+    CARGO_HOME RUSTUP_HOME CUDA_HOME GIT_SSL_CAINFO RATTLER_AUTH_FILE CONDA_OVERRIDE_CUDA CONDA_OVERRIDE_GLIBC
     """.split()  # noqa: SIM905 - a table of words
 )
 _REFUSED = frozenset(
@@ -45,6 +45,7 @@ kept.
 """
 
 _CREDENTIALS = re.compile(r"(://)[^/@\s]+@")
+_CHANNEL_TOKEN = re.compile(r"(://[^\s]*?/t/)[^/\s]+")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Installer:
         self._path = path
         self._home = home
         self._environ = environ
+        self.conda_cache = conda_cache(environ)
 
     async def run(
         self,
@@ -76,15 +78,36 @@ class Installer:
         extra: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Run:
-        """Run uv with `arguments`; `on_line` gets each line of its standard error.
+        """Run uv with `arguments`; the rest as for `run_program`.
+
+        Raises `InstallerNotFound` (the installation is at fault), TimeoutError.
+        """
+        return await self.run_program(
+            [str(self._binary()), *arguments],
+            cwd=cwd,
+            on_line=on_line,
+            keep_open=keep_open,
+            extra=extra,
+            timeout_s=timeout_s,
+        )
+
+    async def run_program(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        on_line: Callable[[str], None],
+        keep_open: Sequence[int] = (),
+        extra: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Run:
+        """Run a program; `on_line` gets each line of its standard error.
 
         `keep_open`: descriptors it inherits, for instance of a lock that has to outlive us with it.
-        Raises `InstallerNotFound` (the installation is at fault), TimeoutError. Cancelled or timed out, the
-        process and all it started are killed.
+        Raises TimeoutError. Cancelled or timed out, the process and all it started are killed.
         """
         process = await asyncio.create_subprocess_exec(
-            str(self._binary()),
-            *arguments,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -124,8 +147,14 @@ class Installer:
         return self._path
 
 
+def conda_cache(environ: Mapping[str, str]) -> Path:
+    """Where downloaded conda packages and the lists of channels are kept, for all workspaces of a user."""
+    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "/tmp")) / ".cache"  # noqa: S108
+    return Path(base) / "moorings" / "conda"
+
+
 def bounded(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of our environment uv may see."""
+    """What of our environment uv and the conda solver may see."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -135,8 +164,8 @@ def bounded(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_credentials(text: str) -> str:
-    """User names and passwords in addresses become `***`."""
-    return _CREDENTIALS.sub(r"\1***@", text)
+    """User names, passwords and the tokens of conda channels (`/t/<token>/`) in addresses become `***`."""
+    return _CHANNEL_TOKEN.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 
 async def _each_line(stream: asyncio.StreamReader, keep: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -33,29 +33,84 @@ def folder_reader(folder: Path) -> Read:
     return read
 
 
+def stored_reader(blobs: Mapping[str, str], text: Callable[[str], str]) -> Read:
+    """Reads the folder of the `MLmodel` that is nearest to the top of a stored model. `blobs`: path -> digest of the
+    content; `text`: digest -> the content as text."""
+    found = sorted((p for p in blobs if PurePosixPath(p).name == "MLmodel"), key=lambda p: (p.count("/"), p))
+    folder = PurePosixPath(found[0]).parent if found else PurePosixPath()
+
+    def read(name: str) -> str | None:
+        digest = blobs.get(str(folder / name))
+        return None if digest is None else text(digest)
+
+    return read
+
+
+def mlflow_flavors(read: Read) -> dict[str, dict[str, dict[str, str]]]:
+    """The flavors of an `MLmodel` as the API shows them: name -> `{"data": {key: text}}`; {} when it has none that can
+    be read."""
+    try:
+        flavors = (_mapping(read, "MLmodel") or {}).get("flavors")
+    except MooringsError:
+        return {}
+    if not isinstance(flavors, Mapping):
+        return {}
+    return {
+        str(name): {
+            "data": {
+                str(key): str(value)
+                for key, value in (facts.items() if isinstance(facts, Mapping) else ())
+                if isinstance(value, str | int | float | bool)
+            }
+        }
+        for name, facts in flavors.items()
+    }
+
+
 def mlflow_environment(read: Read) -> EnvironmentSpec:
-    """conda.yaml (or what `MLmodel` names instead), else requirements.txt and the Python it was saved with.
+    """conda.yaml (or what `MLmodel` names instead), else python_env.yaml, else requirements.txt and the Python it was
+    saved with.
 
     Raises `EnvironmentNotTranslatable` (the user's fault) when there is no `MLmodel`, or a file is no YAML
-    mapping.
+    mapping; `MlflowFlavorMissing` when the model has no `python_function` flavor.
     """
     mlmodel = _mapping(read, "MLmodel")
     if mlmodel is None:
         raise _unusable("MLmodel", "the model folder has no MLmodel")
     flavors = mlmodel.get("flavors")
     function = flavors.get("python_function") if isinstance(flavors, Mapping) else None
-    function = function if isinstance(function, Mapping) else {}
+    if not isinstance(function, Mapping):
+        there = ", ".join(map(str, flavors)) if isinstance(flavors, Mapping) else "none"
+        message = f"MLmodel has no python_function flavor (its flavors: {there})"
+        raise error("MlflowFlavorMissing", message, target="MLmodel")
     python = function.get("python_version")
-    conda = _mapping(read, _conda_name(function.get("env")))
-    text = read("requirements.txt")
-    lines = None if text is None else requirement_lines(text)
+    env = function.get("env")
+    conda = _mapping(read, _named(env, "conda") or "conda.yaml")
+    lines: list[str] | None = None
+    if conda is None:
+        saved = _mapping(read, _named(env, "virtualenv") or "python_env.yaml") or {}
+        python = saved.get("python") or python
+        lines = _requirements(read, saved.get("dependencies"))
     return mlflow_recipe(conda, lines, python_version=None if python is None else str(python))
 
 
-def _conda_name(env: Any) -> str:
-    """`env` is a file name, or since MLflow 2 `{conda: name, virtualenv: name}`."""
-    named = env.get("conda") if isinstance(env, Mapping) else env
-    return named if isinstance(named, str) and named else "conda.yaml"
+def _named(env: Any, manager: str) -> str | None:
+    """`env` is the name of a conda file, or since MLflow 2 `{conda: name, virtualenv: name}`."""
+    named = env.get(manager) if isinstance(env, Mapping) else env if manager == "conda" else None
+    return named if isinstance(named, str) and named else None
+
+
+def _requirements(read: Read, dependencies: Any) -> list[str]:
+    """The lines of a python_env.yaml, its `-r file` lines replaced by those of the file; else requirements.txt."""
+    listed = dependencies if isinstance(dependencies, list) else ["-r requirements.txt"]
+    found: list[str] = []
+    for line in map(str, listed):
+        file = line[2:].strip() if line.startswith("-r") else None
+        if file is None:
+            found.append(line)
+        else:
+            found.extend(requirement_lines(read(file) or ""))
+    return found
 
 
 def _mapping(read: Read, name: str) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -18,7 +18,8 @@ from packaging.version import Version
 
 from moorings.environments.conda import Translation, translate
 from moorings.environments.conda_names import NUMPY_2_SINCE
-from moorings.errors.exceptions import error
+from moorings.environments.conda_request import CondaRequest, conda_request, pip_part
+from moorings.errors.exceptions import Failure, MooringsError, error
 from moorings.spec.assets import EnvironmentSpec
 
 SERVER = "moorings-server"
@@ -41,6 +42,11 @@ class Recipe:
     image: str | None = None
     notes: tuple[str, ...] = ()
     """What was decided on the way, for the build log. Not part of the key."""
+    conda: CondaRequest | None = None
+    """What is asked of conda, which is tried first; the rest is the translation, for where no channel can be
+    reached."""
+    untranslatable: Failure | None = None
+    """Why there is no translation. Only with `conda`."""
 
 
 def make_recipe(spec: EnvironmentSpec) -> Recipe:
@@ -82,14 +88,33 @@ def make_recipe(spec: EnvironmentSpec) -> Recipe:
     )
 
 
+def conda_recipe(spec: EnvironmentSpec) -> Recipe:
+    """The same with what is asked of conda, where the conda file names channels. Then it need not be translatable.
+
+    Raises what `make_recipe` raises.
+    """
+    if spec.conda_file is None:
+        return make_recipe(spec)
+    lines = pip_part(spec.conda_file)
+    kept = _without_server(lines, [])
+    request = conda_request(spec.conda_file, tuple(sorted({normalised(one) for one in kept})))
+    if request is None or lines.problems:
+        return make_recipe(spec)
+    try:
+        return replace(make_recipe(spec), conda=request)
+    except MooringsError as problem:
+        if problem.failure.code != "EnvironmentNotTranslatable":
+            raise
+        return Recipe("", (), spec.image, (), request, problem.failure)
+
+
 def recipe_key(recipe: Recipe, *, server_wheel_sha256: str, platform: str) -> str:
     """16 hex digits that name what is asked for (what comes out depends on the package index too).
 
     `platform`: what tells machines apart that cannot share an environment, for instance `linux-x86_64`.
     """
-    content = [
-        RECIPE_VERSION, recipe.python, recipe.requirements, recipe.image, server_wheel_sha256, platform,
-    ]  # fmt: skip
+    asked = [recipe.python, recipe.requirements] if recipe.conda is None else astuple(recipe.conda)
+    content = [RECIPE_VERSION, *asked, recipe.image, server_wheel_sha256, platform]
     text = json.dumps(content, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 

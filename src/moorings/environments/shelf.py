@@ -5,6 +5,7 @@ build one.
     recipes/<key>.json   recipe key -> build key
     recipes/<key>.in     the requirements of a recipe
     logs/<key>.log       build log of a recipe (0600)
+    logs/<key>.*         beside it what it was resolved to: `requirements.lock`, `conda-lock.yml`
     locks/<key>.lock     held by whoever resolves that recipe or builds that environment
     wheels/              the inference server
 """
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,14 @@ class Complete:
     python_version: str
     packages: Mapping[str, str]
     notes: tuple[str, ...]
+    solver: str = "index"
+    """`conda` or `index`."""
+    solver_reason: str = ""
+    seconds: float = 0.0
+    """What installing it took."""
+    built_at: float = 0.0
+    """Unix seconds; 0 when it is not known."""
+    size_bytes: int = 0
 
 
 class Shelf:
@@ -64,6 +74,10 @@ class Shelf:
     def requirements(self, recipe_key: str) -> Path:
         return self.root / "recipes" / f"{recipe_key}.in"
 
+    def recipe_file(self, recipe_key: str, name: str) -> Path:
+        """A file of a recipe, kept to see later what was asked for."""
+        return self.root / "recipes" / f"{recipe_key}.{name}"
+
     def of_recipe(self, recipe_key: str) -> Complete | None:
         """The complete environment a recipe has led to, if it is still there."""
         data = _json(self.root / "recipes" / f"{recipe_key}.json")
@@ -86,27 +100,72 @@ class Shelf:
                 python_version=str(data["python_version"]),
                 packages={str(name): str(version) for name, version in data["packages"].items()},
                 notes=tuple(str(note) for note in data["notes"]),
+                solver=str(data.get("solver", "index")),
+                solver_reason=str(data.get("solver_reason", "")),
+                seconds=float(data.get("seconds", 0.0)),
+                built_at=float(data.get("built_at", 0.0)),
+                size_bytes=int(data.get("size_bytes", 0)),
             )
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def remember(self, recipe_key: str, key: str) -> None:
         text = json.dumps({"key": key}).encode()
         atomic.write_if_changed(self.root / "recipes" / f"{recipe_key}.json", text)
 
+    def keep_locks(self, recipe_key: str, locks: Mapping[str, str]) -> None:
+        """Keep what reproduces an environment beside the build log of the recipe."""
+        for name, text in locks.items():
+            atomic.write_if_changed(self.root / "logs" / f"{recipe_key}.{name}", text.encode())
+
+    def locks(self, recipe_key: str) -> dict[str, str]:
+        """Name of a lock file (`requirements.lock`, `conda-lock.yml`) -> text."""
+        return {
+            path.name.partition(".")[2]: path.read_text("utf-8", "replace")
+            for path in sorted((self.root / "logs").glob(f"{recipe_key}.*lock*"))
+        }
+
     def finish(self, key: str, meta: Mapping[str, Any]) -> None:
         """Make the environment complete: everything in it reaches the disk before the file that says so."""
         folder = self.folder(key)
         sync_file_system(folder)
-        atomic.write(folder / META, json.dumps(meta, indent=1, sort_keys=True).encode())
+        whole = {**meta, "size_bytes": sizes(folder)[0]}
+        atomic.write(folder / META, json.dumps(whole, indent=1, sort_keys=True).encode())
 
     def discard(self, key: str) -> None:
         """Remove an environment, its sign of completeness first. The caller holds its lock."""
+        self.make_incomplete(key)
+        shutil.rmtree(self.folder(key), ignore_errors=True)
+
+    def make_incomplete(self, key: str) -> None:
+        """Take away its sign of completeness: nobody is given it any more, and what is left of it is garbage."""
         folder = self.folder(key)
         with contextlib.suppress(FileNotFoundError):
             (folder / META).unlink()
             atomic.sync_folder(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def recipes(self) -> dict[str, list[str]]:
+        """Build key -> the recipes that have led to it, sorted."""
+        found: dict[str, list[str]] = {}
+        for path in sorted((self.root / "recipes").glob("*.json")):
+            data = _json(path)
+            if KEY.match(path.stem) and data is not None and "key" in data:
+                found.setdefault(str(data["key"]), []).append(path.stem)
+        return found
+
+    def forget(self, key: str) -> None:
+        """Forget which recipes led to an environment that is gone, but for one that is being built again. Their logs
+        and locks stay: they tell how to make it again."""
+        for recipe_key in self.recipes().get(key, ()):
+            held = procs.try_lock(self.lock(recipe_key))
+            if held is None:
+                continue
+            try:
+                if recipe_key in self.recipes().get(key, ()):
+                    for path in (self.root / "recipes").glob(f"{recipe_key}.*"):
+                        path.unlink(missing_ok=True)
+            finally:
+                held.release()
 
     def sweep(self) -> int:
         """Remove unfinished environments and files that nobody is making any more; how many there were."""
@@ -147,6 +206,21 @@ class Shelf:
             return self.log_file(matches.pop()).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
+
+
+def sizes(folder: Path) -> tuple[int, int]:
+    """(bytes of all files, bytes that removing them gives back). Files that are linked from elsewhere stay there."""
+    total = freed = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                found = Path(path, name).lstat()
+            except OSError:
+                continue
+            total += found.st_size
+            if found.st_nlink == 1 or not stat.S_ISREG(found.st_mode):
+                freed += found.st_size
+    return total, freed
 
 
 def sync_file_system(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Building virtual environments: a recipe is resolved, locked and installed once, and kept by what is in it.
+"""Building environments: a recipe is resolved, locked and installed once, and kept by what is in it.
 
 It must not know deployments. Environments are built where they will stay (they hold absolute paths), under a
 lock; one without its `meta.json` is garbage of a killed build and is built again.
@@ -7,39 +7,39 @@ lock; one without its `meta.json` is garbage of a killed build and is built agai
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import platform
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
-
-from moorings.environments.installer import Installer, Run, without_credentials
-from moorings.environments.interpreters import OLDEST, Interpreter, Interpreters, choose, minor_of
-from moorings.environments.locked import Locked, build_key, parse_lock
-from moorings.environments.recipe import SERVER, Recipe, make_recipe, recipe_key, stays_below
+from moorings.environments.buildlog import BuildLog, held_lock
+from moorings.environments.conda_request import CondaRequest
+from moorings.environments.conda_way import CONDA, ChannelsUnreachableError, resolve_as_conda
+from moorings.environments.index_way import INDEX, resolve_from_index
+from moorings.environments.installer import Installer, without_credentials
+from moorings.environments.interpreters import Interpreters
+from moorings.environments.leases import Leases
+from moorings.environments.recipe import SERVER, Recipe, conda_recipe, make_recipe, recipe_key
 from moorings.environments.server_wheel import ServerWheel, ServerWheels
 from moorings.environments.shelf import Complete, Shelf
 from moorings.environments.verdict import verdict
-from moorings.errors.exceptions import MooringsError, error
+from moorings.environments.work import Progress, Resolved, Work
+from moorings.errors.exceptions import Failure, MooringsError, error
 from moorings.lib import procs
 from moorings.lib.timing import rfc3339
 from moorings.spec.assets import EnvironmentSpec
 
-Progress = Callable[[str], None]
-
-PYTHON_DOWNLOAD_TIMEOUT_S = 180.0
 VERIFY_TIMEOUT_S = 120.0
-LOCK_POLL_S = 0.1
+UNREACHABLE_FOR_S = 60.0
+"""How long channels that did not answer are not asked again."""
 
-_STARTED = re.compile(r"^\s*(Downloading|Building) (\S+)")
+AUTO = "auto"
+SOLVERS = (AUTO, CONDA, INDEX)
+"""How conda files are installed: as conda where the channels can be reached, always so, or always translated."""
+
 _VERIFY = (
     "import importlib.metadata as m, json, moorings_server;"
     "print(json.dumps({d.metadata['Name']: d.version for d in m.distributions() if d.metadata['Name']}))"
@@ -58,11 +58,15 @@ class BuiltEnvironment:
     """Interpreter inside the environment."""
     python_version: str
     packages: Mapping[str, str]
-    """Name -> version of everything installed."""
+    """Name -> version of everything installed that Python knows of."""
     reused: bool
     """Whether nothing had to be installed."""
     seconds: float
     notes: tuple[str, ...]
+    solver: str
+    """`conda` or `index`: which of the two it came from."""
+    solver_reason: str
+    """Why, for people."""
 
 
 class EnvironmentBuilder:
@@ -76,47 +80,67 @@ class EnvironmentBuilder:
         allow_python_download: bool,
         home: Path,
         environ: Mapping[str, str] | None = None,
+        solver: str = AUTO,
+        leases: Leases | None = None,
     ) -> None:
-        """`uv`: the program; None for the one installed with us.
+        """`uv`: the program; None for the one installed with us. `solver`: one of `SOLVERS`. `leases`: where it is
+        noted what has been handed out; None when nothing is ever pruned.
 
         `environ`: where PATH, proxies and UV_* come from.
         """
         env = os.environ if environ is None else environ
         self._shelf = Shelf(root)
+        self._leases = leases or Leases()
         self._wheels = ServerWheels(root / "wheels")
         self._installer = Installer(uv, home=home, environ=env)
         self._interpreters = Interpreters(env)
         self._allow_python_download = allow_python_download
+        self._solver = solver
+        self._unreachable: dict[tuple[str, ...], tuple[float, str]] = {}
         self._platform = f"{platform.system().lower()}-{platform.machine()}"
 
     async def ensure(self, spec: EnvironmentSpec, *, progress: Progress) -> BuiltEnvironment:
-        """The environment of `spec`: kept from before, or built now.
+        """The environment of `spec`: kept from before, or built now. It is leased: it will not be pruned until
+        `release(key)` is called, or for `leases.LEASE_S`.
 
         `progress` gets short texts as the work goes on. The user's fault: `EnvironmentNotTranslatable`,
         `EnvironmentNeedsContainer`, `PythonUnsupported`, `EnvironmentUnsatisfiable`, `PackageNotFound`,
-        `PackageVersionNotFound`, `NoWheelForPython`, `PackageBuildFailed`, `EnvironmentBuildFailed`. The
-        machine's: `PythonNotFound`, `IndexUnreachable`, `EnvironmentDiskFull`, `InstallerNotFound`,
-        `InferenceServerMissing`.
+        `PackageVersionNotFound`, `NoWheelForPython`, `PackageBuildFailed`, `EnvironmentBuildFailed`,
+        `CondaSpecInvalid`, `CondaPackageNotFound`, `CondaUnsatisfiable`. The machine's: `PythonNotFound`,
+        `IndexUnreachable`, `CondaChannelUnreachable`, `CondaInstallFailed`, `EnvironmentDiskFull`,
+        `InstallerNotFound`, `InferenceServerMissing`.
         """
         began = time.monotonic()
-        recipe = make_recipe(spec)
+        recipe = self._recipe(spec)
         try:
             wheel, key = await asyncio.to_thread(self._identify, recipe)
-            kept = self._shelf.of_recipe(key)
+            kept = self._kept(recipe, key)
             if kept is None:
-                async with self._held(key, progress):
-                    kept = self._shelf.of_recipe(key)
+                async with held_lock(self._shelf, key, progress):
+                    kept = self._kept(recipe, key)
                     if kept is None:
-                        with _BuildLog(self._shelf.log_file(key)) as log:
-                            return await _Build(self, recipe, key, wheel, log, progress).run(began)
+                        with BuildLog(self._shelf.log_file(key)) as log:
+                            work = Work(
+                                *(
+                                    self._shelf,
+                                    self._installer,
+                                    recipe,
+                                    key,
+                                    wheel,
+                                    self._platform,
+                                    log,
+                                    progress,
+                                )
+                            )
+                            return await self._build(work, began)
         except OSError as problem:
             raise self._broken(problem) from None
         return _answer(kept, key, recipe.notes, reused=True, began=began)
 
     def recipe_key(self, spec: EnvironmentSpec) -> str | None:
-        """The key by which the build log of `spec` is kept; None when it cannot be translated at all."""
+        """The key by which the build log of `spec` is kept; None when nothing can be made of it at all."""
         try:
-            return self._identify(make_recipe(spec))[1]
+            return self._identify(self._recipe(spec))[1]
         except (MooringsError, OSError):
             return None
 
@@ -124,28 +148,138 @@ class EnvironmentBuilder:
         """The build log of a recipe key or build key (or of its first digits, when only one begins so)."""
         return self._shelf.log(key)
 
+    def release(self, key: str) -> None:
+        """Give back the lease of an environment: who uses it is written down now."""
+        self._leases.release(key)
+
     def sweep(self) -> int:
         """Remove what killed builds left unfinished; how many there were. Blocking."""
         return self._shelf.sweep()
+
+    # --- one build ---
+
+    async def _build(self, work: Work, began: float) -> BuiltEnvironment:
+        """Raises MooringsError; the log then ends with it."""
+        try:
+            _headline(work)
+            resolved, reason = await self._resolve(work)
+            reason = without_credentials(reason)
+            work.log.line(f"solver: {resolved.solver} ({reason})")
+            return await self._finish(work, resolved, reason, began)
+        except MooringsError as problem:
+            work.log.line(f"FAILED {problem.failure.code}: {problem.failure.message}")
+            raise
+        except OSError as problem:
+            work.log.line(f"FAILED: {problem}")
+            raise
+        except asyncio.CancelledError:
+            work.log.line("CANCELED")
+            raise
+
+    async def _resolve(self, work: Work) -> tuple[Resolved, str]:
+        """As conda where the file names channels that can be reached, else from the package index; and why."""
+        recipe = work.recipe
+        if recipe.conda is None:
+            reason = (
+                "no channels are named" if self._solver != INDEX else "environments.conda_solver is index"
+            )
+            return await self._from_index(work), reason
+        try:
+            resolved = await self._as_conda(work, recipe.conda)
+        except ChannelsUnreachableError as problem:
+            work.log.line(f"note: a channel cannot be reached: {problem}")
+            if self._solver == CONDA:
+                raise error(
+                    "CondaChannelUnreachable",
+                    without_credentials(str(problem)),
+                    target="environment.conda_file.channels",
+                ) from None
+            if recipe.untranslatable is not None:
+                told = without_credentials(str(problem))
+                raise MooringsError(_neither(recipe.untranslatable, told)) from None
+            reason = f"the channels cannot be reached ({problem}), so the conda file was translated"
+            return await self._from_index(work), reason
+        return resolved, f"solved from {', '.join(recipe.conda.channels)}"
+
+    async def _as_conda(self, work: Work, request: CondaRequest) -> Resolved:
+        """Raises ChannelsUnreachableError, at once for channels that have just been found to be so."""
+        until, why = self._unreachable.get(request.channels, (0.0, ""))
+        if time.monotonic() < until:
+            raise ChannelsUnreachableError(why)
+        try:
+            return await resolve_as_conda(work, request)
+        except ChannelsUnreachableError as problem:
+            self._unreachable[request.channels] = (time.monotonic() + UNREACHABLE_FOR_S, str(problem))
+            raise
+
+    async def _from_index(self, work: Work) -> Resolved:
+        return await resolve_from_index(work, self._interpreters, download=self._allow_python_download)
+
+    async def _finish(self, work: Work, resolved: Resolved, reason: str, began: float) -> BuiltEnvironment:
+        """Install what was resolved, unless it is there."""
+        key, notes = resolved.key, (*work.recipe.notes, *resolved.notes)
+        async with held_lock(self._shelf, key, work.progress) as held:
+            complete = self._shelf.complete(key)
+            reused = complete is not None
+            if complete is None:
+                complete = await self._install(work, resolved, reason, notes, held)
+            self._shelf.keep_locks(work.recipe_key, resolved.locks)
+            self._shelf.remember(work.recipe_key, key)
+            self._leases.take(key)
+        word = "already built" if reused else "built"
+        work.log.line(f"{word}: environment {key} in {time.monotonic() - began:.1f} s")
+        return _answer(complete, work.recipe_key, notes, reused=reused, began=began)
+
+    async def _install(
+        self, work: Work, resolved: Resolved, reason: str, notes: tuple[str, ...], held: procs.Held
+    ) -> Complete:
+        began = time.monotonic()
+        key = resolved.key
+        folder = self._shelf.folder(key)
+        await asyncio.to_thread(self._shelf.discard, key)
+        try:
+            work.progress(f"installing {resolved.packages} packages")
+            await resolved.fill(folder, held)
+            work.progress("checking the environment")
+            packages = await _verify(work, folder / "bin" / "python")
+            meta = {
+                "key": key,
+                "recipe_key": work.recipe_key,
+                "python_version": resolved.python_version,
+                "packages": packages,
+                "notes": list(notes),
+                "solver": resolved.solver,
+                "solver_reason": reason,
+                "seconds": round(time.monotonic() - began, 3),
+                "built_at": time.time(),
+            }
+            await asyncio.to_thread(self._shelf.finish, key, meta)
+        except BaseException:
+            self._shelf.discard(key)
+            raise
+        complete = self._shelf.complete(key)
+        assert complete is not None, "it has just been finished under its lock"
+        return complete
+
+    # --- means ---
+
+    def _kept(self, recipe: Recipe, key: str) -> Complete | None:
+        """What a recipe has led to, leased in the same step."""
+        only_conda = recipe.conda is not None and self._solver == CONDA
+        with self._leases.guard:
+            kept = self._shelf.of_recipe(key)
+            if kept is None or (only_conda and kept.solver != CONDA):
+                return None
+            self._leases.take(kept.key)
+            return kept
+
+    def _recipe(self, spec: EnvironmentSpec) -> Recipe:
+        return make_recipe(spec) if self._solver == INDEX else conda_recipe(spec)
 
     def _identify(self, recipe: Recipe) -> tuple[ServerWheel, str]:
         self._shelf.prepare()
         wheel = self._wheels.current()
         return wheel, recipe_key(recipe, server_wheel_sha256=wheel.sha256, platform=self._platform)
-
-    @contextlib.asynccontextmanager
-    async def _held(self, key: str, progress: Progress) -> AsyncIterator[procs.Held]:
-        """The lock of a recipe or of an environment; whoever else holds it is waited for."""
-        waiting = False
-        while (held := procs.try_lock(self._shelf.lock(key))) is None:
-            if not waiting:
-                waiting = True
-                progress("waiting for the same environment, which is being built already")
-            await asyncio.sleep(LOCK_POLL_S)
-        try:
-            yield held
-        finally:
-            held.release()
 
     def _broken(self, problem: OSError) -> MooringsError:
         place = problem.filename or self._shelf.root
@@ -153,268 +287,56 @@ class EnvironmentBuilder:
         return MooringsError(verdict(lines, fields={"path": self._shelf.root, "key": ""}))
 
 
-class _Build:
-    """One resolution and, where its outcome is new, one installation."""
-
-    def __init__(
-        self,
-        owner: EnvironmentBuilder,
-        recipe: Recipe,
-        key: str,
-        wheel: ServerWheel,
-        log: _BuildLog,
-        progress: Progress,
-    ) -> None:
-        self.owner = owner
-        self.shelf = owner._shelf
-        self.recipe = recipe
-        self.recipe_key = key
-        self.wheel = wheel
-        self.log = log
-        self.progress = progress
-        self.fields: dict[str, object] = {"key": key, "path": self.shelf.root}
-
-    async def run(self, began: float) -> BuiltEnvironment:
-        """Raises MooringsError; the log then ends with it."""
-        try:
-            return await self._run(began)
-        except MooringsError as problem:
-            self.log.line(f"FAILED {problem.failure.code}: {problem.failure.message}")
-            raise
-        except OSError as problem:
-            self.log.line(f"FAILED: {problem}")
-            raise
-        except asyncio.CancelledError:
-            self.log.line("CANCELED")
-            raise
-
-    async def _run(self, began: float) -> BuiltEnvironment:
-        self._headline()
-        interpreter, note = await self._interpreter()
-        self.fields["python"] = interpreter.version
-        notes = self.recipe.notes if note is None else (*self.recipe.notes, note)
-        self.log.line(f"Python {interpreter.version}: {interpreter.path}")
-        if note is not None:
-            self.log.line(f"note: {note}")
-        async with contextlib.AsyncExitStack() as stack:
-            text, locked = await self._resolve(interpreter)
-            key = build_key(
-                locked,
-                server=SERVER,
-                server_sha256=self.wheel.sha256,
-                python_version=interpreter.version,
-                platform=self.owner._platform,
-            )
-            held = await stack.enter_async_context(self.owner._held(key, self.progress))
-            complete = self.shelf.complete(key)
-            reused = complete is not None
-            if complete is None:
-                complete = await self._install(key, text, locked, interpreter, notes, held)
-            self.shelf.remember(self.recipe_key, key)
-        word = "already built" if reused else "built"
-        self.log.line(f"{word}: environment {key} in {time.monotonic() - began:.1f} s")
-        return _answer(complete, self.recipe_key, notes, reused=reused, began=began)
-
-    def _headline(self) -> None:
-        self.log.line(f"recipe {self.recipe_key}, {rfc3339(time.time())}")
-        self.log.line(f"Python asked for: {self.recipe.python or 'any'}")
-        for requirement in self.recipe.requirements:
-            self.log.line(f"requirement: {requirement}")
-        self.log.line(f"inference server: {SERVER} {self.wheel.version}")
-        for note in self.recipe.notes:
-            self.log.line(f"note: {note}")
-
-    async def _interpreter(self) -> tuple[Interpreter, str | None]:
-        wanted = self.recipe.python
-        if stays_below(SpecifierSet(wanted), OLDEST):
-            message = f"Python {wanted} is asked for, and the inference server needs {OLDEST} or newer"
-            raise error("PythonUnsupported", message, target="environment.conda_file")
-        found = await asyncio.to_thread(self.owner._interpreters.find)
-        chosen = choose(wanted, found)
-        lines: tuple[str, ...] = ()
-        version = minor_of(wanted) or "3.12"
-        if chosen is None and self.owner._allow_python_download:
-            self.progress(f"fetching Python {version}")
-            lines = await self._fetch_python(version)
-            found = await asyncio.to_thread(self.owner._interpreters.find)
-            chosen = choose(wanted, found)
-        if chosen is not None:
-            return chosen
-        there = [f"{one.version} at {one.path}" for one in found] or ["no Python at all"]
-        versions = ", ".join(sorted({one.minor for one in found}, key=Version)) or "none"
-        raise error(
-            "PythonNotFound",
-            f"no Python on this machine is {wanted or 'usable'} (there is {versions})",
-            target="environment.conda_file",
-            evidence=[*there, *(without_credentials(line) for line in lines[-6:])],
-            fields={"version": version},
-        )
-
-    async def _fetch_python(self, version: str) -> tuple[str, ...]:
-        """The installer's words when it failed, nothing when there is a new Python now."""
-        limits = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", "UV_PYTHON_DOWNLOADS": "manual"}
-        try:
-            run = await self._uv(
-                ["python", "install", "--no-bin", version],
-                extra=limits,
-                timeout_s=PYTHON_DOWNLOAD_TIMEOUT_S,
-            )
-        except TimeoutError:
-            return (f"fetching Python {version} took longer than {PYTHON_DOWNLOAD_TIMEOUT_S:.0f} s",)
-        return () if run.code == 0 else run.lines
-
-    async def _resolve(self, interpreter: Interpreter) -> tuple[str, Locked]:
-        count = len(self.recipe.requirements)
-        self.progress(f"resolving {count} requirement{'' if count == 1 else 's'}")
-        source = self.shelf.requirements(self.recipe_key)
-        wanted = [*self.recipe.requirements, f"{SERVER} @ {self.wheel.path.as_uri()}"]
-        _write_private(source, "\n".join(wanted) + "\n")
-        run = await self._checked(
-            [
-                *("pip", "compile", str(source), "--python", str(interpreter.path)),
-                *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"),
-            ]
-        )
-        return run.out, parse_lock(run.out)
-
-    async def _install(
-        self,
-        key: str,
-        text: str,
-        locked: Locked,
-        interpreter: Interpreter,
-        notes: tuple[str, ...],
-        held: procs.Held,
-    ) -> Complete:
-        began = time.monotonic()
-        folder = self.shelf.folder(key)
-        await asyncio.to_thread(self.shelf.discard, key)
-        try:
-            self.progress(f"installing {len(locked.packages)} packages")
-            base = str(interpreter.path)
-            await self._checked(["venv", str(folder), "--python", base, "--no-project"], held)
-            lock_file = folder / "requirements.lock"
-            _write_private(lock_file, text)
-            hashes = ["--require-hashes"] if locked.hashed else []
-            python = folder / "bin" / "python"
-            await self._checked(
-                [
-                    *("pip", "install", "--python", str(python), "--no-deps", "-r", str(lock_file)),
-                    *("--compile-bytecode", "--link-mode", "hardlink", *hashes),
-                ],
-                held,
-            )
-            self.progress("checking the environment")
-            packages = await self._verify(python)
-            meta = {
-                "key": key,
-                "recipe_key": self.recipe_key,
-                "python_version": interpreter.version,
-                "packages": packages,
-                "notes": list(notes),
-                "seconds": round(time.monotonic() - began, 3),
-            }
-            await asyncio.to_thread(self.shelf.finish, key, meta)
-        except BaseException:
-            self.shelf.discard(key)
-            raise
-        complete = self.shelf.complete(key)
-        assert complete is not None, "it has just been finished under its lock"
-        return complete
-
-    async def _verify(self, python: Path) -> dict[str, str]:
-        """Import the inference server in the new environment; name -> version of all packages."""
-        process = await asyncio.create_subprocess_exec(
-            *(str(python), "-I", "-c", _VERIFY),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(VERIFY_TIMEOUT_S):
-                out, err = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        lines = err.decode(errors="replace").splitlines()
-        for line in lines:
-            self.log.line(line)
-        if process.returncode != 0:
-            last = lines[-1] if lines else f"exit status {process.returncode}"
-            message = f"the inference server does not start in the new environment: {last}"
-            raise error("EnvironmentBuildFailed", message, evidence=lines[-20:], fields=self.fields)
-        packages: dict[str, str] = json.loads(out)
-        return dict(sorted(packages.items()))
-
-    async def _checked(self, arguments: list[str], held: procs.Held | None = None) -> Run:
-        """Raises the failure that the output of a failed run shows."""
-        try:
-            run = await self._uv(arguments, held=held)
-        except TimeoutError:
-            message = f"uv {arguments[0]} took too long and was ended"
-            raise error(
-                "EnvironmentBuildFailed", message, evidence=self.log.last(20), fields=self.fields
-            ) from None
-        if run.code != 0:
-            raise MooringsError(verdict(run.lines, fields=self.fields))
-        return run
-
-    async def _uv(
-        self,
-        arguments: list[str],
-        *,
-        held: procs.Held | None = None,
-        extra: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
-    ) -> Run:
-        self.log.line(f"$ uv {' '.join(arguments)}")
-        limit = {} if timeout_s is None else {"timeout_s": timeout_s}
-        return await self.owner._installer.run(
-            arguments,
-            cwd=self.shelf.root,
-            on_line=self._said,
-            # Should we be killed, uv goes on for a while: the lock is held until it has ended, too.
-            keep_open=() if held is None else (held.fd,),
-            extra=extra,
-            **limit,
-        )
-
-    def _said(self, line: str) -> None:
-        self.log.line(line)
-        started = _STARTED.match(line)
-        if started:
-            self.progress(f"{started[1].lower()} {started[2]}")
+def _headline(work: Work) -> None:
+    recipe, log = work.recipe, work.log
+    log.line(f"recipe {work.recipe_key}, {rfc3339(time.time())}")
+    if recipe.conda is not None:
+        for channel in recipe.conda.channels:
+            log.line(f"channel: {channel}")
+        for spec in recipe.conda.specs:
+            log.line(f"conda package: {spec}")
+        for requirement in recipe.conda.pip:
+            log.line(f"requirement under pip: {requirement}")
+    if recipe.untranslatable is None:
+        said = "translated " if recipe.conda is not None else ""
+        log.line(f"{said}Python asked for: {recipe.python or 'any'}")
+        for requirement in recipe.requirements:
+            log.line(f"{said}requirement: {requirement}")
+    log.line(f"inference server: {SERVER} {work.wheel.version}")
+    for note in recipe.notes:
+        log.line(f"note: {note}")
 
 
-class _BuildLog:
-    """A build log that is written line by line; only its owner may read it (addresses may hold secrets)."""
+async def _verify(work: Work, python: Path) -> dict[str, str]:
+    """Import the inference server in the new environment; name -> version of all packages."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(python), "-I", "-c", _VERIFY),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(VERIFY_TIMEOUT_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    lines = err.decode(errors="replace").splitlines()
+    for line in lines:
+        work.log.line(line)
+    if process.returncode != 0:
+        last = lines[-1] if lines else f"exit status {process.returncode}"
+        message = f"the inference server does not start in the new environment: {last}"
+        raise error("EnvironmentBuildFailed", message, evidence=lines[-20:], fields=work.fields)
+    packages: dict[str, str] = json.loads(out)
+    return dict(sorted(packages.items()))
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lines: list[str] = []
-        self._file: IO[str] | None = None
 
-    def __enter__(self) -> _BuildLog:
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(fd, "w", encoding="utf-8", errors="replace", buffering=1)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            # On a full disk the log is lost, the error that is on its way must not be.
-            with contextlib.suppress(OSError):
-                self._file.close()
-
-    def line(self, text: str) -> None:
-        safe = without_credentials(text)
-        self._lines.append(safe)
-        with contextlib.suppress(OSError):
-            assert self._file is not None, "used inside the with block only"
-            self._file.write(safe + "\n")
-
-    def last(self, count: int) -> list[str]:
-        return self._lines[-count:]
+def _neither(untranslatable: Failure, unreachable: str) -> Failure:
+    """No channel answers, and the file cannot be translated either: both are said."""
+    line = f"channels: they cannot be reached, so the file is translated: {unreachable}"
+    return replace(untranslatable, evidence=(*untranslatable.evidence, line))
 
 
 def _answer(
@@ -429,10 +351,6 @@ def _answer(
         reused=reused,
         seconds=time.monotonic() - began,
         notes=notes or complete.notes,
+        solver=complete.solver,
+        solver_reason=complete.solver_reason,
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)

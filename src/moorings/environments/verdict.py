@@ -43,13 +43,17 @@ _BUILD = re.compile(rf"Failed to (?:download and )?build (?:the project )?{_NAME
 _MISSING_URL = re.compile(r"(?:Distribution not found at: |404 Not Found\) for url \()([^\s)]+)")
 
 
+def is_disk_full(lines: Sequence[str]) -> bool:
+    return any(sign in line for line in lines for sign in _DISK)
+
+
 def verdict(lines: Sequence[str], *, fields: Mapping[str, object]) -> Failure:
     """The failure that the output of a failed run shows.
 
     `fields`: `key` (of the log), `path` (of the environments) and `python` (version), for the words.
     """
     text = " ".join(_DECORATION.sub("", line) for line in lines if line.strip())
-    if any(sign in text for sign in _DISK):
+    if is_disk_full([text]):
         return _made("EnvironmentDiskFull", "no space is left to build the environment", lines, fields)
     missing = _MISSING_URL.search(text)
     if missing:

@@ -97,7 +97,12 @@ def deployment_view(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_status(view: dict[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
     own = _object(properties.get("moorings"))
-    for theirs, ours in (("conditions", "conditions"), ("noEffectYet", "no_effect_yet"), ("error", "error")):
+    for theirs, ours in (
+        ("environment", "environment_build"),
+        ("conditions", "conditions"),
+        ("noEffectYet", "no_effect_yet"),
+        ("error", "error"),
+    ):
         if own.get(theirs):
             view[ours] = own[theirs]
     return view

@@ -46,11 +46,12 @@ DEPLOYMENT_READ_ONLY = (
     "location",
     "provisioning_state",
     "creation_context",
+    "environment_build",
     *ENDPOINT_READ_ONLY[-3:],
 )
 _ASSET_READ_ONLY = ("id", "creation_context", "latest_version", "next_version", "archived", "content")
 MODEL_READ_ONLY = (*_ASSET_READ_ONLY, "job_name", "utc_time_created")
-ENVIRONMENT_READ_ONLY = _ASSET_READ_ONLY
+ENVIRONMENT_READ_ONLY = (*_ASSET_READ_ONLY, "built")
 
 _CONDA_KEYS = ("dependencies", "channels")
 

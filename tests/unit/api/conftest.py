@@ -16,12 +16,16 @@ from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Access
 from moorings.api.resources import Resources
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
 from moorings.engines.fake import FakeEngine
+from moorings.environments.inventory import Inventory
+from moorings.environments.leases import Leases
+from moorings.environments.shelf import Shelf
 from moorings.lib.timing import ManualClock
 from moorings.security.access import AccessKeys
 from moorings.security.tokens import TokenIssuer
@@ -78,6 +82,7 @@ class Served:
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock)
+        self.leases = Leases()
         self.tokens = TokenIssuer(self.folder / "token-keys.json", self.clock)
         resources = Resources(
             self.database, self.vault, self.tokens, WS, lambda kind, name: self.hints.append((kind, name))
@@ -90,6 +95,12 @@ class Served:
             assets=Assets(self.database, store, uploaded=self.blobs.tree),
             engine=self.engine,
             build_logs=self.build_logs,
+            environment_builds=EnvironmentBuilds(
+                database=self.database,
+                inventory=Inventory(Shelf(self.folder / "environments"), self.leases),
+                engine=self.engine,
+                key_of=self.build_logs.key_of,
+            ),
             workspace_path=WS,
             workspace_name="local",
             workspace_id="the-id",

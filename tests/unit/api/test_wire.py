@@ -377,7 +377,11 @@ async def test_the_openapi_document_has_every_route(api: Api) -> None:
         f"GET {deployments}",
         *(f"{verb} {deployments}/{{deployment}}" for verb in ("GET", "PUT", "PATCH", "DELETE")),
         f"POST {deployments}/{{deployment}}/getLogs",
+        "GET /environments/{name}/versions/{version}/build",
         "GET /environments/{name}/versions/{version}/buildLog",
+        "GET /environmentBuilds",
+        "GET /environmentBuilds/{key}",
+        "POST /environmentBuilds/prune",
     }
     for kind in ("codes", "models", "environments"):
         wanted |= {f"GET /{kind}/{{name}}/versions"}

@@ -175,6 +175,10 @@ class FakeEnvironments:
         self.begun = self.cancelled = 0
         self.gate: asyncio.Event | None = None
         self.failure: Exception | None = None
+        self.released: list[str] = []
+
+    def release(self, key: str) -> None:
+        self.released.append(key)
 
     async def ensure(
         self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]

@@ -442,3 +442,16 @@ async def test_a_build_that_dies_of_a_defect_is_tried_again(world: World) -> Non
             await world.look(DEPLOYMENT, "shop/blue")
     world.environments.failure = None
     await world.until(lambda: world.state() == "Succeeded")
+
+
+async def test_an_environment_is_given_back_only_when_the_state_names_it(world: World) -> None:
+    world.put_endpoint("shop")
+    world.put()
+    named = False
+    while not world.environments.released:
+        assert not named, "the state named it before this look, so the lease should have been given back then"
+        named = "environment" in world.row().status
+        await world.round()
+        assert world.environments.released == [] or world.row().status["environment"]["key"] == "key"
+    await world.settle()
+    assert world.environments.released == ["key"]

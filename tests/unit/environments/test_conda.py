@@ -15,6 +15,7 @@ from moorings.environments.conda import (
     pip_requirement,
     specifiers_of,
     translate,
+    variables_of,
 )
 
 
@@ -187,10 +188,25 @@ def test_wrong_shapes_are_problems_and_no_exceptions(conda: dict[str, object]) -
     assert len(translate(conda).problems) == 1
 
 
-def test_variables_and_unknown_keys_are_noted() -> None:
-    notes = " ".join(translate({"dependencies": [], "variables": {"A": "1"}, "flavour": 1}).notes)
-    assert "environment_variables" in notes
-    assert "flavour" in notes
+def test_unknown_keys_are_noted() -> None:
+    found = translate({"dependencies": [], "variables": {"A": "1"}, "flavour": 1})
+    assert "flavour" in " ".join(found.notes) and found.problems == []
+
+
+def test_variables_are_texts_with_names() -> None:
+    found, problems = variables_of(
+        {"variables": {"A": "x", "B_2": 3, "1C": "y", "D": [1], "E": True, "F": "\0"}}
+    )
+    assert found == {"A": "x", "B_2": "3"}
+    assert [one.split(":")[0] for one in problems] == [
+        "variables ('1C')",
+        "variables.D ([1])",
+        "variables.E (True)",
+        "variables.F",
+    ]
+    assert variables_of({"variables": ["A=1"]})[1] == ["variables: expected a mapping of names to texts"]
+    assert variables_of({}) == ({}, [])
+    assert translate({"dependencies": [], "variables": 3}).problems
 
 
 @pytest.mark.parametrize("entry", ["_", "__", "git+https://example.org/x#egg=_"])

@@ -210,6 +210,9 @@ def test_the_installer_sees_indexes_and_proxies_and_no_secrets() -> None:
 def test_credentials_in_addresses_are_hidden() -> None:
     text = "Failed to fetch: https://user:pa%40ss@host/simple/ and git+ssh://token@host/x"
     assert without_credentials(text) == "Failed to fetch: https://***@host/simple/ and git+ssh://***@host/x"
+    channel = "- url: https://host/t/se-cret/own/ and https://host/a/t/b"
+    assert without_credentials(channel) == "- url: https://host/t/***/own/ and https://host/a/t/***"
+    assert without_credentials("/t/x and file:///a/test/x") == "/t/x and file:///a/test/x"
 
 
 def test_private_folders(shelf: Shelf) -> None:

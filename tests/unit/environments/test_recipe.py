@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from moorings.environments.mlflow import mlflow_environment
-from moorings.environments.recipe import Recipe, make_recipe, recipe_key, stays_below
+from moorings.environments.mlflow import mlflow_environment, mlflow_flavors, stored_reader
+from moorings.environments.onnx import onnx_environment
+from moorings.environments.recipe import Recipe, conda_recipe, make_recipe, recipe_key, stays_below
 from moorings.errors.exceptions import MooringsError
 from moorings.spec.assets import BuildContext, EnvironmentSpec
 
@@ -199,3 +200,106 @@ def test_a_model_without_a_usable_mlmodel_is_refused(files: dict[str, str]) -> N
     with pytest.raises(MooringsError) as caught:
         of_model(**files)
     assert caught.value.failure.code == "EnvironmentNotTranslatable"
+
+
+def test_mlflow_reads_python_env_where_there_is_no_conda_file() -> None:
+    files = {
+        "MLmodel": MLMODEL.format(env="{conda: conda.yaml, virtualenv: python_env.yaml}"),
+        "python_env.yaml": "python: 3.11.4\nbuild_dependencies: [pip==24]\n"
+        "dependencies: ['-r requirements.txt', 'six==1.16.0']\n",
+        "requirements.txt": "mlflow==2.9\n",
+    }
+    made = make_recipe(mlflow_environment(files.get))
+    assert (made.python, made.requirements) == ("==3.11.4.*", ("mlflow==2.9", "six==1.16.0"))
+
+
+def test_a_model_without_a_python_function_is_refused_with_the_flavors_it_has() -> None:
+    with pytest.raises(MooringsError) as caught:
+        of_model(MLmodel="flavors:\n  crate:\n    version: 0.3\n")
+    assert caught.value.failure.code == "MlflowFlavorMissing"
+    assert "crate" in caught.value.failure.message
+
+
+CONDA: dict[str, Any] = {
+    "name": "any",
+    "channels": ["https://host/own/", "defaults", "nodefaults"],
+    "dependencies": [
+        "numpy>=1.20,<2  # why",
+        "other::tool=1",
+        "moorings-server",
+        {"pip": ["Six==1.16.0", "moorings-server"]},
+    ],
+}
+
+
+def test_what_conda_is_asked_for() -> None:
+    asked = conda_recipe(EnvironmentSpec(conda_file=CONDA)).conda
+    assert asked is not None
+    assert asked.channels == ("https://host/own", "main", "r", "other")
+    assert asked.specs == ("numpy>=1.20,<2", "other::tool=1", "python >=3.8")
+    assert asked.pip == ("six==1.16.0",)
+
+
+def test_what_conda_can_be_asked_for_need_not_be_translatable() -> None:
+    spec = EnvironmentSpec(conda_file={"channels": ["mine"], "dependencies": ["r-base", "python=3.11"]})
+    made = conda_recipe(spec)
+    assert made.conda is not None and made.untranslatable is not None
+    assert any("r-base" in line for line in made.untranslatable.evidence)
+    with pytest.raises(MooringsError):
+        make_recipe(spec)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"dependencies": ["six"]},
+        {"channels": ["nodefaults"], "dependencies": ["six"]},
+        {"channels": ["conda-forge"], "dependencies": None},
+    ],
+)
+def test_a_file_without_channels_or_packages_is_translated(file: dict[str, Any]) -> None:
+    assert conda_recipe(EnvironmentSpec(conda_file=file)).conda is None
+
+
+def test_problems_under_pip_are_said_before_anything_is_solved() -> None:
+    file = {"channels": ["mine"], "dependencies": ["python=3.11", {"pip": ["-r other.txt", "./local"]}]}
+    with pytest.raises(MooringsError) as caught:
+        conda_recipe(EnvironmentSpec(conda_file=file))
+    said = " ".join(caught.value.failure.evidence)
+    assert "-r other.txt" in said and "./local" in said
+
+
+def test_the_key_of_a_conda_recipe_holds_what_conda_is_asked_for() -> None:
+    def key(**changes: Any) -> str:
+        made = conda_recipe(EnvironmentSpec(conda_file={**CONDA, **changes}))
+        return recipe_key(made, server_wheel_sha256="0", platform="linux")
+
+    assert key() == key(name="other", dependencies=[*reversed(CONDA["dependencies"])])
+    assert len({key(), key(channels=["https://host/own"]), key(dependencies=["numpy>=1.20,<2"])}) == 3
+
+
+def test_onnx_models_get_an_environment_and_others_are_refused() -> None:
+    made = make_recipe(onnx_environment(["m/1/model.onnx", "m/config.pbtxt"]))
+    assert [one.split(">")[0] for one in made.requirements] == ["numpy", "onnxruntime"]
+    with pytest.raises(MooringsError) as caught:
+        onnx_environment([f"m/1/part-{n:02}" for n in range(12)])
+    assert caught.value.failure.code == "TritonModelNotServable"
+    assert caught.value.failure.evidence[-1] == "... and 4 more"
+
+
+def test_the_model_nearest_to_the_top_is_read_from_the_store() -> None:
+    blobs = {"m/a/b/MLmodel": "deep", "m/z/MLmodel": "near", "m/z/conda.yaml": "conda", "conda.yaml": "other"}
+    read = stored_reader(blobs, lambda digest: f"text of {digest}")
+    assert (read("MLmodel"), read("conda.yaml"), read("x")) == ("text of near", "text of conda", None)
+    assert stored_reader({"x": "1"}, str)("MLmodel") is None
+
+
+def test_flavors_are_told_as_the_api_has_them() -> None:
+    text = "flavors:\n  sklearn: {sklearn_version: 1.7.0, code: null, nested: {a: 1}}\n  other:\n"
+    assert mlflow_flavors(lambda name: text) == {
+        "sklearn": {"data": {"sklearn_version": "1.7.0"}},
+        "other": {"data": {}},
+    }
+    assert [mlflow_flavors(lambda name, t=text: t) for text in (None, "a: [", "- x", "flavors: 3")] == [
+        {}
+    ] * 4

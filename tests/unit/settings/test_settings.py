@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moorings.environments.venv import SOLVERS
 from moorings.errors.exceptions import MooringsError
-from moorings.settings import LONGEST_SOCKET_NAME, Settings
+from moorings.settings import CONDA_SOLVERS, LONGEST_SOCKET_NAME, Settings
 
 
 def load(home: Path, content: Any = None, **variables: str) -> Settings:
@@ -74,10 +75,15 @@ def test_the_url_is_one_that_can_be_called(tmp_path: Path, bind: str, shown: str
         ('{"controller": {"resync_s": NaN}}', "controller.resync_s"),
         ({"controller": {"progress_deadline_s": -1}}, "controller.progress_deadline_s"),
         ({"environments": {"allow_python_download": 1}}, "environments.allow_python_download"),
+        ({"environments": {"conda_solver": "mamba"}}, "environments.conda_solver"),
     ],
 )
 def test_a_wrong_value_is_refused_and_named(tmp_path: Path, content: Any, named: str) -> None:
     assert named in refusal(tmp_path, content)
+
+
+def test_the_solvers_are_those_that_the_builder_knows() -> None:
+    assert CONDA_SOLVERS == SOLVERS
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b""])

@@ -8,14 +8,15 @@ import click
 
 from moorings.cli import registered, specs
 from moorings.cli.commands import flags
+from moorings.cli.commands.environment_builds import BUILD, build_log, list_builds, prune
 from moorings.cli.framework import leaf
 from moorings.cli.session import Session
-from moorings.client.client import is_missing
 from moorings.client.deploy import environment_body
-from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.arm import environment_version_from_arm, environment_version_to_arm
 from moorings.spec.asset_views import environment_view
 from moorings.spec.assets import EnvironmentSpec
+
+__all__ = ["archive", "build_log", "create", "list_", "list_builds", "prune", "restore", "show", "update"]
 
 KIND = registered.Kind(
     registered.ENVIRONMENTS,
@@ -95,17 +96,37 @@ def create(
 
 @leaf(
     "show",
-    "Show a version of an environment; the latest one when none is named.",
-    flags.asset_name(),
+    "Show a version of an environment (the latest one when none is named) and what was built of it: lock, size, "
+    "seconds, users. With --key the build alone.",
+    flags.asset_name(required=False),
     flags.version(),
     flags.label(),
     flags.registry(),
+    click.Option(
+        ["--key", "-k"],
+        metavar="KEY",
+        help="Key of a build, as the deployment shows it; its first digits do.",
+    ),
 )
 def show(
-    session: Session, name: str, version: str | None, label: str | None, registry_name: str | None
+    session: Session,
+    name: str | None,
+    version: str | None,
+    label: str | None,
+    registry_name: str | None,
+    key: str | None,
 ) -> None:
     registered.not_in_registry("moor environment show", registry_name)
-    session.emit(registered.show(session, KIND, name, version, label), KIND.columns)
+    if (key is None) == (name is None):
+        raise click.UsageError("give --name (with --version or --label), or --key")
+    if key is not None:
+        session.emit(session.client.build(key), BUILD)
+        return
+    found = registered.show(session, KIND, str(name), version, label)
+    built = session.client.environment_build(str(name), str(found["version"]))
+    if built is not None:
+        found["built"] = built
+    session.emit(found, (*KIND.columns, ("Built", lambda e: (e.get("built") or {}).get("key"))))
 
 
 @leaf("list", "List the environments, or the versions of one (-n).", *flags.listing())
@@ -191,28 +212,3 @@ def restore(
 ) -> None:
     registered.not_in_registry("moor environment restore", registry_name)
     registered.archive(session, KIND, name, version, label, archived=False)
-
-
-@leaf(
-    "build-log",
-    "Print the build log of an environment, named by its key or by name and version.",
-    click.Option(
-        ["--key", "-k"], metavar="KEY", help="Key of the build, as the deployment's status shows it."
-    ),
-    click.Option(["--name", "-n"], metavar="NAME", help="Name of a registered environment."),
-    click.Option(["--version", "-v"], metavar="VERSION", help="Its version."),
-)
-def build_log(session: Session, key: str | None, name: str | None, version: str | None) -> None:
-    if key is None and (name is None or version is None):
-        raise click.UsageError("give --key, or --name with --version")
-    try:
-        if key is not None:
-            found = session.client.build_log(key)
-        else:
-            found = session.client.environment_build_log(str(name), str(version))
-    except MooringsError as problem:
-        if not is_missing(problem):
-            raise
-        raise error("BuildLogMissing", problem.failure.message, target=key or f"{name}:{version}") from None
-    text = str(found.get("content") or "")
-    click.echo(text, nl=bool(text) and not text.endswith("\n"))

@@ -1,69 +1,88 @@
 """Scoring script of MLflow models that come without one: `{"input_data": ...}` in, list of predictions out.
 
-Runs in the model's own environment, through `mlflow.pyfunc`; imports nothing of Moorings. Input forms: a frame in split
-form (`columns`, `data`, optional `index`), a list of rows, a tensor, or named tensors; optional `params` beside.
+Runs in the model's own environment, through `mlflow.pyfunc`; imports nothing of Moorings. Which forms of input there
+are is said in `mlflow_input.py`. Python 3.8 syntax.
 """
 
+import base64
+import datetime
 import json
 import os
 
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
+from azureml.contrib.services.aml_response import AMLResponse
+from mlflow.exceptions import MlflowException
+from mlflow_input import InputError, read
 
 model = None
+schema = None
 
 
 def init():
-    global model
+    global model, schema
     model = mlflow.pyfunc.load_model(_model_folder(os.environ["AZUREML_MODEL_DIR"]))
+    schema = model.metadata.get_input_schema()
+    print("input of the model: %s" % ("no signature" if schema is None else schema))
 
 
 def run(raw_data):
-    document = json.loads(raw_data)
-    if not isinstance(document, dict) or "input_data" not in document:
-        raise ValueError('the request must be a JSON object with the key "input_data"')
-    params = document.get("params")
-    data = _input(document["input_data"])
-    answer = model.predict(data, params=params) if params else model.predict(data)
-    return _plain(answer)
+    try:
+        form, data, params = read(_parsed(raw_data), schema)
+    except InputError as failure:
+        return _refused(str(failure), failure.problems)
+    try:
+        answer = model.predict(data, params=params) if params else model.predict(data)
+    except MlflowException as failure:
+        if failure.get_http_status_code() != 400:
+            raise
+        return _refused(str(failure), [str(failure)])
+    plain = _plain(answer)
+    return plain if form == "input_data" else {"predictions": plain}
+
+
+def _parsed(text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise InputError(["the body is not valid JSON: %s" % failure]) from failure
+
+
+def _refused(message, problems):
+    return AMLResponse({"message": message, "problems": problems}, 400, json_str=True)
 
 
 def _model_folder(root):
     """The folder with the file `MLmodel`, nearest to the root."""
-    for folder, _, files in os.walk(root):
-        if "MLmodel" in files:
-            return folder
+    level = [root]
+    while level:
+        for folder in level:
+            if os.path.isfile(os.path.join(folder, "MLmodel")):
+                return folder
+        level = [
+            os.path.join(folder, name)
+            for folder in level
+            for name in sorted(os.listdir(folder))
+            if os.path.isdir(os.path.join(folder, name))
+        ]
     raise FileNotFoundError(2, "no MLmodel below the model folder", os.path.join(root, "MLmodel"))
 
 
-def _input(given):
-    if isinstance(given, dict) and "data" in given and "columns" in given:
-        return _typed(pd.DataFrame(data=given["data"], columns=given["columns"], index=given.get("index")))
-    if isinstance(given, dict):
-        return {name: np.asarray(values) for name, values in given.items()}
-    signature = model.metadata.get_input_schema()
-    if signature is not None and not signature.is_tensor_spec() and signature.has_input_names():
-        return _typed(pd.DataFrame(given, columns=signature.input_names()))
-    return np.asarray(given)
-
-
-def _typed(frame):
-    """JSON has one kind of number: whole ones become floats where the signature says double or float."""
-    signature = model.metadata.get_input_schema()
-    if signature is None or signature.is_tensor_spec():
-        return frame
-    for column in signature.inputs:
-        if column.name in frame and str(column.type) in ("DataType.double", "DataType.float"):
-            frame[column.name] = frame[column.name].astype(
-                "float64" if "double" in str(column.type) else "float32"
-            )
-    return frame
-
-
 def _plain(answer):
+    """What JSON can say: arrays and frames as lists, times as ISO texts, bytes as base64."""
     if isinstance(answer, pd.DataFrame):
-        return answer.to_dict(orient="records")
+        return _plain(answer.to_dict(orient="records"))
+    if isinstance(answer, np.ndarray) and answer.dtype.kind in "biufU":
+        return answer.tolist()
+    if hasattr(answer, "toarray"):  # sparse matrices
+        return _plain(answer.toarray())
     if isinstance(answer, dict):
-        return {name: _plain(value) for name, value in answer.items()}
+        return {str(name): _plain(value) for name, value in answer.items()}
+    if isinstance(answer, (list, tuple, np.ndarray, pd.Series)):
+        return [_plain(value) for value in answer]
+    if isinstance(answer, (datetime.date, np.datetime64)):
+        return None if pd.isna(answer) else pd.Timestamp(answer).isoformat()
+    if isinstance(answer, bytes):
+        return base64.b64encode(answer).decode("ascii")
     return answer.tolist() if hasattr(answer, "tolist") else answer

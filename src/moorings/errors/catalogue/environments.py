@@ -28,6 +28,79 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=400,
     ),
     Entry(
+        code="CondaChannelUnreachable",
+        title="A conda channel cannot be reached",
+        cause="The network, a proxy or the channel itself is at fault, and environments.conda_solver is set to "
+        "conda, so that the file is not translated to Python packages instead.",
+        fix="Check the address of the channel and the network; a proxy is set with HTTPS_PROXY before "
+        "moor workspace start. To translate such files: environments.conda_solver=auto in settings.json",
+        fault=Fault.MACHINE,
+        step=Step.ENVIRONMENT,
+        http_status=503,
+        retryable=True,
+    ),
+    Entry(
+        code="CondaSpecInvalid",
+        title="An entry of the conda file is no match spec",
+        cause="Conda expects name, name=version, name>=version or name=version=build.",
+        fix="Correct the entries named above, then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="CondaPackageNotFound",
+        title="No channel has what the conda file names",
+        cause="The named packages, or the named versions of them, are in none of the file's channels for this "
+        "kind of machine.",
+        fix="Correct the entries named above, add the channel that has them, or list Python packages under pip:; "
+        "then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="CondaUnsatisfiable",
+        title="The conda packages asked for contradict each other",
+        cause="No set of versions in the channels fulfils everything the file and its packages ask for.",
+        fix="Loosen or change one of the entries named above, then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="CondaInstallFailed",
+        title="A conda package could not be installed",
+        cause="It could not be fetched or unpacked, or it is not what the channel says it is.",
+        fix="Read the whole log: moor environment build-log --key {key}; then send the same file again",
+        fault=Fault.MACHINE,
+        step=Step.ENVIRONMENT,
+        http_status=503,
+        retryable=True,
+    ),
+    Entry(
+        code="MlflowFlavorMissing",
+        title="The MLflow model cannot be loaded as a Python function",
+        cause="A model of type mlflow_model is served through its python_function flavor, and its MLmodel file "
+        "has none.",
+        fix="Save the model with a flavor that has one (mlflow.sklearn, mlflow.pyfunc, ...), or deploy it as "
+        "custom_model with a scoring script; then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
+        code="TritonModelNotServable",
+        title="The model repository cannot be served without a container",
+        cause="A triton_model without environment and code is served by onnxruntime, which needs ONNX files: "
+        "<model>/<version>/model.onnx. Other kinds of models need the Triton server itself.",
+        fix="Export the model to ONNX; or name an image that holds the Triton server as environment.image, "
+        "with an inference_config; then: moor online-deployment update -f <file>",
+        fault=Fault.USER,
+        step=Step.ENVIRONMENT,
+        http_status=400,
+    ),
+    Entry(
         code="PythonNotFound",
         title="The Python version asked for is not on this machine",
         cause="No installed interpreter satisfies the environment, and none could be fetched.",
