@@ -158,7 +158,7 @@ class Assets:
         The same content again is no new version: its description, tags, properties and stage are changed to
         what is given. Raises `RequestInvalid` for a name or version that could not be referred to or laid out
         as a folder, the codes of `assets.sources` and `assets.store` for what cannot be taken in,
-        `AssetVersionImmutable` when the version is there with other content, `AssetContainerArchived`.
+        `MlflowModelInvalid`, `AssetVersionImmutable` when the version is there with other content, `AssetContainerArchived`.
         """
         _check_names(name, version)
         archived = _flag(properties, "isArchived")
@@ -176,8 +176,9 @@ class Assets:
         try:
             with self.store.using(), self.intakes.begin(intake_id) as intake:
                 taken.append(self._take_in(kind, name, version, asked, intake))
+                content = self._with_flavors(kind, asked, taken[0])
                 with self.database.write() as tx:
-                    return _registered(tx, kind, name, version, taken[0], body, archived)
+                    return _registered(tx, kind, name, version, content, body, archived)
         except MooringsError:
             for content in taken:
                 self._forget(content)
@@ -203,13 +204,15 @@ class Assets:
             "files": len(tree.files),
             "sizeBytes": tree.size_bytes,
         }
-        if kind == MODELS and str(body.get("modelType") or "").replace("_", "").lower() == "mlflowmodel":
-            blobs = {entry.path: entry.sha256 for entry in tree.files}
-            facts["flavors"] = mlflow_flavors(stored_reader(blobs, self._text))
         return _Content(tree.digest, facts)
 
-    def _text(self, sha256: str) -> str:
-        return self.store.blob(sha256).read_text("utf-8", "replace")
+    def _with_flavors(self, kind: str, body: Mapping[str, Any], content: _Content) -> _Content:
+        """An MLflow model is known by its `MLmodel`. Raises `MlflowModelInvalid`."""
+        if kind != MODELS or str(body.get("modelType") or "").replace("_", "").lower() != "mlflowmodel":
+            return content
+        blobs = {entry.path: entry.sha256 for entry in self.store.tree(content.digest).files}
+        flavors = mlflow_flavors(stored_reader(blobs, self.store.text))
+        return _Content(content.digest, {**(content.facts or {}), "flavors": flavors})
 
     def _recipe(self, spec: EnvironmentSpec, intake: Intake) -> _Content:
         if spec.build is None:

@@ -32,6 +32,11 @@ class Objects:
     def blob(self, sha256: str) -> Path:
         return self.root / "objects" / sha256[:2] / sha256
 
+    def text(self, sha256: str, most_bytes: int) -> str:
+        """The beginning of a stored file as text; what is no UTF-8 is replaced."""
+        with self.blob(sha256).open("rb") as file:
+            return file.read(most_bytes).decode("utf-8", "replace")
+
     def manifest(self, digest: str) -> Path:
         return self.root / "trees" / f"{digest}.json"
 

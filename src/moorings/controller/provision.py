@@ -55,10 +55,7 @@ class Recipes:
             return onnx_environment(paths)
         if content.model_type != ModelType.MLFLOW:
             return None
-        return mlflow_environment(stored_reader(paths, self._text))
-
-    def _text(self, digest: str) -> str:
-        return self.store.blob(digest).read_text("utf-8", "replace")
+        return mlflow_environment(stored_reader(paths, self.store.text))
 
     def _code_of_model(self, content: Content) -> Content:
         """The same with our script for its type of model, where there is one."""

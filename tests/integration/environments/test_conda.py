@@ -114,7 +114,7 @@ def test_what_conda_brings_is_not_brought_again_by_pip(yard: Yard, built: BuiltE
     folder = yard.folder / "environments" / built.key
     lock = (folder / "requirements.lock").read_text()
     assert "six==1.16.0" in lock and "\npackaging==" not in lock
-    assert (folder / "conda-meta").glob("packaging-*.json")
+    assert list((folder / "conda-meta").glob("packaging-*.json"))
     log = yard.builder().log(built.key) or ""
     assert "is fulfilled by conda's packaging" in log
     assert "solver: conda" in log

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from moorings.environments.mlflow import MLFLOW_CODE, MLFLOW_SCRIPT, folder_reader, mlflow_environment
+from moorings.environments.mlflow import MLFLOW_CODE, MLFLOW_SCRIPT, Read, mlflow_environment
 from moorings.environments.recipe import make_recipe
 from moorings.environments.venv import BuiltEnvironment, EnvironmentBuilder
 from moorings.spec.assets import EnvironmentSpec
@@ -247,16 +247,20 @@ def test_a_flavor_of_a_library(served: Served) -> None:
     assert "missing" in " ".join(served.refused("sklearn", {"input_data": [{"x": 1}]}))
 
 
+def reader(folder: Path) -> Read:
+    return lambda name: (folder / name).read_text() if (folder / name).is_file() else None
+
+
 def test_the_environment_of_a_saved_model_is_read_from_its_files(models: Path) -> None:
     folder = models / "sklearn"
-    recipe = make_recipe(mlflow_environment(folder_reader(folder)))
+    recipe = make_recipe(mlflow_environment(reader(folder)))
     assert recipe.python.startswith("==3.12")
     assert any(one.startswith("scikit-learn==1.7.0") for one in recipe.requirements)
     whole = recipe.requirements
     (folder / "conda.yaml").rename(folder / "conda.away")
-    assert set(make_recipe(mlflow_environment(folder_reader(folder))).requirements) == set(whole)
+    assert set(make_recipe(mlflow_environment(reader(folder))).requirements) == set(whole)
     (folder / "python_env.yaml").rename(folder / "python_env.away")
-    assert set(make_recipe(mlflow_environment(folder_reader(folder))).requirements) == set(whole)
+    assert set(make_recipe(mlflow_environment(reader(folder))).requirements) == set(whole)
 
 
 OWN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -93,6 +94,18 @@ async def test_pruning_waits_for_instances_of_deployments_that_are_gone(shop: Ap
     assert (await shop.ask("POST", "/environmentBuilds/prune", {"dryRun": "no"})).status_code == 400
 
 
+def stored_files(shop: Api) -> set[str]:
+    return {str(path) for path in (shop.folder / "assets").rglob("*") if path.is_file()}
+
+
+def nested_aliases() -> str:
+    """Each line stands for ten times what the one before stands for."""
+    names = "abcdefgh"
+    return "".join(
+        f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n" for old, new in itertools.pairwise(names)
+    )
+
+
 async def test_the_flavors_of_a_registered_model_are_read_from_its_mlmodel(shop: Api) -> None:
     folder = shop.folder.parent / "saved"
     folder.mkdir()
@@ -106,3 +119,35 @@ async def test_the_flavors_of_a_registered_model_are_read_from_its_mlmodel(shop:
         properties = (await shop.ask("GET", f"/models/m/versions/{version}")).json()["properties"]
         assert properties["flavors"] == told
         assert "flavors" not in properties["moorings"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "has no file MLmodel"),
+        ("- a list", "expected a mapping"),
+        ("a: [", "this is not YAML"),
+        ("utc_time_created: 2020-13-45\nflavors: 3", "flavors is not there"),
+        ("x: " + "[" * 2000, "nested more than"),
+        ("a: &a [x, x, x, x, x, x, x, x, x]\n" + nested_aliases() + "flavors: {}", "more than 20000 values"),
+        ("# " + "x" * 1_100_000 + "\nflavors: {}", "at most 1048576"),
+    ],
+)
+async def test_a_folder_that_is_no_mlflow_model_is_refused_and_leaves_nothing(
+    shop: Api, text: str | None, said: str
+) -> None:
+    folder = shop.folder.parent / "saved"
+    folder.mkdir()
+    (folder / "weights").write_text("of another kind")
+    if text is not None:
+        (folder / "MLmodel").write_text(text)
+    before = stored_files(shop)
+    body = {"modelUri": f"file://{folder}", "modelType": "mlflow_model"}
+    done = await shop.ask("PUT", "/models/m/versions/1", {"properties": body})
+    assert (done.status_code, done.json()["error"]["code"]) == (400, "MlflowModelInvalid"), done.text
+    assert said in done.json()["error"]["message"]
+    assert (await shop.ask("GET", "/models/m/versions/1")).status_code == 404
+    assert stored_files(shop) == before
+    body["modelType"] = "custom_model"
+    assert (await shop.ask("PUT", "/models/m/versions/1", {"properties": body})).status_code == 201
+    assert stored_files(shop) > before

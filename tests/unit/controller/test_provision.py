@@ -116,7 +116,7 @@ async def test_the_variables_of_a_conda_file_come_with_the_environment(yard: Yar
         ("custom_model", {"x": ""}, EnvironmentSpec(conda_file=CONDA), "EnvironmentNeedsContainer"),
         ("triton_model", {"m/1/model.onnx": ""}, EnvironmentSpec(image="t:1"), "EnvironmentNeedsContainer"),
         ("triton_model", {"m/1/model.plan": ""}, None, "TritonModelNotServable"),
-        ("mlflow_model", {"x": ""}, None, "EnvironmentNotTranslatable"),
+        ("mlflow_model", {"x": ""}, None, "MlflowModelInvalid"),
         ("mlflow_model", {"MLmodel": "flavors: {h2o: {}}"}, None, "MlflowFlavorMissing"),
     ],
 )

@@ -199,7 +199,22 @@ def test_mlflow_falls_back_to_requirements_and_adds_mlflow() -> None:
 def test_a_model_without_a_usable_mlmodel_is_refused(files: dict[str, str]) -> None:
     with pytest.raises(MooringsError) as caught:
         of_model(**files)
-    assert caught.value.failure.code == "EnvironmentNotTranslatable"
+    assert caught.value.failure.code == "MlflowModelInvalid"
+    assert caught.value.failure.target == "MLmodel"
+
+
+@pytest.mark.parametrize("text", ["- list", "a: [", "dependencies: " + "[" * 100])
+def test_a_conda_file_of_a_model_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(MooringsError) as caught:
+        of_model(MLmodel=MLMODEL.format(env="conda.yaml"), conda_yaml=text)
+    failure = caught.value.failure
+    assert (failure.code, failure.target) == ("EnvironmentNotTranslatable", "conda.yaml")
+
+
+def test_requirements_of_a_model_are_not_read_without_end() -> None:
+    with pytest.raises(MooringsError) as caught:
+        of_model(MLmodel=MLMODEL.format(env="conda.yaml"), requirements_txt="six\n" * 400_000)
+    assert caught.value.failure.target == "requirements.txt"
 
 
 def test_mlflow_reads_python_env_where_there_is_no_conda_file() -> None:
@@ -289,9 +304,9 @@ def test_onnx_models_get_an_environment_and_others_are_refused() -> None:
 
 def test_the_model_nearest_to_the_top_is_read_from_the_store() -> None:
     blobs = {"m/a/b/MLmodel": "deep", "m/z/MLmodel": "near", "m/z/conda.yaml": "conda", "conda.yaml": "other"}
-    read = stored_reader(blobs, lambda digest: f"text of {digest}")
+    read = stored_reader(blobs, lambda digest, most_bytes: f"text of {digest}")
     assert (read("MLmodel"), read("conda.yaml"), read("x")) == ("text of near", "text of conda", None)
-    assert stored_reader({"x": "1"}, str)("MLmodel") is None
+    assert stored_reader({"x": "1"}, lambda digest, most_bytes: digest)("MLmodel") is None
 
 
 def test_flavors_are_told_as_the_api_has_them() -> None:
@@ -300,6 +315,3 @@ def test_flavors_are_told_as_the_api_has_them() -> None:
         "sklearn": {"data": {"sklearn_version": "1.7.0"}},
         "other": {"data": {}},
     }
-    assert [mlflow_flavors(lambda name, t=text: t) for text in (None, "a: [", "- x", "flavors: 3")] == [
-        {}
-    ] * 4

@@ -79,6 +79,17 @@ ENTRIES: tuple[Entry, ...] = (
         retryable=True,
     ),
     Entry(
+        code="MlflowModelInvalid",
+        title="The folder is no MLflow model",
+        cause="A model of type mlflow_model is a folder that MLflow has saved. The file MLmodel in it (the one nearest "
+        "to the top) is read when the model is registered; it is missing, or it is not what MLflow writes.",
+        fix="Let path lead to the folder that MLflow has saved (to look: find <path> -name MLmodel), or give "
+        "type: custom_model; then: moor model create -f <file>",
+        fault=Fault.USER,
+        step=Step.ASSETS,
+        http_status=400,
+    ),
+    Entry(
         code="MlflowFlavorMissing",
         title="The MLflow model cannot be loaded as a Python function",
         cause="A model of type mlflow_model is served through its python_function flavor, and its MLmodel file "
