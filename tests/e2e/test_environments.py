@@ -12,7 +12,11 @@ import pytest
 
 SCRIPT = "def init(): pass\ndef run(data): return 'ok'\n"
 VARIABLES = "import os\ndef init(): pass\ndef run(data): return os.environ['TIDE']\n"
-HARBOUR = "import harbour\ndef init(): pass\ndef run(data): return harbour.berths(int(data))\n"
+HARBOUR = """
+import os, harbour
+def init(): pass
+def run(data): return [harbour.berths(int(data)), os.environ["CONDA_PREFIX"], os.environ["HARBOUR_DATA"]]
+"""
 CHANNEL = Path(__file__).parents[1] / "integration" / "environments" / "conda_channel.py"
 
 
@@ -50,8 +54,9 @@ def test_a_conda_file_is_solved_from_its_channel_and_says_so(workspace: Any) -> 
     conda = conda_file(workspace, "harbour.yml", "python=3.11", "harbour", channel=channel)
     deploy(workspace, "conda", conda, workspace.script("harbour", HARBOUR))
     answer = workspace.score("yard", b"5", headers={"azureml-model-deployment": "conda"})
-    assert (answer.status, answer.json) == (200, 15)
     shown = deployment(workspace, "conda")["environment_build"]
+    prefix = str(workspace.home / "environments" / shown["key"])
+    assert (answer.status, answer.json) == (200, [15, prefix, f"{prefix}/share/harbour"])
     assert (shown["solver"], shown["solverReason"]) == ("conda", f"solved from {channel}")
 
     (build,) = workspace.json("environment", "list-builds")

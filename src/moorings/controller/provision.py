@@ -88,6 +88,7 @@ class Provisioner:
                 target="environment" if spec is None else "code_configuration",
             )
         built = await self.builder.ensure(spec, progress=progress)
+        content = replace(content, variables={**built.variables, **content.variables})
         return content, Built(
             key=built.key,
             python=built.python,

@@ -5,7 +5,7 @@ daemon never holds a solver's memory. One JSON document in (a file), one out (st
 people. It must not know recipes, keys and folders of environments.
 
     solve <request.json> <lock.yml>     {"channels", "specs", "cache"} -> {"packages": [...]}; the lock is written
-    install <lock.yml> <prefix> <cache> -> {}
+    install <lock.yml> <prefix> <cache> -> {"variables": {...}}, those that activating it would set
 
 Every failure that has a name is a document as well: {"failed": <one of FAILURES>, "message", "details": [...]}.
 """
@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from moorings.environments.conda_activation import activation_variables
 
 UNREACHABLE = "unreachable"
 UNKNOWN_PACKAGE = "unknown_package"
@@ -171,7 +173,7 @@ async def install(lock: Path, prefix: Path, cache: Path) -> dict[str, Any]:
     assert environment is not None, "the lock is one of ours"
     (records,) = environment.conda_repodata_records().values()
     for record in records:
-        print(f"conda: {record.name.normalized} {record.version} {record.build}", file=sys.stderr)
+        _tell(f"conda: {record.name.normalized} {record.version} {record.build}")
     try:
         await rattler.install(
             records, prefix, cache_dir=cache / "pkgs", show_progress=False, execute_link_scripts=False
@@ -179,7 +181,12 @@ async def install(lock: Path, prefix: Path, cache: Path) -> dict[str, Any]:
     except Exception as failure:
         lines = [line for line in str(failure).splitlines() if line.strip()]
         raise NamedError(NOT_INSTALLED, lines[0] if lines else repr(failure), lines) from failure
-    return {}
+    variables = await asyncio.to_thread(activation_variables, prefix, _tell)
+    return {"variables": variables}
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 from moorings.environments import conda_child
 from moorings.environments.conda_names import RENAMED
 from moorings.environments.conda_request import CondaRequest
+from moorings.environments.conda_stand_ins import mentioned, write_stand_in
 from moorings.environments.index_way import COMPILE, REQUIREMENTS_LOCK, install_locked
 from moorings.environments.installer import without_credentials
 from moorings.environments.interpreters import OLDEST
@@ -29,6 +32,13 @@ from moorings.lib import procs
 
 CONDA = "conda"
 CONDA_LOCK = "conda-lock.yml"
+_OF_INDEX = frozenset(
+    {
+        *("PackageNotFound", "PackageVersionNotFound", "NoWheelForPython"),
+        *("PackageBuildFailed", "EnvironmentUnsatisfiable"),
+    }
+)
+"""Failures that may come from the package index not having what conda has."""
 
 
 class ChannelsUnreachableError(Exception):
@@ -69,13 +79,14 @@ class CondaResolved:
     def locks(self) -> Mapping[str, str]:
         return {CONDA_LOCK: self.conda_lock.read_text("utf-8"), REQUIREMENTS_LOCK: self.text}
 
-    async def fill(self, folder: Path, held: procs.Held) -> None:
+    async def fill(self, folder: Path, held: procs.Held) -> Mapping[str, str]:
         answer = await self.work.conda(
             ["install", str(self.conda_lock), str(folder), str(self.work.conda_cache)], held
         )
         if "failed" in answer:
             raise _failure(self.work, answer)
         await install_locked(self.work, folder, self.text, self.locked, held)
+        return {str(name): str(value) for name, value in answer["variables"].items()}
 
 
 async def resolve_as_conda(work: Work, request: CondaRequest) -> CondaResolved:
@@ -129,7 +140,8 @@ async def _resolve_pip(
     for text in request.pip:
         requirement = Requirement(text)
         version = there.get(canonicalize_name(requirement.name))
-        if version is not None and requirement.url is None and requirement.specifier.contains(version, True):
+        plain = requirement.url is None and not requirement.extras
+        if version is not None and plain and requirement.specifier.contains(version, True):
             notes.append(f"pip: {text} is fulfilled by conda's {requirement.name} {version}")
         else:
             wanted.append(text)
@@ -140,13 +152,37 @@ async def _resolve_pip(
     write_private(source, "\n".join([*wanted, f"{SERVER} @ {work.wheel.path.as_uri()}"]) + "\n")
     constraints = work.shelf.recipe_file(work.recipe_key, "constraints.txt")
     write_private(constraints, "".join(f"{name}=={version}\n" for name, version in sorted(there.items())))
-    run = await work.checked_uv(
-        [
-            *("pip", "compile", str(source), "--python", sys.executable, "--python-version", python),
-            *("--constraint", str(constraints), *COMPILE),
-        ]
-    )
-    return _without(run.out, there), tuple(notes)
+    text = await _compiled(work, source, constraints, there, python)
+    return _without(text, there), tuple(notes)
+
+
+async def _compiled(
+    work: Work, source: Path, constraints: Path, there: Mapping[str, str], python: str
+) -> str:
+    """The lock of `source`. What conda brings and the package index has not is stood in for, as far as the resolver
+    trips over it: all others are resolved as they are on the index. Raises MooringsError."""
+    folder = work.shelf.recipe_file(work.recipe_key, "stand-ins")
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    stood_in: set[str] = set()
+    while True:
+        links = ["--find-links", str(folder)] if stood_in else []
+        try:
+            run = await work.checked_uv(
+                [
+                    *("pip", "compile", str(source), "--python", sys.executable, "--python-version", python),
+                    *("--constraint", str(constraints), *COMPILE, *links),
+                ]
+            )
+            return run.out
+        except MooringsError as problem:
+            tripped = mentioned(problem.failure.evidence, there) - stood_in
+            if problem.failure.code not in _OF_INDEX or not tripped:
+                raise
+        for name in sorted(tripped):
+            write_stand_in(folder, name, there[name])
+        stood_in |= tripped
+        brought = ", ".join(f"{name} {there[name]}" for name in sorted(tripped))
+        work.log.line(f"note: pip: once more, with what conda brings: {brought}")
 
 
 def _index_names(packages: Sequence[CondaPackage]) -> dict[str, str]:

@@ -48,10 +48,11 @@ class IndexResolved:
     def locks(self) -> Mapping[str, str]:
         return {REQUIREMENTS_LOCK: self.text}
 
-    async def fill(self, folder: Path, held: procs.Held) -> None:
+    async def fill(self, folder: Path, held: procs.Held) -> Mapping[str, str]:
         base = str(self.interpreter.path)
         await self.work.checked_uv(["venv", str(folder), "--python", base, "--no-project"], held)
         await install_locked(self.work, folder, self.text, self.locked, held)
+        return {}
 
 
 async def install_locked(work: Work, folder: Path, text: str, locked: Locked, held: procs.Held) -> None:

@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Complete:
     built_at: float = 0.0
     """Unix seconds; 0 when it is not known."""
     size_bytes: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that activating it would set."""
 
 
 class Shelf:
@@ -105,6 +107,7 @@ class Shelf:
                 seconds=float(data.get("seconds", 0.0)),
                 built_at=float(data.get("built_at", 0.0)),
                 size_bytes=int(data.get("size_bytes", 0)),
+                variables={str(name): str(value) for name, value in data.get("variables", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -163,7 +166,10 @@ class Shelf:
             try:
                 if recipe_key in self.recipes().get(key, ()):
                     for path in (self.root / "recipes").glob(f"{recipe_key}.*"):
-                        path.unlink(missing_ok=True)
+                        if path.is_dir():
+                            shutil.rmtree(path, ignore_errors=True)
+                        else:
+                            path.unlink(missing_ok=True)
             finally:
                 held.release()
 

@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moorings.environments.buildlog import BuildLog, held_lock
@@ -67,6 +67,8 @@ class BuiltEnvironment:
     """`conda` or `index`: which of the two it came from."""
     solver_reason: str
     """Why, for people."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that activating it would set; its processes need them."""
 
 
 class EnvironmentBuilder:
@@ -120,18 +122,8 @@ class EnvironmentBuilder:
                     kept = self._kept(recipe, key)
                     if kept is None:
                         with BuildLog(self._shelf.log_file(key)) as log:
-                            work = Work(
-                                *(
-                                    self._shelf,
-                                    self._installer,
-                                    recipe,
-                                    key,
-                                    wheel,
-                                    self._platform,
-                                    log,
-                                    progress,
-                                )
-                            )
+                            means = (self._shelf, self._installer, recipe, key, wheel, self._platform)
+                            work = Work(*means, log, progress)
                             return await self._build(work, began)
         except OSError as problem:
             raise self._broken(problem) from None
@@ -239,7 +231,7 @@ class EnvironmentBuilder:
         await asyncio.to_thread(self._shelf.discard, key)
         try:
             work.progress(f"installing {resolved.packages} packages")
-            await resolved.fill(folder, held)
+            variables = await resolved.fill(folder, held)
             work.progress("checking the environment")
             packages = await _verify(work, folder / "bin" / "python")
             meta = {
@@ -248,6 +240,7 @@ class EnvironmentBuilder:
                 "python_version": resolved.python_version,
                 "packages": packages,
                 "notes": list(notes),
+                "variables": dict(variables),
                 "solver": resolved.solver,
                 "solver_reason": reason,
                 "seconds": round(time.monotonic() - began, 3),
@@ -353,4 +346,5 @@ def _answer(
         notes=notes or complete.notes,
         solver=complete.solver,
         solver_reason=complete.solver_reason,
+        variables=complete.variables,
     )

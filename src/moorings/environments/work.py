@@ -140,8 +140,9 @@ class Resolved(Protocol):
         """File name -> text: what reproduces it."""
         ...
 
-    async def fill(self, folder: Path, held: procs.Held) -> None:
-        """Install everything at `folder`, which is not there yet. Raises MooringsError."""
+    async def fill(self, folder: Path, held: procs.Held) -> Mapping[str, str]:
+        """Install everything at `folder`, which is not there yet; the environment variables that activating it would
+        set. Raises MooringsError."""
         ...
 
 

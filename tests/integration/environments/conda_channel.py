@@ -3,7 +3,7 @@
 What it holds:
 
     python 3.11.x        the interpreter that runs the tests, without its site-packages
-    libharbour 1.2       a C library, compiled here; no Python in it
+    libharbour 1.2       a C library, compiled here; no Python in it; with a script for activation
     harbour 2.0          noarch Python package that loads the library; on no package index
     packaging X          the one of the test environment, which is on the package index as well
     broken 1.0           needs a libharbour that is not there
@@ -50,6 +50,14 @@ __version__ = "2.0"
 def berths(ships):
     return _library.harbour_berths(ships)
 """
+ACTIVATE = """
+echo "told to nobody"
+export HARBOUR_DATA="$CONDA_PREFIX/share/harbour"
+export HARBOUR_BOTH="$HARBOUR_LIGHTS
+and more"
+harbour_inner=1
+export PATH="/elsewhere:$PATH"
+"""
 SCRIPT = f"#!{PLACEHOLDER}/bin/python\nimport harbour\nprint(harbour.berths(2))\n"
 
 
@@ -61,7 +69,13 @@ def make_channel(root: Path, work: Path) -> Path:
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     here = f"linux-{'64' if sys.maxsize > 2**32 else '32'}"
     _package(root, here, "python", PYTHON, [], dict(_python_files()))
-    _package(root, here, "libharbour", "1.2", [], {"lib/libharbour.so": library.read_bytes()})
+    activation = {
+        "lib/libharbour.so": library.read_bytes(),
+        "etc/conda/activate.d/libharbour.sh": ACTIVATE.encode(),
+        "etc/conda/activate.d/libharbour.fish": b"this is no shell script\n",
+        "etc/conda/env_vars.d/libharbour.json": b'{"HARBOUR_LIGHTS": "on"}',
+    }
+    _package(root, here, "libharbour", "1.2", [], activation)
     _package(root, here, "libharbour", "1.1", [], {"lib/libharbour.so": library.read_bytes()})
     _package(
         root,

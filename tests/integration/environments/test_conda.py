@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -129,6 +130,59 @@ def test_the_locks_lie_beside_the_log_and_name_every_file_by_its_digest(
         assert f"/{package}-" in locks["conda-lock.yml"]
     assert locks["conda-lock.yml"].count("sha256: ") == 4
     assert "--hash=sha256:" in locks["requirements.lock"]
+
+
+async def test_what_activation_would_set_is_kept_with_the_environment(
+    yard: Yard, built: BuiltEnvironment, whole: dict[str, Any]
+) -> None:
+    prefix = str(yard.folder / "environments" / built.key)
+    assert built.variables == {
+        "CONDA_PREFIX": prefix,
+        "CONDA_DEFAULT_ENV": prefix,
+        "CONDA_SHLVL": "1",
+        "HARBOUR_DATA": f"{prefix}/share/harbour",
+        "HARBOUR_LIGHTS": "on",
+        "HARBOUR_BOTH": "on\nand more",
+    }
+    again = await ensure(yard.builder(), whole)
+    assert (again.reused, again.variables) == (True, built.variables)
+
+
+def wheel(folder: Path, needs: str) -> str:
+    """A Python package `pier`, as a requirement of pip."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "pier-1.0-py3-none-any.whl"
+    files = {
+        "pier.py": "import harbour\ndef berths(n): return harbour.berths(n) + 1\n",
+        "pier-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: pier\nVersion: 1.0\nRequires-Dist: {needs}\n",
+        "pier-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "pier-1.0.dist-info/RECORD": "pier.py,,\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return f"pier @ {path.as_uri()}"
+
+
+async def test_a_package_of_pip_may_need_what_only_conda_has(yard: Yard, tmp_path: Path) -> None:
+    pier = wheel(tmp_path, "harbour>=2,<3")
+    builder = yard.builder("e11")
+    built = await ensure(builder, yard.conda("python=3.11", "harbour", {"pip": [pier, "six==1.16.0"]}))
+    assert run(built, "import pier; print(pier.berths(2))") == "7"
+    assert (built.packages["harbour"], built.packages["six"]) == ("2.0", "1.16.0")
+    lock = (yard.folder / "e11" / built.key / "requirements.lock").read_text()
+    assert "six==1.16.0" in lock and "harbour==" not in lock
+    assert "with what conda brings: harbour 2.0" in (builder.log(built.key) or "")
+
+
+async def test_a_package_of_pip_that_needs_another_version_than_conda_has_is_named(
+    yard: Yard, tmp_path: Path
+) -> None:
+    pier = wheel(tmp_path, "harbour>=3")
+    failure = await failed(yard.builder("e12"), yard.conda("python=3.11", "harbour", {"pip": [pier]}))
+    assert failure.code == "EnvironmentUnsatisfiable"
+    said = " ".join(failure.evidence)
+    assert "harbour>=3" in said and "harbour==2.0" in said and "pier" in said
 
 
 async def test_nothing_is_resolved_again_for_the_same_recipe(

@@ -17,6 +17,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
 
+ACTIVE = {"CONDA_PREFIX": "/p", "PROJ_NETWORK": "ON"}
 CONDA: dict[str, Any] = {"dependencies": ["python=3.12"]}
 
 
@@ -28,7 +29,9 @@ class Builder:
 
     async def ensure(self, spec: EnvironmentSpec, *, progress: Any) -> BuiltEnvironment:
         self.asked.append(spec)
-        return BuiltEnvironment("k", "r", Path("/p"), "3.12.1", {"a": "1"}, True, 0.0, (), "conda", "why")
+        return BuiltEnvironment(
+            "k", "r", Path("/p"), "3.12.1", {"a": "1"}, True, 0.0, (), "conda", "why", ACTIVE
+        )
 
 
 class Yard:
@@ -103,10 +106,11 @@ async def test_what_the_user_gives_is_taken(yard: Yard, model_type: str) -> None
 async def test_the_variables_of_a_conda_file_come_with_the_environment(yard: Yard) -> None:
     spec = EnvironmentSpec(conda_file={**CONDA, "variables": {"PROJ_NETWORK": "OFF", "N": 4}})
     found = await yard.ensure("custom_model", {"x": ""}, spec, code="mine")
-    assert found.variables == {"PROJ_NETWORK": "OFF", "N": "4"}
+    expected = {"CONDA_PREFIX": "/p", "PROJ_NETWORK": "OFF", "N": "4"}
+    assert found.variables == expected, "those of the file win over those of its packages"
     deployment = DeploymentSpec(name="blue", endpoint_name="shop", environment_variables={"N": "5"})
     made = template_of(deployment, found, python="/p", environment_key="k")
-    assert made.environment_variables == {"PROJ_NETWORK": "OFF", "N": "5"}, "those of the deployment win"
+    assert made.environment_variables == {**expected, "N": "5"}, "those of the deployment win"
 
 
 @pytest.mark.parametrize(
