@@ -169,6 +169,22 @@ def download_models() -> None:
     assert (found.name, found.read_text()) == ("w.txt", "two")
 
 
+def register_mlflow_model() -> None:
+    saved = Path("saved")
+    saved.mkdir()
+    (saved / "MLmodel").write_text("flavors:\n  python_function: {loader_module: mlflow.sklearn}\n")
+    ml_client.models.create_or_update(Model(name="saved", path="saved", type="mlflow_model"))
+    assert ml_client.models.get("saved", "1").flavors == {
+        "python_function": {"loader_module": "mlflow.sklearn"}
+    }
+    try:
+        ml_client.models.create_or_update(Model(name="unsaved", path="weights", type="mlflow_model"))
+    except HttpResponseError as problem:
+        assert "the model folder has no file MLmodel" in str(problem), problem
+    else:
+        raise AssertionError("no error")
+
+
 def archive_and_restore() -> None:
     ml_client.models.archive("weights", version="2")
     assert [m.version for m in ml_client.models.list(name="weights")] == ["1"]
@@ -408,8 +424,8 @@ def delete_endpoint() -> None:
 STEPS = [
     workspace, default_datastore, create_endpoint, get_and_list_endpoints, missing_endpoint, register_model_folder,
     register_model_again, register_model_file, other_bytes_for_a_version, same_files_under_another_name, list_models,
-    register_large_model, download_models, archive_and_restore, register_environment, environment_versions,
-    environment_from_build_context, deploy_inline, deploy_registered, deploy_objects_that_were_got,
+    register_large_model, download_models, register_mlflow_model, archive_and_restore, register_environment,
+    environment_versions, environment_from_build_context, deploy_inline, deploy_registered, deploy_objects_that_were_got,
     change_a_deployment_that_was_got, same_deployment_again, get_and_list_deployments,
     set_traffic, invoke, split_and_mirror_traffic, traffic_that_does_not_add_up, logs, keys, invoke_a_deployment,
     deploy_from_yaml, update_code, deployment_that_fails, deployment_in_use_is_not_deleted, token_endpoint, delete_deployment,

@@ -175,8 +175,9 @@ def test_binary_data_that_is_cut_off_is_refused(served: Any) -> None:
     assert whole.json["outputs"][0]["data"] == [12.0, 13.0]
     cut = served.score("port", head + b"\0" * 11, headers=length, path=path)
     assert "binary_data_size is 12, and 11 bytes are left" in refused(cut)
-    beyond = {"Inference-Header-Content-Length": "9999"}
-    assert "at most the" in refused(served.score("port", head, headers=beyond, path=path))
+    for wrong in ("9999", "-1", "1_0", "9" * 5000):
+        beyond = {"Inference-Header-Content-Length": wrong}
+        assert "at most the" in refused(served.score("port", head, headers=beyond, path=path))
     assert "not valid JSON" in refused(served.score("port", b"\xff{", path=path))
     plain = json.dumps({"inputs": [tensor([1, 2, 3], [1, 3])]}).encode()
     stray = {"Inference-Header-Content-Length": str(len(plain))}

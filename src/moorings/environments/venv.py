@@ -237,28 +237,19 @@ class EnvironmentBuilder:
 
 async def _verify(work: Work, python: Path) -> dict[str, str]:
     """Import the inference server in the new environment; name -> version of all packages."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(python), "-I", "-c", _VERIFY),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    lines: tuple[str, ...] = ()
     try:
-        async with asyncio.timeout(VERIFY_TIMEOUT_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    lines = err.decode(errors="replace").splitlines()
-    for line in lines:
-        work.log.line(line)
-    if process.returncode != 0:
-        last = lines[-1] if lines else f"exit status {process.returncode}"
-        message = f"the inference server does not start in the new environment: {last}"
-        raise error("EnvironmentBuildFailed", message, evidence=lines[-20:], fields=work.fields)
-    packages: dict[str, str] = json.loads(out)
-    return dict(sorted(packages.items()))
+        run = await work.python(python, _VERIFY, timeout_s=VERIFY_TIMEOUT_S)
+    except TimeoutError:
+        last = f"no end after {VERIFY_TIMEOUT_S:g} s"
+    else:
+        if run.code == 0:
+            packages: dict[str, str] = json.loads(run.out)
+            return dict(sorted(packages.items()))
+        lines = run.lines
+        last = lines[-1] if lines else f"exit status {run.code}"
+    message = f"the inference server does not start in the new environment: {last}"
+    raise error("EnvironmentBuildFailed", message, evidence=lines[-20:], fields=work.fields)
 
 
 def _answer(

@@ -128,6 +128,12 @@ class Work:
             raise error("EnvironmentBuildFailed", message, evidence=self.log.last(20), fields=self.fields)
         return answer
 
+    async def python(self, python: Path, code: str, *, timeout_s: float) -> Run:
+        """Run `code` in the environment of an interpreter. Raises TimeoutError."""
+        return await self._installer.run_program(
+            [str(python), "-I", "-c", code], cwd=self.shelf.root, on_line=self.log.line, timeout_s=timeout_s
+        )
+
     def _said(self, line: str) -> None:
         self.log.line(line)
         started = _STARTED.match(line)

@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 
+from moorings.environments import venv
+from moorings.environments.buildlog import BuildLog
+from moorings.environments.installer import Installer
+from moorings.environments.recipe import Recipe
+from moorings.environments.server_wheel import ServerWheel
+from moorings.environments.shelf import Shelf
 from moorings.environments.venv import BuiltEnvironment, EnvironmentBuilder
+from moorings.environments.work import Work
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.spec.assets import EnvironmentSpec
 
@@ -263,3 +270,29 @@ async def test_progress_tells_of_downloads(tmp_path: Path) -> None:
     built, said = await ensure(builder(tmp_path / "e", UV_CACHE_DIR=str(tmp_path / "cache")), conda)
     assert "downloading numpy" in said
     assert 0 < built.seconds <= time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("script", "limit_s", "said"),
+    [
+        ("sleep 60", 0.2, "no end after 0.2 s"),
+        ("echo boom >&2; exit 3", 60.0, "boom"),
+        ("exit 3", 60.0, "exit status 3"),
+    ],
+)
+async def test_an_environment_in_which_the_server_does_not_start_is_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, limit_s: float, said: str
+) -> None:
+    monkeypatch.setattr(venv, "VERIFY_TIMEOUT_S", limit_s)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    shelf = Shelf(tmp_path)
+    shelf.prepare()
+    installer = Installer(None, home=tmp_path, environ=os.environ)
+    wheel = ServerWheel(tmp_path, "1", "0")
+    with BuildLog(shelf.log_file("k")) as log, pytest.raises(MooringsError) as caught:
+        work = Work(shelf, installer, Recipe("", ()), "k", wheel, "linux", log, lambda text: None)
+        await venv._verify(work, python)
+    assert caught.value.failure.code == "EnvironmentBuildFailed"
+    assert said in caught.value.failure.message

@@ -21,6 +21,7 @@ from moorings_server import routes
 NAME = "moorings-onnx"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 BODY_LIMIT_BYTES = 100 * 1024 * 1024
+LONGEST_NUMBER = 12
 JSON_LENGTH = "Inference-Header-Content-Length"
 
 models: Dict[str, Model] = {}
@@ -156,9 +157,10 @@ def _document(request: Any) -> Tuple[Dict[str, Any], memoryview]:
     length = request.headers.get(JSON_LENGTH)
     size = len(body)
     if length is not None:
-        if not (length.isascii() and length.isdigit() and int(length) <= size):
+        digits = length.isascii() and length.isdigit() and len(length) <= LONGEST_NUMBER
+        if not (digits and int(length) <= size):
             message = "%s is %r: expected a number of bytes, at most the %d of the body"
-            raise Refusal(400, message % (JSON_LENGTH, length, size))
+            raise Refusal(400, message % (JSON_LENGTH, length[: LONGEST_NUMBER + 1], size))
         size = int(length)
     try:
         document = json.loads(bytes(body[:size]))
