@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import json
 import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,62 +23,7 @@ CONDA = {"dependencies": ["python=3.11", {"pip": ["six==1.16.0"]}]}
 SPEC = EnvironmentSpec(image="mcr.microsoft.com/any:1", conda_file=CONDA)
 ALIASES = {"mcr.microsoft.com/*": BASE}
 USER, PASSWORD = "ann", "s3cret"
-
-
-@dataclass
-class Registry:
-    address: str
-    config: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            ["docker-registry", "serve", str(self.config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        host, _, port = self.address.partition(":")
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection((host, int(port)), 1).close()
-            except OSError:
-                assert time.monotonic() < deadline and self.process.poll() is None
-                time.sleep(0.05)
-            else:
-                return
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture(scope="module")
-def registry(install_package: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that wants a name and a password (basic authentication)."""
-    install_package("docker-registry", "docker-registry")
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
-    crypt = ctypes.CDLL("libcrypt.so.1").crypt
-    crypt.restype = ctypes.c_char_p
-    hashed = crypt(PASSWORD.encode(), b"$2b$05$abcdefghijklmnopqrstuu").decode()
-    (folder / "users").write_text(f"{USER}:{hashed.replace('$2b$', '$2y$')}\n")
-    config = {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": address},
-        "auth": {"htpasswd": {"realm": "test", "path": str(folder / "users")}},
-    }
-    (folder / "config.yml").write_text(json.dumps(config))
-    made = Registry(address, folder / "config.yml")
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
+Registry = Any
 
 
 def nobody(_registry: str) -> None:
@@ -223,6 +162,24 @@ async def test_what_a_registry_refuses_and_what_it_does_not_have(
         assert registry.address in denied.fix
     into = {"repository": f"{registry.address}/wrong"}
     assert (await refused(builder(dockerd, tmp_path, **into))).code in ("ImagePullDenied", "ImagePushDenied")
+
+
+async def test_a_registry_whose_tokens_another_server_gives(
+    dockerd: Any, token_registry: Any, tmp_path: Path
+) -> None:
+    known = {"repository": f"{token_registry.registry.address}/team", "credentials": login(USER, PASSWORD)}
+    first = await build(builder(dockerd, tmp_path / "a", **known))
+    asked = {scope.rpartition(":")[0]: scope.rpartition(":")[2] for scope in token_registry.tokens.asked}
+    assert "push" in asked["repository:team/environment"], "pushed, with a token for that"
+    dockerd.cli("rmi", "-f", first.image_id)
+    second = await build(builder(dockerd, tmp_path / "b", **known))
+    assert second.image_id == first.image_id
+    assert f"pulling {first.reference}" in (builder(dockerd, tmp_path / "b").log(second.recipe_key) or "")
+    wrong = {**known, "credentials": login(USER, "wrong")}
+    denied = await refused(builder(dockerd, tmp_path / "c", **wrong))
+    assert denied.code in ("ImagePullDenied", "ImagePushDenied")
+    assert token_registry.tokens.refused
+    assert PASSWORD not in "".join(denied.evidence)
 
 
 async def test_a_registry_that_is_down(dockerd: Any, registry: Registry, tmp_path: Path) -> None:
