@@ -133,8 +133,21 @@ def python() -> Path:
 @pytest.fixture(scope="module")
 def client(python: Path) -> Iterator[Client]:
     """A client of a new workspace."""
+    yield from _client(python, {})
+
+
+@pytest.fixture(scope="module")
+def docker_client(python: Path, dockerd: Any) -> Iterator[Client]:
+    """A client of a new workspace whose instances are containers."""
+    aliases = dict.fromkeys(("mcr.microsoft.com/*", "local/base", "python:*"), "moorings.test/python:base")
+    yield from _client(
+        python, {"engine": "docker", "docker": {"host": dockerd.host}, "image_aliases": aliases}
+    )
+
+
+def _client(python: Path, settings: dict[str, Any]) -> Iterator[Client]:
     base = Path(tempfile.mkdtemp(prefix="moor-compat-"))
-    workspace = e2e.make_workspace(base)
+    workspace = e2e.make_workspace(base, settings)
     folder = base / "user"
     folder.mkdir()
     try:

@@ -11,6 +11,14 @@ Client = Any
 
 
 def test_a_session_of_the_unmodified_client(client: Client) -> None:
+    session(client)
+
+
+def test_the_same_session_with_containers(docker_client: Client) -> None:
+    session(docker_client)
+
+
+def session(client: Client) -> None:
     done = client.run(Path(__file__).parent / "session.py", check=False, timeout_s=280)
     result = json.loads((client.folder / "result.json").read_text())
     print(f"\nsteps of the client: {len(result['passed'])} of {result['total']} in {result['seconds']} s")

@@ -180,6 +180,44 @@ def test_a_change_of_code_alone_uses_the_image_again_and_loses_nothing(
     workspace.moor("online-endpoint", "delete", "-n", "change", "--yes")
 
 
+def test_the_local_cycle_in_containers(docker_workspace: Any, dockerd: Any) -> None:
+    """Every verb with --local, as published scripts have it; then what was built is shown, and pruned when unused."""
+    workspace = docker_workspace
+    workspace.moor("online-endpoint", "create", "--local", "-n", "near")
+    conda = {"dependencies": ["python=3.11", {"pip": ["six==1.15.0"]}]}
+    environment = {"image": "mcr.microsoft.com/azureml/any:1", "conda_file": conda}
+    spec = deployment(workspace, "near", environment=environment)
+    workspace.deploy(spec, "--local")
+    assert workspace.score("near", 1, key="").json["mark"] == "one", "traffic and no key, from this machine"
+    assert workspace.score("near", 1, key="wrong").status == 401
+    deployment(workspace, "near", mark="two", environment=environment)
+    workspace.moor("online-deployment", "update", "--local", "-f", str(spec))
+    request = workspace.files / "near.json"
+    request.write_text("1")
+    said = workspace.moor("online-endpoint", "invoke", "--local", "-n", "near", "-r", str(request)).stdout
+    assert "two" in said
+    one = ("-e", "near", "-n", "blue")
+    assert "init of two" in workspace.moor("online-deployment", "get-logs", "--local", *one).stdout
+    assert "near" in [e["name"] for e in workspace.json("online-endpoint", "list", "--local")]
+
+    [build] = [b for b in workspace.json("environment", "list-builds") if b["usedBy"] == ["near/blue"]]
+    [container] = containers(dockerd, "near")
+    assert (
+        dockerd.cli("image", "inspect", "-f", "{{.Id}}", build["location"]).stdout.strip()
+        == container["Image"]
+    )
+    kept = workspace.json("environment", "prune", "--yes")["kept"]
+    assert build["key"] in [k["key"] for k in kept]
+    assert workspace.score("near", 1, key="").status == 200
+
+    workspace.moor("online-deployment", "delete", "--local", *one, "--yes")
+    workspace.moor("online-endpoint", "delete", "--local", "-n", "near", "--yes")
+    assert containers(dockerd, "near") == []
+    removed = workspace.json("environment", "prune", "--yes")["removed"]
+    assert build["key"] in [r["key"] for r in removed]
+    assert dockerd.cli("image", "inspect", build["location"], check=False).returncode != 0
+
+
 def test_it_heals_and_is_found_again(docker_workspace: Any, dockerd: Any) -> None:
     """A worker that ends, a daemon that is killed, an engine that is started anew."""
     workspace = docker_workspace
