@@ -188,6 +188,7 @@ def base_image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start_dockerd(base_image_tar: Path, *options: str, data_root: Path | None = None) -> Dockerd:
     ensure_package("dockerd", "docker.io")
+    ensure_package("docker", "docker-cli")  # a package of its own in newer releases of Debian
     ensure_package("ip", "iproute2")
     # A short path: the sockets of the engine are below it.
     engine = Dockerd(Path(tempfile.mkdtemp(prefix="mdk-")), *options, data_root=data_root)
@@ -232,15 +233,9 @@ def install_package() -> Any:
     return ensure_package
 
 
-@pytest.fixture(scope="session")
-def fill_image() -> Any:
-    """`fill`, for images with another Python."""
-    return fill
-
-
-def fill(archive: tarfile.TarFile, python: Path = Path(sys.executable)) -> None:
-    """Put a root file system with `python` into a tar."""
-    binary = python.resolve()
+def fill(archive: tarfile.TarFile) -> None:
+    """Put a root file system with this Python into a tar."""
+    binary = Path(sys.executable).resolve()
     ask = "import sys,sysconfig;print('%d.%d' % sys.version_info[:2], sysconfig.get_path('stdlib'))"
     answer = subprocess.run([str(binary), "-I", "-c", ask], capture_output=True, text=True, check=True)
     minor, standard_folder = answer.stdout.split()
