@@ -24,6 +24,7 @@ from moorings.containers.reading import (
     registry_of,
     split_tag,
 )
+from moorings.containers.tarring import UnreadableError, tar_stream
 from moorings.errors.exceptions import MooringsError, error, failure
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -200,6 +201,18 @@ class DockerHost:
             raise MooringsError(reader.failure(key=key, dockerfile=dockerfile))
         return reader.image_id
 
+    def layer(self, base: str, folder: Path, target: str, *, tag: str, labels: Mapping[str, str]) -> str:
+        """The image `base` with a folder of this machine at `target`, owned by root; its id.
+
+        No build: that would copy the folder to a file, to the engine and into the image. Raises `DockerDiskFull`,
+        and OSError for a folder that cannot be read.
+        """
+        try:
+            with self._coded(), self._patient() as api:
+                return _layered(api, base, folder, target, tag, labels)
+        except UnreadableError as unreadable:
+            raise unreadable.problem from None
+
     def remove_image(self, reference: str) -> None:
         """Unknown is success; one that is in use stays."""
         with contextlib.suppress(_Absent), self._coded(conflict_is_absent=True):
@@ -307,25 +320,33 @@ class DockerHost:
 
     @property
     def _api(self) -> Any:
-        if not self.host.startswith("unix://"):
-            raise error(
-                "DockerHostRemote", f"{self.host} is not a socket of this machine", target="docker.host"
-            )
-        # The library does not close a socket that could not be connected: so that is tried here first.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(REQUEST_TIMEOUT_S)
-            probe.connect(self.host.removeprefix("unix://"))
+        self._probe()
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
             return self._client
 
-    def _connect(self) -> Any:
+    def _probe(self) -> None:
+        """The library does not close a socket that could not be connected: so that is tried here first."""
+        if not self.host.startswith("unix://"):
+            raise error(
+                "DockerHostRemote", f"{self.host} is not a socket of this machine", target="docker.host"
+            )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(REQUEST_TIMEOUT_S)
+            probe.connect(self.host.removeprefix("unix://"))
+
+    def _connect(self, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
         import docker
 
-        return docker.APIClient(
-            base_url=self.host, version="auto", timeout=REQUEST_TIMEOUT_S, max_pool_size=16
-        )
+        return docker.APIClient(base_url=self.host, version="auto", timeout=timeout_s, max_pool_size=16)
+
+    @contextlib.contextmanager
+    def _patient(self) -> Iterator[Any]:
+        """Connections of their own, for requests that may take as long as a build."""
+        self._probe()
+        with contextlib.closing(self._connect(BUILD_TIMEOUT_S)) as api:
+            yield api
 
     def _disconnect(self) -> None:
         """Forget the connections: the next request makes new ones, perhaps to another engine."""
@@ -385,3 +406,19 @@ class DockerHost:
         code = "DockerAccessDenied" if denied else "DockerEngineNotAvailable"
         message = f"the Docker Engine at {self.host} does not answer"
         return error(code, message, target=self.host, evidence=(text[:500],), fields={"host": self.host})
+
+
+def _layered(api: Any, base: str, folder: Path, target: str, tag: str, labels: Mapping[str, str]) -> str:
+    """By a container that never runs. What the library raises."""
+    repository, version = split_tag(tag)
+    known = api.inspect_image(base).get("Config") or {}
+    config: dict[str, Any] = {"Image": base, "HostConfig": {"NetworkMode": "none"}}
+    if not known.get("Cmd") and not known.get("Entrypoint"):
+        config["Cmd"] = ["/bin/sh"]  # the engine wants one
+    made = str(api.create_container_from_config(config, None)["Id"])
+    try:
+        with tar_stream(folder, target) as chunks:
+            api.put_archive(made, "/", chunks)
+        return str(api.commit(made, repository, tag=version, conf={"Labels": dict(labels)})["Id"])
+    finally:
+        api.remove_container(made, v=True, force=True)

@@ -37,17 +37,6 @@ def with_aliases(dockerfile: str, aliases: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
-def environment_layer(base_id: str, folder: str, labels: Mapping[str, str]) -> str:
-    """The Dockerfile that puts the built environment `folder` of the context on the image `base_id`."""
-    marks = " ".join(f'{name}="{_quoted(value)}"' for name, value in labels.items())
-    return f"FROM {base_id}\nLABEL {marks}\nCOPY {folder} {ENV_FOLDER}\n"
-
-
-def _quoted(text: str) -> str:
-    """As it has to stand between double quotes, where `$` would begin a variable."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-
-
 def venv_config(python: str, version: str, *, system_packages: bool) -> str:
     """`pyvenv.cfg` of the environment: it uses the image's Python at `python`."""
     lines = (

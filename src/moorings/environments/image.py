@@ -385,19 +385,22 @@ class _Build:
         return None
 
     async def _make(self, stage: Path, local: str, base: Image, resolved: Resolved) -> Image:
-        context = stage / "layer"
-        await asyncio.to_thread(context.mkdir)
+        folder = stage / "env"
         self.work.progress(f"installing {resolved.packages} packages")
-        variables = await fill_for_image(resolved, context / "env", self.held)
+        variables = await fill_for_image(resolved, folder, self.held)
         labels = {LABEL_KEY: resolved.key, LABEL_BASE: base.id}
         if variables:
             labels[LABEL_VARIABLES] = json.dumps(variables, sort_keys=True)
-        (context / "Dockerfile").write_text(texts.environment_layer(base.id, "env", labels))
-        self.work.progress("putting the environment on the base image")
-        image = await self._docker_build(context, "Dockerfile", f"{local}-new")
+        self._said("putting the environment on the base image")
+        image = await asyncio.to_thread(self._put, base, folder, f"{local}-new", labels)
         await asyncio.to_thread(self._verify, image)
         await asyncio.to_thread(self.host.tag, image.id, local)
         await asyncio.to_thread(self.host.remove_image, f"{local}-new")
+        return image
+
+    def _put(self, base: Image, folder: Path, tag: str, labels: Mapping[str, str]) -> Image:
+        image = self.host.image(self.host.layer(base.id, folder, texts.ENV_FOLDER, tag=tag, labels=labels))
+        assert image is not None, "it has just been made"
         return image
 
     def _verify(self, image: Image) -> None:
