@@ -18,6 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,7 +87,8 @@ class DockerEngine:
     def __init__(self, settings: DockerEngineSettings, host: DockerHost) -> None:
         self._settings = settings
         self._host = host
-        self._mutex = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "docker")
+        """One thing at a time, on a thread of our own: when Docker hangs, nobody else runs out of threads."""
         self._liveness = Liveness()
 
     async def apply(self, group: GroupSpec) -> None:
@@ -134,11 +136,7 @@ class DockerEngine:
             await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or it is gone
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        def locked() -> T:
-            with self._mutex:
-                return work()
-
-        return await asyncio.to_thread(locked)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # --- changes ---
 
