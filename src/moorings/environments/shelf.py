@@ -177,7 +177,7 @@ class Shelf:
         """Remove unfinished environments and files that nobody is making any more; how many there were."""
         if not self.root.is_dir():
             return 0
-        swept = atomic.sweep(self.root / "recipes")
+        swept = sum(atomic.sweep(self.root / name) for name in ("recipes", "logs"))
         for folder in sorted(self.root.iterdir()):
             if not KEY.match(folder.name) or (folder / META).exists():
                 continue

@@ -175,6 +175,14 @@ def test_sweep_removes_unfinished_environments_that_nobody_builds(shelf: Shelf) 
     assert shelf.sweep() == 1
 
 
+@pytest.mark.parametrize("folder", ["recipes", "logs"])
+def test_sweep_removes_what_killed_writers_left(shelf: Shelf, folder: str) -> None:
+    left = shelf.root / folder / ".k.requirements.lock.999999999-1-abc"
+    left.touch()
+    assert shelf.sweep() == 1
+    assert not left.exists()
+
+
 def test_logs_are_found_by_either_key_and_by_its_first_digits(shelf: Shelf) -> None:
     put(shelf, KEY)
     shelf.log_file(RECIPE).write_text("of the recipe")
