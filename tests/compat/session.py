@@ -43,7 +43,7 @@ def init():
 def run(data):
     return {"model": text, "sum": sum(json.loads(data)["data"]), "who": os.environ.get("WHO", "nobody")}
 """
-CONDA = "channels: [conda-forge]\ndependencies:\n  - python=3.11\n"
+CONDA = "channels: [conda-forge]\ndependencies:\n  - python={}.{}\n".format(*sys.version_info)
 NAME = "compat"
 YAML = f"""
 $schema: https://azuremlschemas.azureedge.net/latest/managedOnlineDeployment.schema.json

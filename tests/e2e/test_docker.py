@@ -29,7 +29,9 @@ def run(data):
         os._exit(9)
     return {{"mark": MARK, "got": json.loads(data), "worker": os.environ["MOORINGS_WORKER_INDEX"]}}
 """
-CONDA = {"dependencies": ["python=3.11", {"pip": ["six"]}]}
+PYTHON = "python={}.{}".format(*sys.version_info)
+"""As in the base image, which is made of the Python that runs the tests."""
+CONDA = {"dependencies": [PYTHON, {"pip": ["six"]}]}
 SERVER = b"""\
 import http.server, json, os, signal
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -184,7 +186,7 @@ def test_the_local_cycle_in_containers(docker_workspace: Any, dockerd: Any) -> N
     """Every verb with --local, as published scripts have it; then what was built is shown, and pruned when unused."""
     workspace = docker_workspace
     workspace.moor("online-endpoint", "create", "--local", "-n", "near")
-    conda = {"dependencies": ["python=3.11", {"pip": ["six==1.15.0"]}]}
+    conda = {"dependencies": [PYTHON, {"pip": ["six==1.15.0"]}]}
     environment = {"image": "mcr.microsoft.com/azureml/any:1", "conda_file": conda}
     spec = deployment(workspace, "near", environment=environment)
     workspace.deploy(spec, "--local")

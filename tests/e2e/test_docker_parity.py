@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,34 +162,40 @@ def sample(name: str, folder: Path, endpoint: str) -> Path:
     return folder
 
 
+def prepare(workspace: Any) -> None:
+    """The same endpoints and deployments for each."""
+    (workspace.files / "conda.yaml").write_text(f"dependencies:\n  - python={PYTHON}\n")
+    (workspace.files / "weights").mkdir()
+    (workspace.files / "weights" / "w.txt").write_text("0.5")
+    for endpoint, script in (("kinds", SCORE), ("raw", RAW)):
+        code = workspace.script(endpoint, script)
+        spec = workspace.spec(
+            endpoint,
+            "blue",
+            code,
+            model={"path": str(workspace.files / "weights")},
+            request_settings={"request_timeout_ms": 1000},
+        )
+        workspace.endpoint(endpoint)
+        workspace.deploy(spec, "--all-traffic")
+    for name, file in {
+        "diabetes-blue": "blue-deployment.yml",
+        "mlflow-sklearn": "deployment.yml",
+    }.items():
+        folder = sample(name, workspace.files / name, name)
+        workspace.moor("online-endpoint", "create", "-f", str(folder / "endpoint.yml"))
+        created = ("online-deployment", "create", "-f", str(folder / file), "--all-traffic")
+        workspace.moor(*created, timeout_s=600)
+
+
 @pytest.fixture(scope="module")
 def pair(dockerd: Any, workspace_factory: Any) -> dict[str, Any]:
     """Two workspaces that differ in the engine alone, with the same endpoints."""
     aliases = dict.fromkeys(("mcr.microsoft.com/*", "python:*", "local/base"), "moorings.test/python:base")
     docker = {"engine": "docker", "docker": {"host": dockerd.host}, "image_aliases": aliases}
     made = {"process": workspace_factory(), "docker": workspace_factory(docker)}
-    for workspace in made.values():
-        (workspace.files / "weights").mkdir()
-        (workspace.files / "weights" / "w.txt").write_text("0.5")
-        for endpoint, script in (("kinds", SCORE), ("raw", RAW)):
-            code = workspace.script(endpoint, script)
-            spec = workspace.spec(
-                endpoint,
-                "blue",
-                code,
-                model={"path": str(workspace.files / "weights")},
-                request_settings={"request_timeout_ms": 1000},
-            )
-            workspace.endpoint(endpoint)
-            workspace.deploy(spec, "--all-traffic")
-        for name, file in {
-            "diabetes-blue": "blue-deployment.yml",
-            "mlflow-sklearn": "deployment.yml",
-        }.items():
-            folder = sample(name, workspace.files / name, name)
-            workspace.moor("online-endpoint", "create", "-f", str(folder / "endpoint.yml"))
-            created = ("online-deployment", "create", "-f", str(folder / file), "--all-traffic")
-            workspace.moor(*created, timeout_s=600)
+    with ThreadPoolExecutor() as pool:  # at once: the larger part is uv's and Docker's work
+        list(pool.map(prepare, made.values()))
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,12 @@ async def test_a_conda_file_is_solved_as_conda_for_an_image_too(dockerd: Any, tm
     channel = channel_maker().make_channel(tmp_path / "channel", tmp_path / "work").as_uri()
     usual = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     environ = {"UV_CACHE_DIR": f"{usual}/uv", **os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    dependencies = ["python=3.11", "harbour", "packaging", {"pip": ["six==1.16.0"]}]
+    dependencies = [
+        "python={}.{}".format(*sys.version_info),
+        "harbour",
+        "packaging",
+        {"pip": ["six==1.16.0"]},
+    ]
     spec = EnvironmentSpec(image=BASE, conda_file={"channels": [channel], "dependencies": dependencies})
     host = DockerHost(dockerd.host, lambda _registry: None)
     images = ImageBuilder(tmp_path / "a", host, ImageSettings(), home=tmp_path, environ=environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from moorings.errors.exceptions import MooringsError
 from moorings.spec.assets import EnvironmentSpec
 
 BASE = "moorings.test/python:base"
-CONDA = {"dependencies": ["python=3.11", {"pip": ["six==1.16.0"]}]}
+PYTHON = "python={}.{}".format(*sys.version_info)
+"""As in the base image, which is made of the Python that runs the tests."""
+CONDA = {"dependencies": [PYTHON, {"pip": ["six==1.16.0"]}]}
 SPEC = EnvironmentSpec(image="mcr.microsoft.com/any:1", conda_file=CONDA)
 ALIASES = {"mcr.microsoft.com/*": BASE}
 USER, PASSWORD = "ann", "s3cret"
@@ -75,7 +78,7 @@ async def test_an_image_is_built_once_by_its_key(dockerd: Any, tmp_path: Path) -
     assert [json.loads(before).get(k) for k in kept] == [json.loads(after).get(k) for k in kept]
     assert made.log(first.recipe_key) == made.log(first.key)
     other = await build(
-        builder(dockerd, tmp_path), SPEC.model_copy(update={"conda_file": {"dependencies": ["python=3.11"]}})
+        builder(dockerd, tmp_path), SPEC.model_copy(update={"conda_file": {"dependencies": [PYTHON]}})
     )
     assert other.image_id != first.image_id
     ran = dockerd.cli(
@@ -101,7 +104,8 @@ async def test_the_venv_of_the_same_lock_has_the_same_key(dockerd: Any, tmp_path
 
 
 async def test_an_image_alone_keeps_its_own_packages(dockerd: Any, tmp_path: Path) -> None:
-    script = "import site,sys;print(next(p for p in sys.path if p.endswith('python3.11')) + '/own_module.py')"
+    standard = "python{}.{}".format(*sys.version_info)
+    script = f"import sys;print(next(p for p in sys.path if p.endswith('{standard}')) + '/own_module.py')"
     place = dockerd.cli("run", "--rm", "--network", "none", BASE, "python", "-c", script).stdout.strip()
     packages = place.replace("/own_module.py", "/site-packages/own_module.py")
     dockerd.build(
@@ -221,9 +225,7 @@ async def test_images_that_nobody_uses_are_pruned_and_only_those(dockerd: Any, t
     host = DockerHost(dockerd.host, nobody)
     made = ImageBuilder(tmp_path / "e", host, ImageSettings(aliases=ALIASES), home=tmp_path, leases=leases)
     specs = [
-        SPEC.model_copy(
-            update={"conda_file": {"dependencies": ["python=3.11", {"pip": [f"six=={version}"]}]}}
-        )
+        SPEC.model_copy(update={"conda_file": {"dependencies": [PYTHON, {"pip": [f"six=={version}"]}]}})
         for version in ("1.14.0", "1.15.0", "1.17.0")
     ]
     unused, used, running = [await build(made, spec) for spec in specs]
