@@ -221,6 +221,7 @@ class ProcessEngine:
             cwd=folder,
             stdout=folder / layout.OWN_LOG,
             pass_fds=[held.fd],
+            session=procs.Session.SHARED,
         )
 
     def _remove(self, owner: str, revision: str, grace_s: float) -> None:

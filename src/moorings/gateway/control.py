@@ -141,6 +141,7 @@ class GatewayControl:
             },
             cwd=self.settings.dir,
             stdout=self.settings.agent_log,
+            session=procs.Session.SHARED,
         )
         return True
 

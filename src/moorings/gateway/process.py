@@ -165,7 +165,7 @@ class EnvoyProcess:
                     env=process_env(self._settings, locks.ROLE_ENVOY),
                     cwd=self._settings.dir,
                     pass_fds=(lock.fd,),
-                    start_new_session=True,
+                    **procs.popen_session(procs.Session.SHARED),
                 )
         except OSError as problem:
             self.problem = failure("GatewayEnvoyFailed", f"Envoy can't be started: {problem}")

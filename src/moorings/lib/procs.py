@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 
 class Held:
@@ -54,6 +56,30 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+class Session(Enum):
+    """The session of a process that is started.
+
+    Linux shares a CPU out among sessions first (autogroup, where no control groups do) and among the processes of
+    each afterwards. A process that wakes interrupts one of another session nearly always, one of its own only when
+    that one has had its turn. Envoy and the workers hand requests to each other in bursts; in one session a burst
+    stays together (`docs/contributing/architecture.md` has the figures).
+    """
+
+    NEW = "new"
+    SHARED = "shared"
+    """That of this process, unless it belongs to a terminal, whose end it would share too."""
+
+
+def popen_session(session: Session) -> dict[str, Any]:
+    """The arguments of `subprocess.Popen` for a process group of its own in that session."""
+    return {"start_new_session": True} if session is Session.NEW or _has_terminal() else {"process_group": 0}
+
+
+def _has_terminal() -> bool:
+    stat = Path("/proc/self/stat").read_text()
+    return stat.rpartition(")")[2].split()[4] != "0"
+
+
 def start_detached(
     argv: Sequence[str],
     *,
@@ -61,8 +87,9 @@ def start_detached(
     cwd: Path,
     stdout: Path,
     pass_fds: Sequence[int] = (),
+    session: Session,
 ) -> int:
-    """Start `argv` in a session of its own, its output appended to `stdout` (0600); returns its pid at once.
+    """Start `argv` as the leader of a process group, its output appended to `stdout` (0600); returns its pid at once.
 
     The process outlives this one. It is a grandchild (double fork through a tiny shim), so that it never
     becomes a zombie of ours. Raises OSError when it can't be started.
@@ -72,7 +99,7 @@ def start_detached(
         shim = (
             "import os,subprocess,sys;"
             "os.set_inheritable(3,False);"  # else the read below waits for the end of what we start
-            "p=subprocess.Popen(sys.argv[1:],start_new_session=True,close_fds=False);"
+            f"p=subprocess.Popen(sys.argv[1:],**{popen_session(session)!r},close_fds=False);"
             "os.write(3,str(p.pid).encode());os._exit(0)"
         )
         read_fd, write_fd = os.pipe()

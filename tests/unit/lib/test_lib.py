@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_equal_content_is_not_written_again(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
+import time
 from pathlib import Path
 from moorings.lib import procs
 held = procs.try_lock(Path(sys.argv[1]))
@@ -216,6 +218,7 @@ def sleeper(tmp_path: Path) -> Iterator[int]:
         cwd=tmp_path,
         stdout=tmp_path / "log",
         pass_fds=(held.fd,),
+        session=procs.Session.NEW,
     )
     held.release()
     try:
@@ -231,6 +234,37 @@ def test_a_detached_process_has_a_session_of_its_own_and_is_no_child_of_ours(sle
         os.waitpid(sleeper, os.WNOHANG)
 
 
+def test_a_shared_session_is_shared_through_the_starter_of_a_new_one(tmp_path: Path) -> None:
+    """A process without a terminal starts another: same session, a group of its own."""
+    program = f"""
+import os, sys, pathlib
+sys.path.insert(0, {str(Path(procs.__file__).parents[2])!r})
+from moorings.lib import procs
+here = pathlib.Path({str(tmp_path)!r})
+pid = procs.start_detached(
+    [sys.executable, "-c", "import os; print('inner', os.getsid(0), os.getpgid(0), os.getpid(), flush=True)"],
+    env=dict(os.environ), cwd=here, stdout=here / "inner", session=procs.Session.SHARED)
+print("outer", os.getsid(0), flush=True)
+"""
+    procs.start_detached(
+        [sys.executable, "-c", program],
+        env=dict(os.environ),
+        cwd=tmp_path,
+        stdout=tmp_path / "outer",
+        session=procs.Session.NEW,
+    )
+    lines: dict[str, list[int]] = {}
+    deadline = time.monotonic() + 20
+    while len(lines) < 2 and time.monotonic() < deadline:
+        for name in ("inner", "outer"):
+            if (tmp_path / name).exists() and (words := (tmp_path / name).read_text().split()):
+                lines[name] = [int(word) for word in words[1:]]
+        time.sleep(0.02)
+    session, group, pid = lines["inner"]
+    assert session == lines["outer"][0] != os.getsid(0)
+    assert group == pid != session
+
+
 def test_its_output_is_for_its_owner_only(sleeper: int, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
@@ -238,7 +272,11 @@ def test_its_output_is_for_its_owner_only(sleeper: int, tmp_path: Path) -> None:
 def test_what_cannot_be_started_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="could not start"):
         procs.start_detached(
-            ["/no/such/program"], env=dict(os.environ), cwd=tmp_path, stdout=tmp_path / "log"
+            ["/no/such/program"],
+            env=dict(os.environ),
+            cwd=tmp_path,
+            stdout=tmp_path / "log",
+            session=procs.Session.NEW,
         )
 
 
