@@ -79,6 +79,7 @@ class Daemon:
         self._docker = DockerHost(
             settings.docker.host,
             from_settings(registry.repository, registry.user, registry.password_file),
+            owner=home_digest(home),
         )
         self._leases = Leases()
         self._environments = self._provisioner()

@@ -211,9 +211,7 @@ def _start(workspace: Workspace, log: Path) -> int:
     # -P: what lies in the current folder must not become a module of the control process.
     argv = [sys.executable, "-P", "-m", "moorings.daemon"]
     try:
-        return procs.start_detached(
-            argv, env=env, cwd=workspace.home, stdout=log, session=procs.Session.NEW
-        )
+        return procs.start_detached(argv, env=env, cwd=workspace.home, stdout=log, session=procs.Session.NEW)
     except OSError as problem:
         raise error("DaemonStartFailed", str(problem), fields={"log": log}) from None
 

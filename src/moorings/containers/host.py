@@ -7,6 +7,7 @@ or a container is for.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 import time
@@ -77,9 +78,10 @@ class Output:
 class DockerHost:
     """One engine, at a unix socket."""
 
-    def __init__(self, host: str, credentials: Credentials) -> None:
-        """`host`: `unix:///path`; empty for the usual place."""
+    def __init__(self, host: str, credentials: Credentials, *, owner: str = "") -> None:
+        """`host`: `unix:///path`; empty for the usual place. `owner`: whose the containers are that serve for moments."""
         self.host = host or DEFAULT_HOST
+        self._scratch = f"moorings-scratch-{owner or secrets.token_hex(8)}-"
         self._credentials = credentials
         self._client: Any = None
         self._lock = threading.Lock()
@@ -209,7 +211,7 @@ class DockerHost:
         """
         try:
             with self._coded(), self._patient() as api:
-                return _layered(api, base, folder, target, tag, labels)
+                return _layered(api, self._scratch_name(), base, folder, target, tag, labels)
         except UnreadableError as unreadable:
             raise unreadable.problem from None
 
@@ -306,7 +308,7 @@ class DockerHost:
             "HostConfig": {"NetworkMode": "none", "CapDrop": ["ALL"]},
         }
         with self._coded():
-            made = str(self._api.create_container_from_config(config, None)["Id"])
+            made = str(self._api.create_container_from_config(config, self._scratch_name())["Id"])
         try:
             self.start(made)
             with self._coded():
@@ -315,6 +317,18 @@ class DockerHost:
             return code, text
         finally:
             self.remove(made)
+
+    def sweep(self) -> int:
+        """Remove what calls of `run` and `layer` have left that were killed; none may be under way. How many."""
+        with self._coded():
+            found = self._api.containers(all=True, filters={"name": f"^/{self._scratch}"})
+        for one in found:
+            self.remove(str(one["Id"]))
+        return len(found)
+
+    def _scratch_name(self) -> str:
+        """Not a label: those of a container get into the image that is made of it."""
+        return f"{self._scratch}{secrets.token_hex(4)}"
 
     # --- the library ---
 
@@ -408,14 +422,16 @@ class DockerHost:
         return error(code, message, target=self.host, evidence=(text[:500],), fields={"host": self.host})
 
 
-def _layered(api: Any, base: str, folder: Path, target: str, tag: str, labels: Mapping[str, str]) -> str:
+def _layered(
+    api: Any, name: str, base: str, folder: Path, target: str, tag: str, labels: Mapping[str, str]
+) -> str:
     """By a container that never runs. What the library raises."""
     repository, version = split_tag(tag)
     known = api.inspect_image(base).get("Config") or {}
     config: dict[str, Any] = {"Image": base, "HostConfig": {"NetworkMode": "none"}}
     if not known.get("Cmd") and not known.get("Entrypoint"):
         config["Cmd"] = ["/bin/sh"]  # the engine wants one
-    made = str(api.create_container_from_config(config, None)["Id"])
+    made = str(api.create_container_from_config(config, name)["Id"])
     try:
         with tar_stream(folder, target) as chunks:
             api.put_archive(made, "/", chunks)

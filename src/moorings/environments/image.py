@@ -8,6 +8,7 @@ built by the Docker Engine; images with a server of their own are taken as they 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -155,7 +156,9 @@ class ImageBuilder:
 
     def sweep(self) -> int:
         """Remove what killed builds left unfinished; how many there were. Blocking."""
-        swept = 0
+        swept = self._shelf.sweep()
+        with contextlib.suppress(MooringsError):  # Docker is away: a later start looks again
+            swept += self._host.sweep()
         for folder in self._images.glob(".stage-*") if self._images.is_dir() else ():
             shutil.rmtree(folder, ignore_errors=True)
             swept += 1

@@ -270,8 +270,15 @@ async def test_images_that_nobody_uses_are_pruned_and_only_those(dockerd: Any, t
 
 
 async def test_what_a_killed_build_leaves_is_swept(dockerd: Any, tmp_path: Path) -> None:
-    made = builder(dockerd, tmp_path)
+    host = DockerHost(dockerd.host, nobody, owner="killed")
+    made = ImageBuilder(tmp_path / "environments", host, ImageSettings(), home=tmp_path)
+    theirs, ours = "moorings-scratch-alive-1", "moorings-scratch-killed-1"
+    for name in (theirs, ours):
+        dockerd.cli("create", "--name", name, BASE)
     stage = tmp_path / "environments" / "images" / ".stage-0123456789abcdef"
     (stage / "layer").mkdir(parents=True)
-    assert made.sweep() == 1
+    assert made.sweep() == 2
     assert not stage.exists()
+    left = dockerd.names()
+    dockerd.cli("rm", theirs)
+    assert (theirs in left, ours in left) == (True, False)
