@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import errno
 import json
-import logging
 import os
 import shutil
 import threading
@@ -23,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from moorings.containers.host import DockerHost, Output
+from moorings.containers.host import DockerHost
 from moorings.engines import docker_config as cfg
 from moorings.engines import layout
 from moorings.engines.base import (
@@ -35,6 +34,7 @@ from moorings.engines.base import (
     Phase,
 )
 from moorings.engines.bundle import write_bundle
+from moorings.engines.docker_lines import Lines
 from moorings.engines.docker_look import Liveness, Sight, look
 from moorings.engines.docker_start import Starter, free_ports
 from moorings.engines.logfile import Follower, tail
@@ -42,11 +42,8 @@ from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 FOLLOW_PERIOD_S = 0.2
-CHUNKS_AHEAD = 64
-"""Chunks of output that are read before whoever follows has taken them."""
 NOBODY = 65532
 """Who our processes are in a container when we ourselves are root: a user that no image gives files to."""
 LAST_KILL_S = 5.0
@@ -126,7 +123,7 @@ class DockerEngine:
                 follower.close()
         name = cfg.container_name(self._settings.workspace_id, found)
         while True:
-            lines = _Lines(self._host, name, since)
+            lines = Lines(self._host, name, since)
             try:
                 async for line in lines.read():
                     yield line
@@ -434,68 +431,6 @@ class DockerEngine:
 
     def _log_file(self, owner: str, instance: str, container: str) -> Path:
         return layout.owner_folder(self._settings.root, owner) / layout.LOGS / instance / f"{container}.log"
-
-
-class _Lines:
-    """Lines of a container's output as they come, read on a thread that waits for a slow reader."""
-
-    def __init__(self, host: DockerHost, name: str, since: float) -> None:
-        self.last_at = since
-        self._host, self._name, self._since = host, name, since
-        self._output: Output | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-        self._room = threading.Semaphore(CHUNKS_AHEAD)
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    async def read(self) -> AsyncIterator[str]:
-        loop = asyncio.get_running_loop()
-
-        def put(data: bytes | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody reads any more
-                loop.call_soon_threadsafe(self._queue.put_nowait, data)
-
-        threading.Thread(target=self._pump, args=(put,), name="follow", daemon=True).start()
-        rest = b""
-        while (data := await self._queue.get()) is not None:
-            self._room.release()
-            self.last_at = time.time()
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
-                yield line.decode(errors="replace")
-        if rest:
-            yield rest.decode(errors="replace")
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._output is not None:
-                self._output.cut()
-        self._room.release()
-
-    def _pump(self, put: Callable[[bytes | None], None]) -> None:
-        try:
-            output = self._host.follow(self._name, self._since)
-            if output is None:
-                return
-            with self._lock:
-                self._output = output
-                if self._closed:
-                    output.cut()
-            try:
-                for chunk in output:
-                    self._room.acquire()
-                    if self._closed:
-                        break
-                    put(chunk)
-            finally:
-                with self._lock:
-                    self._output = None
-                    output.close()
-        except Exception as problem:  # noqa: BLE001 - the stream breaks in many ways when either side closes it
-            logger.debug("the log of %s has ended: %s", self._name, problem)
-        finally:
-            put(None)
 
 
 def _user() -> str:
