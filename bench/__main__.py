@@ -25,7 +25,7 @@ from bench import client, report, venvs
 from bench.cells import Bench, Server
 from bench.peers import PEERS, ROOT, Peer
 from bench.plan import WORKLOADS, Workload
-from bench.processes import cpus
+from bench.processes import all_cpus, cpus
 from bench.workspace import Workspace
 
 RESULTS = ROOT / "bench" / "results.json"
@@ -237,14 +237,16 @@ def main() -> int:
     try:
         whole, broken = workspaces(usable, scratch, ours.versions, build=not options.keep)
         usable = [peer for peer in usable if peer.name not in broken]
+        every = all_cpus()
         bench = Bench(
             cases=venvs.answers(ours.python, cache),
             pythons={name: each.python for name, each in built.items() if each.python is not None},
             workspaces=whole,
             scratch=scratch,
             seconds=options.seconds,
+            cpus=every,
         )
-        _, on = cpus(1)
+        _, on = cpus(every, 1)
         psutil.Process().cpu_affinity(on)
         run = Run(options, bench, usable)
         run.every()

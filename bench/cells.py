@@ -37,6 +37,8 @@ class Bench:
     """Peer name -> the workspace it lives in, for those that are Moorings as a whole."""
     scratch: Path
     seconds: float
+    cpus: list[int]
+    """Those that servers and clients may use."""
 
 
 class StartError(RuntimeError):
@@ -50,7 +52,7 @@ class Server:
         self, bench: Bench, peer: Peer, workload: Workload, workers: int, clients: tuple[int, ...]
     ) -> None:
         self._bench, self._peer, self._workload, self._workers = bench, peer, workload, workers
-        self._on, self._client_on = cpus(workers)
+        self._on, self._client_on = cpus(bench.cpus, workers)
         self._scratch = Path(tempfile.mkdtemp(dir=bench.scratch))
         self._log: IO[bytes] | None = None
         name = "echo" if workload.streamed else workload.name

@@ -20,9 +20,14 @@ END_S = 15.0
 SAMPLE_S = 0.25
 
 
-def cpus(workers: int) -> tuple[list[int], list[int]]:
-    """CPUs of the server and of the client; the same ones (all) where there are too few to keep them apart."""
-    every = sorted(psutil.Process().cpu_affinity() or []) or list(range(os.cpu_count() or 1))
+def all_cpus() -> list[int]:
+    """The CPUs this process may use; ask before it is pinned to some of them."""
+    return sorted(psutil.Process().cpu_affinity() or []) or list(range(os.cpu_count() or 1))
+
+
+def cpus(every: list[int], workers: int) -> tuple[list[int], list[int]]:
+    """CPUs of the server and of the client out of `every`; the same ones (all) where there are too few to keep them
+    apart."""
     if len(every) <= workers:
         return every, every
     return every[:workers], every[workers:]
