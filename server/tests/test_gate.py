@@ -185,3 +185,52 @@ def test_no_exception_ends_the_worker(start: Any, error: str, define: str, limit
         answer = worker.score(b"x")
         assert (answer.status, answer.header("x-ms-run-function-failed")) == (500, "True")
     assert worker.score(b"").json == 1
+
+
+OWN_LOOP = """
+    import asyncio
+    def init():
+        asyncio.run(asyncio.sleep(0))
+    def run(data):
+        return asyncio.run(double(data))
+    async def double(data):
+        await asyncio.sleep(0.001)
+        return data * 2
+"""
+OWN_LOOP_BATCHED = """
+    import asyncio
+    from moorings_server import batch
+    def init(): pass
+    @batch(max_size=4)
+    def run(batch):
+        return asyncio.run(double(batch))
+    async def double(batch):
+        await asyncio.sleep(0.001)
+        return [each * 2 for each in batch]
+"""
+OWN_LOOP_STREAMED = """
+    import asyncio
+    def init(): pass
+    def run(data):
+        for part in data:
+            yield asyncio.run(double(part))
+    async def double(data):
+        await asyncio.sleep(0.001)
+        return data * 2
+"""
+
+
+@LOOPS
+@pytest.mark.parametrize("limit", [1, 4])
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [(OWN_LOOP, b'"abab"'), (OWN_LOOP_BATCHED, b'"abab"'), (OWN_LOOP_STREAMED, b"aabb")],
+    ids=["plain", "batched", "streamed"],
+)
+def test_a_script_may_run_an_event_loop_of_its_own(
+    start: Any, script: str, limit: int, loop: str, expected: bytes
+) -> None:
+    worker = start(script, MOORINGS_MAX_CONCURRENT=str(limit), MOORINGS_SERVER_LOOP=loop).ready()
+    for _ in range(3):
+        answer = worker.score(b"ab")
+        assert (answer.status, answer.body) == (200, expected)

@@ -36,10 +36,11 @@ class RunWatch:
     it, so it can raise only inside the very run that was found too long.
     """
 
-    __slots__ = ("_armed", "_expired", "_wake", "on_wake", "started")
+    __slots__ = ("_armed", "_expired", "_wake", "is_call", "on_wake", "started")
 
     def __init__(self) -> None:
         self.started = 0.0
+        self.is_call = False
         self._expired = -1.0
         self._armed = False
         self._wake = threading.Event()
@@ -51,6 +52,11 @@ class RunWatch:
         if not self._armed:  # after `started` is set: see `rest`
             self.arm()
 
+    def begin_call(self, started: float) -> None:
+        """`begin` of a run that may be interrupted, where the loop may be occupied otherwise too."""
+        self.is_call = True
+        self.begin(started)
+
     def arm(self) -> None:
         """See to it that the sentinel is awake, for work that does not occupy the loop."""
         if not self._armed:
@@ -61,6 +67,7 @@ class RunWatch:
     def end(self) -> None:
         """The loop has got round to calling this: nothing occupies it."""
         self.started = 0.0
+        self.is_call = False
 
     def wait_for_work(self) -> None:
         """Block until a run has begun since the last `rest`."""
@@ -216,7 +223,8 @@ class Sentinel:
         poller = select.poll()
         listening = False
         waiting: Dict[int, socket.socket] = {}
-        expired = self._ping is not None  # what is not marked as a run cannot be interrupted as one
+        # What is not marked as a run cannot be interrupted as one.
+        expired = self._ping is not None and not self._watch.is_call
         while self._watch.started == started and not self._stopped:
             if self._accepting != listening:
                 listening = self._accepting

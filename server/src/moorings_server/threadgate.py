@@ -2,12 +2,13 @@
 
 While calls are quick, one thread takes what waits, one after the other: more of them would only contend for the
 interpreter. As soon as calls turn out to take long, or one keeps others waiting, every call that is let in has a
-thread. Knows what `gate.py` knows.
+thread. Calls that have been quick for long are made by the loop itself (`pace.py`). Knows what `gate.py` knows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 from collections import deque
 from queue import SimpleQueue
@@ -15,27 +16,25 @@ from time import perf_counter
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from moorings_server.gate import NEVER, Request, close_stream, end_stream
+from moorings_server.pace import SLOW_S, Pace
 from moorings_server.results import Answer, part_bytes, stream_head
-from moorings_server.scoring import Scorer
+from moorings_server.scoring import Scorer, ScoringTimeout
 from moorings_server.sentinel import RunWatch
 
 PARTS_AHEAD = 16
-QUICK_S = 0.0005
-"""Calls that take less on average share a thread: handing one over costs about a fiftieth of this."""
 PATIENCE_S = 0.001
 """How long calls that were let in may wait for a thread without any call having ended."""
-WEIGHT = 0.05
-"""Of one call in the average."""
 
 
 class _Running:
     """A call on a thread: when it `began` and, if it streams, when the current part was `started`; `room` limits the
-    parts on their way to the loop."""
+    parts on their way to the loop; `answer`, where the loop has made the call and only its stream is left to read."""
 
-    __slots__ = ("began", "gone", "opened", "room", "started")
+    __slots__ = ("answer", "began", "gone", "opened", "room", "started")
 
     def __init__(self) -> None:
         self.began = self.started = NEVER  # until a thread has taken it
+        self.answer: Optional[Answer] = None
         self.room: Any = None
         self.opened = False
         self.gone = False
@@ -65,7 +64,10 @@ class ThreadGate:
         self._lock = threading.Lock()
         # Threads that take jobs; each looks at the jobs once more, under the lock, before it rests.
         self._awake = 0
-        self._typical_s = 1.0  # unknown: every call has its thread
+        self._pace = Pace()
+        self._here: Optional[Request] = None
+        self._turned = False
+        self._turn_cpu_s, self._turn_waits = 0.0, 0
         self._ends = 0
         self._relief: Optional[asyncio.TimerHandle] = None
         self._done: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
@@ -80,11 +82,13 @@ class ThreadGate:
 
     @property
     def busy(self) -> bool:
-        return bool(self._queue) or bool(self._running)
+        return bool(self._queue) or bool(self._running) or self._here is not None
 
     def oldest(self) -> float:
         """When the oldest call that has not ended began (perf_counter seconds); 0.0 when there is none. May be
         called from any thread."""
+        if self._here is not None:
+            return self._watch.started
         try:
             oldest = min((call.started for call in self._running.values()), default=0.0)
         except RuntimeError:  # a call began or ended meanwhile
@@ -92,7 +96,7 @@ class ThreadGate:
         return 0.0 if oldest == NEVER else oldest
 
     def running(self) -> List[Request]:
-        return list(self._running)
+        return list(self._running) if self._here is None else [self._here]
 
     def left(self, request: Request) -> None:
         """The client of a request that is being scored has gone: its call goes on, a stream ends at its next part."""
@@ -103,7 +107,10 @@ class ThreadGate:
                 call.room.release()
 
     def submit(self, request: Request) -> None:
-        """Queue a request; its client's `finish` or `drop` is called later, on the loop."""
+        """Score a request now or queue it; its client's `finish` or `drop` is called, on the loop."""
+        if self._pace.on_loop and not self._running and not self._queue:
+            self._score(request)
+            return
         self._queue.append(request)
         if not self._scheduled:  # once a turn of the loop: a thread that wakes takes the interpreter from it
             self._scheduled = True
@@ -120,15 +127,18 @@ class ThreadGate:
             if request.client.gone:
                 request.client.drop(request)
                 continue
-            call = running[request] = _Running()
             self._watch.arm()
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._scorer.timeout_s, self._expire)
-            self._jobs.append((request, call))
+            self._admit(request, _Running())
         if self._jobs:
-            self._wake(1 if self._typical_s < QUICK_S else self.limit)
+            self._wake(1 if self._pace.quick else self.limit)
             if self._relief is None and self._awake < self.limit:
                 self._relief = self._loop.call_later(PATIENCE_S, self._relieve, self._ends)
+
+    def _admit(self, request: Request, call: _Running) -> None:
+        self._running[request] = call
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._scorer.timeout_s, self._expire)
+        self._jobs.append((request, call))
 
     def _wake(self, most: int) -> None:
         """See to it that `most` threads take jobs, or as many as there are jobs."""
@@ -168,17 +178,21 @@ class ThreadGate:
         if request.client.gone:  # it left between its admission and now
             return self._post(self._left_unread, request)
         failure: Optional[BaseException] = None
-        call.began = call.started = began = perf_counter()
+        call.started = began = perf_counter()
         try:
-            answer = self._scorer.execute(request.data, request.headers, began)
+            if call.answer is None:
+                call.began = began
+                answer = self._scorer.execute(request.data, request.headers, began)
+            else:
+                answer = call.answer
             if answer.stream is not None:
                 failure = self._read_stream(request, call, answer)
         except BaseException as trouble:  # a thread that ended would take its place with it
             answer = self._scorer.internal_error(trouble)
         now = perf_counter()
-        self._typical_s += (now - began - self._typical_s) * WEIGHT
+        self._pace.took(now - began)
         self._done.append((self._ended, (request, call, answer, failure, now)))
-        if self._jobs and self._relief is not None and self._typical_s < QUICK_S:
+        if self._jobs and self._relief is not None and self._pace.quick:
             return True  # the next call's end tells the loop of this one too, or its clock does
         return self._tell()
 
@@ -220,6 +234,47 @@ class ThreadGate:
 
     # --- on the loop ------------------------------------------------------------------------------------------------
 
+    def _score(self, request: Request) -> None:
+        """Make a call here and now, and see whether that was a good idea."""
+        if not self._turned:
+            self._turned = True
+            self._turn_cpu_s, self._turn_waits = _used()
+            self._loop.call_soon(self._end_turn)
+        watch = self._watch
+        self._here = request
+        began = perf_counter()
+        try:
+            watch.begin_call(began)
+            answer = self._scorer.execute(request.data, request.headers, began)
+            watch.end()
+        except ScoringTimeout:
+            watch.end()
+            answer = self._scorer.timed_out()
+        self._here = None
+        now = perf_counter()
+        self._pace.took(now - began)
+        if now - began > SLOW_S and self._was_busy():
+            self._pace.held_up()
+        if answer.stream is None:
+            request.client.finish(request, answer, now)
+            return
+        self._pace.held_up()
+        call = _Running()
+        call.began, call.answer = began, answer
+        self._admit(request, call)
+        self._dispatch()
+
+    def _was_busy(self) -> bool:
+        """Whether this thread has waited or computed for long since the turn began. Where it shares its CPU it may only
+        have been kept from running, often for milliseconds: no reason to leave the loop."""
+        cpu_s, waits = _used()
+        return waits != self._turn_waits or cpu_s - self._turn_cpu_s > SLOW_S or not self._pace.quick
+
+    def _end_turn(self) -> None:
+        self._turned = False
+        if not self.busy:
+            self._on_idle()
+
     def _collect(self) -> None:
         self._collecting = False
         while self._done:
@@ -257,6 +312,7 @@ class ThreadGate:
     ) -> None:
         del self._running[request]
         self._ends += 1
+        self._pace.ended_on_thread()
         if request.answered:
             return
         if answer.stream is not None:
@@ -284,3 +340,9 @@ class ThreadGate:
                 request.client.finish(request, self._scorer.timed_out(), now)
         if any(not request.answered for request in self._running):
             self._timer = self._loop.call_later(next_s, self._expire)
+
+
+def _used() -> Tuple[float, int]:
+    """CPU seconds of this thread so far, and how often it has waited for something."""
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_utime + usage.ru_stime, usage.ru_nvcsw

@@ -389,6 +389,10 @@ class Worker:
             self._wake_for_signals()
         for listener in self._listeners:
             loop.add_reader(listener.fileno(), self._accept, listener)
+        if not self._user.is_async:
+            # A script may run a loop of its own in `run()`, as it may in other servers: `asyncio.run` refuses to where
+            # it sees one running. Nothing of ours looks for it.
+            loop.call_soon(asyncio._set_running_loop, None)
         try:
             loop.run_forever()
         finally:
