@@ -132,10 +132,14 @@ def _mlflow(start: Start) -> Launch:
     return Launch(argv, {"MLFLOW_TRACKING_URI": f"sqlite:///{start.scratch}/mlflow.db"}, [save])
 
 
-SERVER = (str(ROOT / "server"),)
+SERVER = (str(ROOT / "server"), "orjson")
 WAIT_ONLY = dict.fromkeys(
     ("echo", "sklearn-1", "sklearn-100", "matmul", "matmul-batch", "large", "stream"),
     "only measured where requests wait",
+)
+LARGE_ONLY = dict.fromkeys(
+    ("echo", "sklearn-1", "sklearn-100", "wait", "matmul", "matmul-batch", "stream"),
+    "only measured where reading the body is the work",
 )
 NOT_AS_ASYNC = {"wait": "the plain function is the better one here", **NO_BATCH, **NO_STREAM}
 
@@ -152,6 +156,16 @@ PEERS = {
             None,
             missing=NOT_AS_ASYNC,
             script="score_async.py",
+        ),
+        Peer(
+            "moorings-orjson",
+            "Moorings, whole gateway, script with orjson",
+            "moorings",
+            SERVER,
+            "moorings-server",
+            None,
+            missing=LARGE_ONLY,
+            script="score_orjson.py",
         ),
         Peer("worker", "Moorings, worker alone", "moorings", SERVER, "moorings-server", _moorings),
         Peer(

@@ -15,7 +15,7 @@ from bench.plan import WORKLOADS
 BASE = "azureml"
 WHOLE = "moorings"
 WORKER = "worker"
-OURS = ("moorings", "moorings-async", "worker")
+OURS = ("moorings", "moorings-async", "moorings-orjson", "worker")
 
 Key = tuple[str, int, int, str]
 """workload, workers, clients, peer"""
@@ -75,6 +75,7 @@ def page(results: dict[str, Any]) -> str:
                     for clients in sorted({key[2] for key in found if key[:2] == (name, workers)})
                 ]
             parts.append(_absent(results, name, workers))
+    parts.append(_added(found))
     parts.append(_starts(results, found))
     return "\n".join(part for part in parts if part)
 
@@ -209,6 +210,34 @@ def _absent(results: dict[str, Any], name: str, workers: int) -> str:
             reason = " ".join(failure["reason"].replace("`", "'").split())
             lines.append(f"- {title}: **failed** in round {failure['round']}: `{reason[:300]}`")
     return "No figures:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _added(found: dict[Key, Found]) -> str:
+    """What Envoy and the agent add to a request: the whole beside the worker alone, in the same rounds, where one
+    client keeps the gateway about as busy as the last column says."""
+    rows = []
+    for name in WORKLOADS:
+        whole, alone = found.get((name, 1, 1, WHOLE)), found.get((name, 1, 1, WORKER))
+        peak = max(
+            (cell.median("requests_per_s") or 0 for key, cell in found.items() if key[0::3] == (name, WHOLE)),
+            default=0.0,
+        )
+        if whole is None or alone is None or WORKLOADS[name].streamed or not peak:
+            continue
+        more = [_added_ms(whole, alone, each) for each in ("p50_ms", "p99_ms")]
+        load = (whole.median("requests_per_s") or 0) / peak
+        rows.append(f"| {WORKLOADS[name].title} | {_small(more[0])} | {_small(more[1])} | {load:.0%} |")
+    if not rows:
+        return ""
+    head = "| workload | p50, ms more | p99, ms more | of the gateway's peak |\n|---|---|---|---|\n"
+    intro = "## What the gateway adds\n\nOne client, one worker: the whole less the worker alone in the same round.\n\n"
+    return intro + head + "\n".join(rows) + "\n"
+
+
+def _added_ms(whole: Found, alone: Found, name: str) -> float | None:
+    both = [number for number in whole.rounds if number in alone.rounds]
+    values = [whole.rounds[number][name] - alone.rounds[number][name] for number in both]
+    return statistics.median(values) if values else None
 
 
 def _starts(results: dict[str, Any], found: dict[Key, Found]) -> str:

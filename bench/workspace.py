@@ -45,12 +45,20 @@ class Workspace:
         limits = {"gateway": {"port": self.port, "rate_limit_per_s": 1_000_000}}
         (self._home / "settings.json").write_text(json.dumps(limits))
         pins = "".join(f"      - {name}=={versions[name]}\n" for name in ("numpy", "scikit-learn"))
+        pins += "      - orjson\n"
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         conda = f"channels: [conda-forge]\ndependencies:\n  - python={python}\n  - pip\n  - pip:\n{pins}"
         (self._files / "conda.yaml").write_text(conda)
         code = self._files / "code"
         code.mkdir()
-        for each in ("model.py", "score.py", "score_async.py", "score_batch.py", "score_stream.py"):
+        for each in (
+            "model.py",
+            "score.py",
+            "score_async.py",
+            "score_batch.py",
+            "score_orjson.py",
+            "score_stream.py",
+        ):
             shutil.copy(ADAPTERS / each, code / each)
         keep = {k: v for k, v in os.environ.items() if not k.startswith("MOORINGS_")}
         self._env = {**keep, "MOORINGS_HOME": str(self._home), "NO_COLOR": "1"}
