@@ -1,5 +1,5 @@
-"""Whether the calls of a script that may run several at once are so quick that the event loop had better make them
-itself: giving one to a thread and taking its answer back costs more than many of them take.
+"""Whether the calls of a script that may run several at once are so brief that the event loop had better make them
+itself: to give one to a thread and to take its answer back costs more than such a call.
 
 A call that waits on the loop holds up those that could have run beside it, once: then threads make the calls again,
 and each time it has to go well for four times as long before the loop gets another try. A script whose calls wait
@@ -9,7 +9,10 @@ now and then so ends up on threads, after a handful of calls that somebody waite
 from __future__ import annotations
 
 QUICK_S = 0.0005
-"""Calls that take less on average are quick. To hand one over costs about a fiftieth of this."""
+"""Calls that take less on average share a thread: to hand one over costs about a fiftieth of this."""
+BRIEF_S = 0.00004
+"""Calls that take less on average are no work for a thread. (From twice that on, threads do better where the gateway
+shares the CPU: the loop, which has done little, may then send all answers before the gateway wakes for the first.)"""
 SLOW_S = 0.002
 """A call that takes longer is looked at: has it waited or computed, or was it only kept from running?"""
 FIRST_CALLS = 1_000
@@ -43,7 +46,7 @@ class Pace:
     def ended_on_thread(self) -> None:
         """The loop has learned of the end of a call that a thread made."""
         self._left -= 1
-        if self._left <= 0 and self.typical_s < QUICK_S:
+        if self._left <= 0 and self.typical_s < BRIEF_S:
             self.on_loop = True
 
     def held_up(self) -> None:

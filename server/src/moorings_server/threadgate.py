@@ -268,10 +268,12 @@ class ThreadGate:
         """Whether this thread has waited or computed for long since the turn began. Where it shares its CPU it may only
         have been kept from running, often for milliseconds: no reason to leave the loop."""
         cpu_s, waits = _used()
-        return waits != self._turn_waits or cpu_s - self._turn_cpu_s > SLOW_S or not self._pace.quick
+        return waits != self._turn_waits or cpu_s - self._turn_cpu_s > SLOW_S
 
     def _end_turn(self) -> None:
         self._turned = False
+        if not self._pace.quick:
+            self._pace.held_up()
         if not self.busy:
             self._on_idle()
 
