@@ -16,6 +16,12 @@ ACCEPTED = ("group", "workspace", "location", "subscription")
 """Defaults that scripts set and that change nothing here: there is one workspace on a machine."""
 
 
+def endpoint_missing(message: str, flag: str) -> MooringsError:
+    """`NameMissing`, for the one name that can have a default."""
+    fix = f"Give it with {flag}, or set a default: moor configure --defaults endpoint=<name>"
+    return error("NameMissing", message, target=flag, fix=fix)
+
+
 def read(path: Path) -> dict[str, str]:
     """The kept defaults; {} when there are none. Raises `DefaultsInvalid` for a damaged file."""
     try:

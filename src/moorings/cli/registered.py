@@ -57,6 +57,19 @@ def version_of(session: Session, kind: Kind, name: str, version: str | None, lab
     return str(latest)
 
 
+def put(
+    session: Session, kind: Kind, name: str, version: str | None, body: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Register a version, taking in its content. Whoever interrupts that is told that the workspace goes on."""
+    try:
+        return session.client.put_asset(kind.plural, name, version, body)
+    except KeyboardInterrupt:
+        session.say(
+            f"The workspace goes on registering it. What there is: moor {kind.command} list -n {name}"
+        )
+        raise
+
+
 def show(session: Session, kind: Kind, name: str, version: str | None, label: str | None) -> dict[str, Any]:
     """The document of a version, as it is printed."""
     found = version_of(session, kind, name, version, label)

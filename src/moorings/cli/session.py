@@ -124,12 +124,7 @@ class Session:
         """The endpoint a command is about: the flag, else the configured default. Raises `NameMissing`."""
         name = given or self.defaults.get("endpoint")
         if not name:
-            raise error(
-                "NameMissing",
-                f"the name of the endpoint is missing ({flag})",
-                target=flag,
-                fields={"flag": flag},
-            )
+            raise kept.endpoint_missing(f"the name of the endpoint is missing ({flag})", flag)
         return name
 
     # --- operations ---

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moorings.cli.defaults import endpoint_missing
 from moorings.errors.exceptions import error
 from moorings.spec.assets import EnvironmentSpec, ModelSpec
 from moorings.spec.deployment import DeploymentSpec
@@ -65,7 +66,7 @@ def endpoint_name_of(file: Path, given: str | None, default: str | None) -> str:
     """The endpoint an update is about: the flag, else the file's, else the default. Raises `NameMissing`."""
     name = given or _text(_document(file, "moor online-endpoint update"), "name") or default
     if name is None:
-        raise _missing(f"neither --name nor {file} names the endpoint", "--name")
+        raise endpoint_missing(f"neither --name nor {file} names the endpoint", "--name")
     return name
 
 
@@ -105,7 +106,7 @@ def deployment_names_of(
     endpoint = endpoint or given.get("endpoint_name") or _text(document, "endpoint_name") or default_endpoint
     name = name or given.get("name") or _text(document, "name")
     if not endpoint:
-        raise _missing("the name of the endpoint is missing", "--endpoint-name")
+        raise endpoint_missing("the name of the endpoint is missing", "--endpoint-name")
     if not name:
         raise _missing("the name of the deployment is missing", "--name")
     return endpoint, name

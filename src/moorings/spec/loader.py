@@ -7,6 +7,7 @@ Knows the four kinds of files; how a document is read and checked is `documents`
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def environment_of(
 def _draft(path: Path | None, model: type[Spec], command: str, given: Mapping[str, Any]) -> Draft:
     if path is not None:
         return Draft.of_file(path, model, command=f"{command} -f {display(path)}")
-    return Draft.of_value({}, model, command=f"{command} -n {given.get('name') or '<name>'}")
+    name = shlex.quote(str(given["name"])) if given.get("name") else "<name>"
+    return Draft.of_value({}, model, command=f"{command} -n {name} ...")
 
 
 def _override(

@@ -117,6 +117,7 @@ def test_a_command_that_is_interrupted_leaves_the_workspace_at_work(moor: Cli, l
     creating.send_signal(signal.SIGINT)
     _, err = creating.communicate(timeout=10)
     assert (creating.returncode, "Traceback" in err) == (130, False)
+    assert "moor model list -n slow" in err, "whoever interrupts learns that the workspace goes on"
     until(lambda: "slow" in str(moor.json("model", "list")))
     assert moor.stored("incoming") == []
 

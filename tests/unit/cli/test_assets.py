@@ -161,8 +161,15 @@ def test_all_problems_of_a_model_file_at_once(moor: Shell) -> None:
     err = moor.fails("SpecInvalid", "model", "create", "-f", "model.yml")
     for key in ("name", "version", "type", "path", "mode"):
         assert f" {key}" in err
-    assert "(NameMissing)" in moor("model", "create", "--path", "x")[2]
+    err = moor.fails("NameMissing", "model", "create", "--path", "x")
+    assert "Fix: Give it with --name" in err
+    assert "endpoint" not in err, "models have no default name"
     assert "`path` is required" in moor.fails("SpecInvalid", "model", "create", "-n", "m")
+
+
+def test_the_command_to_type_again_says_that_flags_are_left_out(moor: Shell) -> None:
+    err = moor.fails("SpecInvalid", "model", "create", "-n", "a b", "-v", "1", "-p", "./none")
+    assert "moor model create -n 'a b' ..." in err
 
 
 def test_content_of_a_version_never_changes(moor: Shell) -> None:

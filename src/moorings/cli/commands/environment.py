@@ -90,7 +90,7 @@ def create(
     }
     spec = specs.environment_to_create(file, given, set_, tags)
     registered.note_datastore(session, spec.datastore)
-    body = session.client.put_asset(KIND.plural, str(spec.name), spec.version, environment_body(spec))
+    body = registered.put(session, KIND, str(spec.name), spec.version, environment_body(spec))
     session.emit(environment_view(body), KIND.columns)
 
 

@@ -79,7 +79,7 @@ def create(
     }
     spec = specs.model_to_create(file, given, set_, tags)
     registered.note_datastore(session, spec.datastore)
-    body = session.client.put_asset(KIND.plural, str(spec.name), spec.version, model_body(spec))
+    body = registered.put(session, KIND, str(spec.name), spec.version, model_body(spec))
     session.emit(model_view(body), KIND.columns)
 
 

@@ -81,7 +81,7 @@ _COMMAND_LINE = (
         code="NameMissing",
         title="A name is missing",
         cause="The command needs it and neither a flag, the YAML file nor a configured default gives it.",
-        fix="Give it with {flag}, or set a default: moor configure --defaults endpoint=<name>",
+        fix="Give it with {flag}",
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
