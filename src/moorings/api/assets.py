@@ -70,10 +70,8 @@ class Assets:
         with self.database.read() as tx:
             asset = tx.asset(kind, name, version)
         if asset is None:
-            what = f"{VERB[kind]} {name}, version {version},"
-            raise _missing(
-                f"{what} is not registered", f"{kind}/{name}/{version}", f"azureml:{name}:{version}"
-            )
+            message = f"{VERB[kind]} {name}, version {version}, is not registered"
+            raise _missing(message, f"{kind}/{name}/{version}", kind, name)
         return asset
 
     def versions(self, kind: str, name: str, listed: Listed | None = None) -> list[Asset]:
@@ -100,7 +98,7 @@ class Assets:
             found = tx.asset_container(kind, name)
             if found is None:
                 message = f"no {VERB[kind]} {name} is registered"
-                raise _missing(message, f"{kind}/{name}", f"azureml:{name}@latest")
+                raise _missing(message, f"{kind}/{name}", kind)
             return found, tx.numbering(kind, [name])[name]
 
     def containers(self, kind: str, listed: Listed) -> list[tuple[Container, Numbering]]:
@@ -123,9 +121,7 @@ class Assets:
         tree = self.tree(kind, name, version)
         found = next((entry for entry in tree.files if entry.sha256 == sha256), None)
         if found is None:
-            raise _missing(
-                f"no file of version {version} has this content", sha256, f"azureml:{name}:{version}"
-            )
+            raise _missing(f"no file of version {version} has this content", sha256, kind, name)
         return self.store.blob(found.sha256), found.size_bytes
 
     # --- writing ---
@@ -351,8 +347,15 @@ def _immutable(
     return error("UserError", "Asset paths cannot be updated.", details=[failed])
 
 
-def _missing(message: str, target: str, reference: str) -> MooringsError:
-    return error("AssetNotFound", message, target=target, fields={"reference": reference})
+def _missing(message: str, target: str, kind: str, name: str | None = None) -> MooringsError:
+    """With `name`: there may be other versions of it."""
+    if kind == CODES:
+        query = "moor online-deployment show -n <deployment> -e <endpoint> --query code_configuration.code"
+        fix = f"Code has the name that its deployment tells: {query}"
+    else:
+        of = "" if name is None else f" -n {name} --include-archived"
+        fix = f"Which there are: moor {VERB[kind]} list{of} -o table"
+    return error("AssetNotFound", message, target=target, fix=fix)
 
 
 def _container_archived(kind: str, name: str) -> MooringsError:

@@ -177,8 +177,9 @@ def test_content_of_a_version_never_changes(moor: Shell) -> None:
     (moor.folder / "m.bin").write_text("two")
     err = moor.fails("AssetVersionImmutable", "model", "create", "-n", "m", "-v", "1", "-p", "m.bin")
     assert "moor model list -n m --include-archived" in err
-    moor.fails("AssetNotFound", "model", "show", "-n", "m", "-v", "2")
-    moor.fails("AssetNotFound", "model", "show", "-n", "none")
+    err = moor.fails("AssetNotFound", "model", "show", "-n", "m", "-v", "2")
+    assert "moor model list -n m --include-archived -o table" in err
+    assert "moor model list -o table" in moor.fails("AssetNotFound", "model", "show", "-n", "none")
 
 
 def test_words_of_a_version_are_updated(moor: Shell) -> None:
@@ -424,7 +425,8 @@ def test_code_can_be_looked_at(moor: Shell) -> None:
     assert (shown["name"], shown["version"], shown["content"]["files"]) == ("c1", "1", 1)
     moor.json("code", "download", "-n", "c1", "-v", "1")
     assert (moor.folder / "c1" / "score.py").read_text() == "def init(): ...\n"
-    moor.fails("AssetNotFound", "code", "show", "-n", "c2", "-v", "1")
+    err = moor.fails("AssetNotFound", "code", "show", "-n", "c2", "-v", "1")
+    assert "--query code_configuration.code" in err, "code has no list to look at"
     with pytest.raises(MooringsError) as caught:
         raise_code(moor)
     assert caught.value.failure.code == "AssetWithoutFiles"
