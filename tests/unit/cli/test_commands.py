@@ -32,7 +32,8 @@ def test_create_endpoint_needs_a_name(moor: Any) -> None:
     code, out, err = moor("online-endpoint", "create")
     assert (code, out) == (1, "")
     assert "(NameMissing)" in err
-    assert "Fix: Give it with --name\n" in err, "a new endpoint has no default name"
+    assert "Fix: Give it with --name" in err
+    assert "configure --defaults" not in err, "a new endpoint has no default name"
     err = moor("online-endpoint", "show")[2]
     assert "Fix: Give it with --name, or set a default: moor configure --defaults endpoint=<name>" in err
 
