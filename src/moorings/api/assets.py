@@ -350,7 +350,7 @@ def _immutable(
 def _missing(message: str, target: str, kind: str, name: str | None = None) -> MooringsError:
     """With `name`: there may be other versions of it."""
     if kind == CODES:
-        query = "moor online-deployment show -n <deployment> -e <endpoint> --query code_configuration.code"
+        query = "moor online-deployment show -n NAME -e ENDPOINT --query code_configuration.code"
         fix = f"Code has the name that its deployment tells: {query}"
     else:
         of = "" if name is None else f" -n {name} --include-archived"
