@@ -115,6 +115,26 @@ async def test_traffic_to_deployments_that_are_not_there_names_those_that_are(sh
     assert (await shop.endpoint(traffic={"blue": 100})).json()["properties"]["traffic"] == {"blue": 100}
 
 
+async def test_a_document_without_traffic_clears_it(shop: Api) -> None:
+    """Clients leave zeros out, so that "all off" looks like a file that never spoke of traffic."""
+    await shop.endpoint(traffic={"blue": 90}, mirrorTraffic={"blue": 10})
+    await shop.endpoint(traffic={"blue": 100})
+    cleared = (await shop.endpoint(traffic={}, mirrorTraffic={})).json()["properties"]
+    assert (cleared["traffic"], cleared["mirrorTraffic"]) == ({}, {})
+    found = (await shop.ask("GET", "/onlineEndpoints/shop")).json()["properties"]
+    assert (found["traffic"], found["mirrorTraffic"]) == ({}, {})
+
+
+async def test_an_environment_of_a_registry_is_refused_by_its_name(shop: Api) -> None:
+    """Clients pass it on as it was written; nothing of it is here."""
+    id_ = "azureml://registries/azureml/environments/sklearn-1.5/versions/1"
+    answer = await shop.deployment("green", environmentId=id_)
+    assert code_of(answer) == "404 AssetNotFound"
+    assert "registry azureml" in answer.text
+    assert id_ in info_of(answer)["fix"]
+    assert (await shop.ask("GET", "/onlineEndpoints/shop/deployments/green")).status_code == 404
+
+
 async def test_traffic_to_a_deployment_that_is_going_is_refused(shop: Api) -> None:
     await shop.ask("DELETE", BLUE)
     assert code_of(await shop.endpoint(traffic={"blue": 100})) == "400 TrafficInvalid"
