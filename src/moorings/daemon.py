@@ -300,6 +300,7 @@ class Daemon:
                 origins=Origins(self._settings.datastores_file),
                 uploaded=self._blobs.tree,
             ),
+            blobs=self._blobs,
             engine=engine,
             build_logs=self._environments,
             environment_builds=EnvironmentBuilds(

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from moorings import __version__
 from moorings.api import asset_routes, datastores, environments, errors, wire
 from moorings.api.assets import Assets
+from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.datastores import ClientListener
 from moorings.api.guard import in_our_name
@@ -47,6 +48,7 @@ class Api:
 
     resources: Resources
     assets: Assets
+    blobs: Blobs
     engine: Engine
     build_logs: BuildLogs
     environment_builds: environments.EnvironmentBuilds
@@ -75,7 +77,7 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
     app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])
     if api.listener is not None:
-        router = datastores.router(api.listener, api.workspace_path)
+        router = datastores.router(api.listener, api.blobs, api.workspace_path)
         app.include_router(router, prefix=_prefix(), tags=["datastores"])
     app.include_router(environments.routes(api.environment_builds), prefix=_prefix(), tags=["environments"])
     return app

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from typing import Protocol
 
 from fastapi import APIRouter, Request
 
+from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.guard import ACCESS_PATH, IDENTITY_PATH
 from moorings.api.listener import Access
-from moorings.errors.exceptions import error
+from moorings.errors.exceptions import MooringsError, error
 from moorings.lib.timing import Clock
 from moorings.security.access import ALL_RIGHTS, MAX_SIGNED_HOURS, AccessKeys, signed_query
-from moorings.spec.blob_places import ACCOUNT, BLOB_PATH, DEFAULT_CONTAINER
+from moorings.spec.blob_places import ACCOUNT, BLOB_PATH, DEFAULT_CONTAINER, BlobPlace
 from moorings.spec.datastore_uris import DEFAULT_DATASTORE
 from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
 
@@ -37,10 +39,11 @@ class ClientListener(Protocol):
     async def turn_off(self) -> None: ...
 
 
-def router(listener: ClientListener, workspace: str) -> APIRouter:
+def router(listener: ClientListener, blobs: Blobs, workspace: str) -> APIRouter:
     """Routes below the workspace; `workspace` is its ARM path."""
     routes = APIRouter()
     _datastores(routes, listener, workspace)
+    _blobs(routes, listener, blobs)
     for kind in (CODES, MODELS, ENVIRONMENTS):
         _pending_uploads(routes, listener, kind)
 
@@ -106,6 +109,34 @@ def _datastores(routes: APIRouter, listener: ClientListener, workspace: str) -> 
         ends = listener.clock.now() + hours * 3600
         token = signed_query(listener.keys(), DEFAULT_CONTAINER, rights=ALL_RIGHTS, expires_at=ends)
         return {"secretsType": "Sas", "sasToken": token}
+
+
+def _blobs(routes: APIRouter, listener: ClientListener, blobs: Blobs) -> None:
+    @routes.get("/blobExists")
+    def blob_exists(account: str, container: str, name: str) -> Json:
+        """Whether there is such a blob; where there is none, one that lies in a folder of that name."""
+        base = (listener.base_url or "").removeprefix("https://")
+        accounts = (ACCOUNT, f"{base}{BLOB_PATH}{ACCOUNT}")
+        if account.removeprefix("https://") not in accounts:
+            raise _not_ours(
+                f"the account of this workspace is {ACCOUNT}, not {account[:80]}", "account", name
+            )
+        known = container == DEFAULT_CONTAINER or blobs.listed(container, "", after="", top=1)
+        if not known:
+            message = (
+                f"the container of this workspace is {DEFAULT_CONTAINER}; nothing is in {container[:80]}"
+            )
+            raise _not_ours(message, "container", name)
+        found = blobs.find(BlobPlace(container, name))
+        if found is not None:
+            return {"exists": found.path.is_file()}  # a store that has lost the file is why somebody asks
+        below = blobs.listed(container, f"{name.rstrip('/')}/", after="", top=1)
+        return {"exists": False, "below": below[0].name if below else None}
+
+
+def _not_ours(message: str, target: str, name: str) -> MooringsError:
+    fields = {"account": ACCOUNT, "container": DEFAULT_CONTAINER, "name": shlex.quote(name)}
+    return error("BlobStoreUnknown", message, target=target, fields=fields)
 
 
 def _pending_uploads(routes: APIRouter, listener: ClientListener, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -145,7 +146,8 @@ def from_azureml(uri: str, datastores: Datastores) -> Source:
                 "ArtifactsMissing",
                 f"the workspace's own datastore has nothing at {parsed.path}",
                 target=uri,
-                fields={"address": uri},
+                fix="See what is there: moor storage blob exists --account-name moorings --container-name "
+                f"azureml-blobstore --name {shlex.quote(parsed.path)}   Upload it, then send the request again.",
             )
         known = ", ".join(sorted({DEFAULT_DATASTORE, *datastores}))
         raise error(

@@ -83,6 +83,16 @@ def _assets(name: str, help_text: str, verbs: tuple[str, ...], **more: str) -> L
     return LazyGroup(name, help=help_text, lazy={**shared, **own})
 
 
+def _repository() -> LazyGroup:
+    listed = Lazy(f"{_COMMANDS}.acr:show_tags", "List the tags of a repository, newest first where asked.")
+    return LazyGroup("repository", help="Its repositories.", lazy={"show-tags": listed})
+
+
+def _blob() -> LazyGroup:
+    asked = Lazy(f"{_COMMANDS}.storage:exists", "Say whether a blob is there.")
+    return LazyGroup("blob", help="Its blobs.", lazy={"exists": asked})
+
+
 def _groups() -> dict[str, Lazy | click.Command]:
     return {
         "online-endpoint": _endpoint(),
@@ -120,6 +130,8 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 ),
             },
         ),
+        "acr": LazyGroup("acr", help="The workspace's image registry.", lazy={"repository": _repository()}),
+        "storage": LazyGroup("storage", help="The workspace's own store of files.", lazy={"blob": _blob()}),
         "configure": Lazy(f"{_COMMANDS}.configure:configure", "Set or list defaults for flags."),
     }
 

@@ -52,6 +52,12 @@ class Client:
         `identityHeader` when it is open."""
         return _object(self._send("POST", "/clientAccess", {"on": on}))
 
+    def blob_exists(self, account: str, container: str, name: str) -> dict[str, Any]:
+        """`exists` of a blob in the workspace's own store; `below`: one that lies in the folder of this name."""
+        asked = urlencode({"account": account, "container": container, "name": name})
+        path = f"{self.workspace_path}/blobExists?api-version={API_VERSION}&{asked}"
+        return _object(self._checked("GET", path, None, 60.0))
+
     # --- endpoints ---
 
     def endpoints(self) -> list[dict[str, Any]]:

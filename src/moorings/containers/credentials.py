@@ -14,6 +14,8 @@ from moorings.errors.exceptions import error
 class Login:
     user: str
     password: str = field(repr=False)
+    is_identity: bool = False
+    """The password is an identity token: only a token server takes it, for tokens that open the registry."""
 
 
 Credentials = Callable[[str], Login | None]

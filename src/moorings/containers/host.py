@@ -7,6 +7,7 @@ or a container is for.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
 import socket
 import threading
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moorings.containers.credentials import Credentials
+from moorings.containers.credentials import Credentials, Login
 from moorings.containers.reading import (
     BuildReader,
     no_space,
@@ -75,6 +76,28 @@ class Output:
         self._stream._response.close()
 
 
+def kept_login(registry: str) -> Login | None:
+    """What `docker login` (or a credential helper) keeps for a registry; None: nothing.
+
+    Raises `ImagePullDenied` where it cannot be read.
+    """
+    import docker.auth
+    import docker.errors
+
+    try:
+        found = docker.auth.load_config().resolve_authconfig(registry) or {}
+    except docker.errors.DockerException as problem:
+        message = f"what docker login keeps for {registry} cannot be read"
+        fields = {"registry": registry}
+        raise error(
+            "ImagePullDenied", message, target=registry, evidence=(str(problem)[:500],), fields=fields
+        ) from None
+    kept = {str(name).lower(): str(value) for name, value in found.items() if value}
+    if "identitytoken" in kept:
+        return Login("", kept["identitytoken"], is_identity=True)
+    return Login(kept["username"], kept.get("password", "")) if "username" in kept else None
+
+
 class DockerHost:
     """One engine, at a unix socket."""
 
@@ -98,6 +121,18 @@ class DockerHost:
         with self._coded():
             found: dict[str, Any] = self._api.info()
             return found
+
+    def speaks_plainly(self, registry: str) -> bool:
+        """Whether the engine is set to speak to a registry (`host[:port]`) without TLS (`insecure-registries`)."""
+        known = self.facts().get("RegistryConfig") or {}
+        index = (known.get("IndexConfigs") or {}).get(registry)
+        if index is not None:
+            return index.get("Secure") is False
+        try:
+            address = ipaddress.ip_address(registry.rpartition(":")[0] or registry)
+        except ValueError:
+            return False
+        return any(address in ipaddress.ip_network(each) for each in known.get("InsecureRegistryCIDRs") or ())
 
     # --- images ---
 

@@ -64,6 +64,12 @@ def registry_of(image: str) -> str:
     return head if slash and ("." in head or ":" in head or head == "localhost") else "docker.io"
 
 
+def repository_in(image: str) -> str:
+    """The repository of an image reference as its registry calls it: without the registry and the tag."""
+    name = split_tag(image)[0]
+    return name.removeprefix(f"{registry_of(image)}/")
+
+
 def split_tag(image: str) -> tuple[str, str]:
     """(repository, tag or digest); `latest` where the reference names neither."""
     name, at, digest = image.partition("@")
@@ -82,7 +88,7 @@ def no_space(text: str) -> bool:
 def pull_failure(image: str, text: str, *, target: str | None = None) -> Failure:
     """Why an image cannot be had, from what the engine said when it pulled it."""
     registry = registry_of(image)
-    fields = {"image": image, "registry": registry}
+    fields = {"image": image, "registry": registry, "repository": repository_in(image)}
     said = (f"docker pull {image}: {text.strip()}"[:LONGEST_LINE],)
     lowered = text.lower()
     if no_space(text):

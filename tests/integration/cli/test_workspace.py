@@ -128,3 +128,18 @@ def test_a_reader_that_leaves_is_no_failure_to_complain_about(moor: Run, environ
     os.close(write_fd)
     assert done.stderr == b""
     assert done.returncode == 1
+
+
+def test_whether_a_file_of_a_model_is_in_the_store(moor: Run, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.bin").write_bytes(b"1")
+    made = moor("model", "create", "-n", "m", "-v", "1", "--path", str(tmp_path / "model"), "-o", "json")
+    assert made.returncode == 0, made.stderr
+    path = json.loads(made.stdout)["path"].partition("/paths/")[2]
+    words = ("--container-name", "azureml-blobstore", "--subscription", "s", "--name")
+    for name, there in ((f"{path}/weights.bin", True), (f"{path}/other", False)):
+        done = moor("storage", "blob", "exists", "--account-name", "moorings", *words, name)
+        assert (done.returncode, json.loads(done.stdout)) == (0, {"exists": there}), done.stderr
+    done = moor("storage", "blob", "exists", "--account-name", "acct", *words, f"{path}/other")
+    assert done.returncode == 1 and "BlobStoreUnknown" in done.stderr
+    assert f"--account-name moorings --container-name azureml-blobstore --name {path}/other" in done.stderr

@@ -93,6 +93,7 @@ class Served:
         api = Api(
             resources=resources,
             assets=Assets(self.database, store, uploaded=self.blobs.tree),
+            blobs=self.blobs,
             engine=self.engine,
             build_logs=self.build_logs,
             environment_builds=EnvironmentBuilds(

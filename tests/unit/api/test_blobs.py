@@ -679,3 +679,27 @@ async def test_uploads_of_equal_content_at_once_do_not_disturb_one_another(api: 
     content = (await ask(api, "GET", f"{BOX}/a")).content
     assert len(content) == 100_000 and len(set(content)) == 1
     assert left_over(api) == ["data"]
+
+
+async def test_whether_a_blob_exists(api: Api) -> None:
+    async def exists(name: str, container: str = "azureml-blobstore", account: str = "moorings") -> Any:
+        query = {"account": account, "container": container, "name": name}
+        return await api.ask("GET", "/blobExists", params=query)
+
+    uri = await upload(api, {"w": b"first"})
+    made = await api.ask("PUT", "/models/m/versions/1", {"properties": {"modelUri": uri}})
+    path = made.json()["properties"]["modelUri"].partition("/paths/")[2]
+    assert (await exists("LocalUpload/abc/model/w")).json() == {"exists": True}
+    assert (await exists(f"{path}/w")).json() == {"exists": True}
+    assert (await exists(path)).json() == {"exists": False, "below": f"{path}/w"}
+    assert (await exists("nowhere")).json() == {"exists": False, "below": None}
+    shown = (await api.ask("GET", "/datastores/workspaceblobstore")).json()["properties"]["accountName"]
+    assert (await exists("nowhere", account=shown)).status_code == 200
+    await put(api, f"{BOX}/a", b"x")
+    assert (await exists("a", container="box")).json() == {"exists": True}
+    api.blobs.find(BlobPlace("box", "a")).path.unlink()
+    assert (await exists("a", container="box")).json() == {"exists": False}, "its content is lost"
+    for wrong in (await exists("a b", account="other"), await exists("a b", container="other")):
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (404, "BlobStoreUnknown")
+        fix = "--account-name moorings --container-name azureml-blobstore --name 'a b'"
+        assert fix in wrong.text

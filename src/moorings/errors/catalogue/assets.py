@@ -169,7 +169,8 @@ ENTRIES: tuple[Entry, ...] = (
         title="Stored model or code files are missing or damaged",
         cause="The instance needs files that are no longer in the workspace's store, or not as they were "
         "stored.",
-        fix="Deploy again, which stores them anew: moor online-deployment update -f <file>",
+        fix="See what is missing: moor storage blob exists --account-name moorings --container-name azureml-blobstore "
+        "--name <path>   Deploy again, which stores it anew: moor online-deployment update -f <file>",
         fault=Fault.MACHINE,
         step=Step.ASSETS,
         http_status=500,

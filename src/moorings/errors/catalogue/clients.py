@@ -46,10 +46,22 @@ ENTRIES: tuple[Entry, ...] = (
         retryable=True,
     ),
     Entry(
+        code="BlobStoreUnknown",
+        title="The workspace has no such account or container",
+        cause="It has one account, one container for uploads and registered content, and one container for each upload "
+        "that has not been registered yet.",
+        fix="moor storage blob exists --account-name {account} --container-name {container} --name {name}",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=404,
+    ),
+    Entry(
         code="UploadMissing",
         title="Nothing was uploaded to this address",
         cause="A version names uploaded content, and there is none: it was never sent, or not within the last days.",
-        fix="Upload it, then register the version again: send the request again from the files.",
+        fix="See whether it is there: moor storage blob exists --account-name moorings --container-name "
+        "azureml-blobstore --name <path>   Upload it, then register the version again: send the request again from "
+        "the files.",
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,

@@ -76,9 +76,10 @@ _IMAGES = (
         code="ImageNotFound",
         title="The image does not exist",
         cause="Neither this machine nor the registry has an image of this name and tag.",
-        fix="See what is there (docker image ls; docker pull {image}), correct `environment.image` or the FROM of "
-        'the Dockerfile, or give the name another meaning in settings.json ("image_aliases"), then: '
-        + _UPDATE,
+        fix="See what is there (docker image ls; docker pull {image}; in the workspace's registry: moor acr repository "
+        "show-tags -n {registry} --repository {repository} --orderby time_desc --output table), correct "
+        "`environment.image` or the FROM of the Dockerfile, or give the name another meaning in settings.json "
+        '("image_aliases"), then: ' + _UPDATE,
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
@@ -115,6 +116,35 @@ _IMAGES = (
         http_status=503,
         retryable=True,
         numeric="ERR_1200",
+    ),
+    Entry(
+        code="RegistryNotConfigured",
+        title="The workspace has no image registry",
+        cause="A registry was asked about, and the settings of the workspace name none.",
+        fix='Put "registry": {{"repository": "<host>/<team>"}} into {settings}, then: '
+        "moor workspace stop && moor workspace start",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=400,
+    ),
+    Entry(
+        code="RegistryNotAttached",
+        title="The workspace has another image registry",
+        cause="The name given is neither the address of the workspace's registry nor the first label of it.",
+        fix="moor acr repository show-tags -n {registry} --repository {repository} --orderby time_desc --output table",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=404,
+    ),
+    Entry(
+        code="RepositoryNotFound",
+        title="The registry has no such repository",
+        cause="Nothing was pushed there under this name, or its last tag is gone. It is named without registry and tag.",
+        fix="Name one that is there: moor acr repository show-tags -n {registry} --repository {repository} "
+        "--orderby time_desc --output table",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=404,
     ),
     Entry(
         code="ImageBuildFailed",
