@@ -88,9 +88,9 @@ def kept_login(registry: str) -> Login | None:
         found = docker.auth.load_config().resolve_authconfig(registry) or {}
     except docker.errors.DockerException as problem:
         message = f"what docker login keeps for {registry} cannot be read"
-        fields = {"registry": registry}
+        fix = f"docker login {registry} (as the user the workspace runs as), then run the same command again."
         raise error(
-            "ImagePullDenied", message, target=registry, evidence=(str(problem)[:500],), fields=fields
+            "ImagePullDenied", message, target=registry, evidence=(str(problem)[:500],), fix=fix
         ) from None
     kept = {str(name).lower(): str(value) for name, value in found.items() if value}
     if "identitytoken" in kept:
