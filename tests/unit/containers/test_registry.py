@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from moorings.containers import registry
 from moorings.containers.credentials import Login
+from moorings.containers.host import DockerHost, kept_login
 from moorings.containers.registry import ImageRegistry, Tag, names_of, ordered, repository_of
 from moorings.errors.exceptions import MooringsError
 
@@ -162,3 +164,38 @@ def test_answers_that_are_no_registrys(made: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(registry, "MAX_ANSWER_BYTES", 10)
     large = made(lambda _: httpx.Response(200, text="x" * 100))
     assert "too large" in failure_of(lambda: large.tags("x", details=False)).message
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("named.example:5000", True),
+        ("secure.example", False),
+        ("10.1.2.3:5000", True),
+        ("192.0.2.1:5000", False),
+        ("other.example:5000", False),
+    ],
+)
+def test_which_registries_the_engine_speaks_to_without_tls(
+    monkeypatch: pytest.MonkeyPatch, address: str, plain: bool
+) -> None:
+    indexes = {"named.example:5000": {"Secure": False}, "secure.example": {"Secure": True}}
+    config = {"IndexConfigs": indexes, "InsecureRegistryCIDRs": ["::1/128", "10.0.0.0/8"]}
+    monkeypatch.setattr(DockerHost, "facts", lambda _: {"RegistryConfig": config})
+    assert DockerHost("unix:///nowhere", lambda _: None).speaks_plainly(address) is plain
+
+
+@pytest.mark.parametrize(
+    ("entry", "login"),
+    [
+        ({"auth": base64.b64encode(b"ann:pw").decode()}, Login("ann", "pw")),
+        ({"auth": "", "identitytoken": "ident"}, Login("", "ident", is_identity=True)),
+    ],
+)
+def test_what_docker_login_keeps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entry: dict[str, str], login: Login
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"reg.example:5000": entry}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert kept_login("reg.example:5000") == login
+    assert kept_login("other.example") is None
