@@ -18,6 +18,9 @@ from azure.ai.ml import MLClient, load_online_deployment
 from azure.ai.ml.entities import (
     BuildContext,
     CodeConfiguration,
+    Data,
+    DataCollector,
+    DeploymentCollection,
     Environment,
     ManagedOnlineDeployment,
     ManagedOnlineEndpoint,
@@ -350,6 +353,56 @@ def invoke_a_deployment() -> None:
     assert answer["model"] == "two"
 
 
+def register_data() -> None:
+    address = "azureml://datastores/workspaceblobstore/paths/elsewhere"
+    made = ml_client.data.create_or_update(Data(name="rows", path=address, tags={"a": "b"}))
+    assert (made.name, made.version, made.type, made.path) == ("rows", "1", "uri_folder", address)
+    assert ml_client.data.create_or_update(Data(name="rows", version="1", path=address)).version == "1"
+    try:
+        ml_client.data.create_or_update(Data(name="rows", version="1", path=f"{address}/2"))
+    except HttpResponseError as problem:
+        assert "already exists" in str(problem), problem
+    else:
+        raise AssertionError("no error")
+    uploaded = ml_client.data.create_or_update(Data(name="rows", path="w.txt", type="uri_file"))
+    assert uploaded.version == "2" and "LocalUpload" in uploaded.path, uploaded.path
+    assert ml_client.data.get("rows", label="latest").path == uploaded.path
+    assert "rows" in {d.name for d in ml_client.data.list()}
+    assert [d.version for d in ml_client.data.list(name="rows")] == ["2", "1"]
+    ml_client.data.archive("rows", version="2")
+    assert [d.version for d in ml_client.data.list(name="rows")] == ["1"]
+    ml_client.data.restore("rows", version="2")
+
+
+def deploy_with_a_data_collector() -> None:
+    """Twice: the second time its data assets are there, one of them with an address of the user's own."""
+    own = "azureml://datastores/workspaceblobstore/paths/mine"
+    ml_client.data.create_or_update(Data(name=f"{NAME}-gatherer-model_outputs", version="1", path=own))
+    for rate in (0.5, 0.25):
+        collections = {
+            name: DeploymentCollection(enabled="true") for name in ("model_inputs", "model_outputs")
+        }
+        collector = DataCollector(collections=collections, sampling_rate=rate, rolling_rate="hour")
+        made = deploy(
+            deployment(
+                "gatherer", model="weights@latest", environment="small@latest", data_collector=collector
+            )
+        )
+        assert made.provisioning_state == "Succeeded"
+        found = ml_client.online_deployments.get("gatherer", NAME).data_collector
+        assert found.sampling_rate == rate and set(found.collections) == set(collections)
+        for name, collection in found.collections.items():
+            assert collection.enabled == "true"
+            assert collection.data.startswith("/subscriptions/"), collection.data
+            assert collection.data.endswith(f"/data/{NAME}-gatherer-{name}/versions/1"), collection.data
+    inputs = ml_client.data.get(f"{NAME}-gatherer-model_inputs", version="1")
+    path = f"azureml://datastores/workspaceblobstore/paths/modelDataCollector/{NAME}/gatherer/model_inputs"
+    assert inputs.path == path, inputs.path
+    assert ml_client.data.get(f"{NAME}-gatherer-model_outputs", version="1").path == own
+    ml_client.online_deployments.begin_delete("gatherer", NAME).result()
+    assert "gatherer" not in [d.name for d in ml_client.online_deployments.list(NAME)]
+
+
 def logs() -> None:
     assert "model loaded from" in ml_client.online_deployments.get_logs("blue", NAME, lines=50)
     found = ml_client.online_deployments.get_logs(
@@ -428,7 +481,8 @@ STEPS = [
     environment_versions, environment_from_build_context, deploy_inline, deploy_registered, deploy_objects_that_were_got,
     change_a_deployment_that_was_got, same_deployment_again, get_and_list_deployments,
     set_traffic, invoke, split_and_mirror_traffic, traffic_that_does_not_add_up, logs, keys, invoke_a_deployment,
-    deploy_from_yaml, update_code, deployment_that_fails, deployment_in_use_is_not_deleted, token_endpoint, delete_deployment,
+    deploy_from_yaml, update_code, register_data, deploy_with_a_data_collector, deployment_that_fails,
+    deployment_in_use_is_not_deleted, token_endpoint, delete_deployment,
     delete_endpoint,
 ]  # fmt: skip
 

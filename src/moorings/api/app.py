@@ -240,6 +240,17 @@ def _in_our_name(api: Api, request: Request, body: Json) -> Json:
             **code,
             "codeId": in_our_name(request.scope, code["codeId"], api.workspace_path),
         }
+    collector = changed.get("dataCollector")
+    if isinstance(collector, dict) and isinstance(collector.get("collections"), dict):
+        changed["dataCollector"] = {
+            **collector,
+            "collections": {
+                name: {**facts, "dataId": in_our_name(request.scope, facts["dataId"], api.workspace_path)}
+                if isinstance(facts, dict) and "dataId" in facts
+                else facts
+                for name, facts in collector["collections"].items()
+            },
+        }
     return {**body, "properties": changed}
 
 

@@ -14,7 +14,7 @@ from moorings.api.assets import Assets, Listed
 from moorings.api.bodies import Json, JsonBody
 from moorings.errors.exceptions import error
 from moorings.state.asset_rows import View
-from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
+from moorings.state.lookup import CODES, DATA, ENVIRONMENTS, MODELS
 
 PIECE_BYTES = 1 << 20
 PAGE = 200
@@ -24,7 +24,7 @@ PAGE = 200
 def router(assets: Assets, workspace: str) -> APIRouter:
     """Routes below the workspace; `workspace` is its ARM path."""
     routes = APIRouter()
-    for kind in (CODES, MODELS, ENVIRONMENTS):
+    for kind in (CODES, MODELS, ENVIRONMENTS, DATA):
         _containers(routes, assets, workspace, kind)
         _versions(routes, assets, workspace, kind)
 

@@ -1,4 +1,5 @@
-"""Registering model, code and environment versions: content is taken in, a version never changes afterwards. No HTTP here."""
+"""Registering versions of models, code, environments and data: content is taken in, a version never changes afterwards.
+No HTTP here."""
 
 from __future__ import annotations
 
@@ -16,20 +17,20 @@ from moorings.assets.store import AssetStore, RemoteTree
 from moorings.assets.tree import Tree
 from moorings.environments.mlflow import mlflow_flavors, stored_reader
 from moorings.errors.exceptions import MooringsError, error, failure
-from moorings.spec.arm import environment_version_from_arm
+from moorings.spec.arm import data_version_from_arm, environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.base import ASSET_NAME_PATTERN
 from moorings.spec.blob_places import parse_blob_uri
 from moorings.spec.datastore_uris import content_digest
 from moorings.state.asset_rows import Asset, Container, Numbering, View
 from moorings.state.database import Database
-from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS
+from moorings.state.lookup import CODES, DATA, ENVIRONMENTS, MODELS
 from moorings.state.transaction import Transaction
 
 _NAME = re.compile(ASSET_NAME_PATTERN)
 _WORDS = ("description", "tags", "properties", "stage", "flavors")
 """What may change in a version that is there; the rest is its content."""
-VERB = {MODELS: "model", CODES: "code", ENVIRONMENTS: "environment"}
+VERB = {MODELS: "model", CODES: "code", ENVIRONMENTS: "environment", DATA: "data"}
 URI = {MODELS: "modelUri", CODES: "codeUri"}
 
 
@@ -112,7 +113,7 @@ class Assets:
         """The files of a version. Raises `AssetNotFound`, `AssetWithoutFiles`, `ArtifactsUnavailable`."""
         asset = self.get(kind, name, version)
         if kind not in URI or not asset.digest:
-            message = f"{VERB[kind]} {name}, version {version}, is a recipe: it has no files"
+            message = f"{VERB[kind]} {name}, version {version}, has no files of its own"
             raise error("AssetWithoutFiles", message, target=f"azureml:{name}:{version}")
         return self.store.tree(asset.digest)
 
@@ -157,6 +158,8 @@ class Assets:
         `MlflowModelInvalid`, `AssetVersionImmutable` when the version is there with other content, `AssetContainerArchived`.
         """
         _check_names(name, version)
+        if kind == DATA:
+            properties = self._data(name, version, properties)
         archived = _flag(properties, "isArchived")
         body = {k: v for k, v in properties.items() if k not in ("moorings", "isArchived")}
         asked = dict(body)
@@ -182,6 +185,13 @@ class Assets:
 
     # --- content ---
 
+    def _data(self, name: str, version: str | None, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`properties` once they are known to be right, with the type in its one spelling."""
+        body = {"properties": properties}
+        known = self.origins.datastores()
+        spec = data_version_from_arm(name, version or "1", body, datastores=known)
+        return {**properties, "dataType": spec.type}
+
     def _take_in(
         self, kind: str, name: str, version: str | None, body: Mapping[str, Any], intake: Intake
     ) -> _Content:
@@ -189,6 +199,9 @@ class Assets:
             return self._recipe(
                 environment_version_from_arm(name, version or "1", {"properties": body}), intake
             )
+        if kind == DATA:  # a named address: nothing behind it is read
+            what = "\0".join([_type_of(DATA, body), body["dataUri"], *(body.get("referencedUris") or ())])
+            return _Content(hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest(), None)
         key = URI[kind]
         uri = body.get(key)
         if not isinstance(uri, str) or not uri:
@@ -271,6 +284,8 @@ def _registered(
     made = tx.add_asset(
         kind, name, version or following, digest=content.digest, body=stored, archived=bool(archived)
     )
+    if kind == DATA:
+        tx.add_container_facts(kind, name, {"dataType": body["dataType"]})
     return made, True
 
 
@@ -293,7 +308,7 @@ def _names_content_of(old: Asset, body: Mapping[str, Any]) -> bool:
     word, as the ecosystem's own service does.
     """
     uri = body.get(URI.get(old.kind, ""))
-    if not isinstance(uri, str) or _type_of(old.body) != _type_of(body):
+    if not isinstance(uri, str) or _type_of(old.kind, old.body) != _type_of(old.kind, body):
         return False
     if content_digest(uri) is not None:
         return content_digest(uri) == old.digest
@@ -301,15 +316,23 @@ def _names_content_of(old: Asset, body: Mapping[str, Any]) -> bool:
 
 
 def _differences(old: Asset, content: _Content, body: Mapping[str, Any]) -> list[str]:
+    if old.kind == DATA and old.digest != content.digest:
+        return [f"registered: {_address(old.body)}", f"given:      {_address(body)}"]
     found = []
     if old.digest != content.digest:
         found += [f"registered: {(old.digest or '')[:12]}", f"given:      {content.digest[:12]}"]
-    if old.kind == MODELS and _type_of(old.body) != _type_of(body):
-        found += [f"registered as {_type_of(old.body)}", f"given as      {_type_of(body)}"]
+    if old.kind == MODELS and _type_of(MODELS, old.body) != _type_of(MODELS, body):
+        found += [f"registered as {_type_of(MODELS, old.body)}", f"given as      {_type_of(MODELS, body)}"]
     return found
 
 
-def _type_of(body: Mapping[str, Any]) -> str:
+def _address(body: Mapping[str, Any]) -> str:
+    return " ".join([str(body["dataType"]), str(body["dataUri"]), *(body.get("referencedUris") or ())])
+
+
+def _type_of(kind: str, body: Mapping[str, Any]) -> str:
+    if kind == DATA:
+        return str(body["dataType"])
     return str(body.get("modelType") or "custom_model").replace("_", "").lower()
 
 
@@ -336,7 +359,9 @@ def _immutable(
 ) -> MooringsError:
     failed = failure(
         "AssetVersionImmutable",
-        f"{VERB[kind]} {name}, version {version}, is registered with other content",
+        # The ecosystem's client looks for "already exists": a data asset that a user registered where a deployment
+        # would is then the one that is used.
+        f"{VERB[kind]} {name}, version {version}, already exists with other content",
         target=f"azureml:{name}:{version}",
         evidence=evidence,
         fields={"kind": VERB[kind], "name": name},

@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from moorings.assets.store import AssetStore, RemoteFile, RemoteTree
 from moorings.assets.tree import shown
@@ -22,6 +23,7 @@ from moorings.spec.blob_places import DEFAULT_CONTAINER, BlobPlace, parse_blob_u
 from moorings.spec.datastore_uris import CONTENT
 from moorings.state.blob_rows import Blob
 from moorings.state.database import Database
+from moorings.state.lookup import DATA
 
 KEEP_UPLOADS_S = 7 * 24 * 3600.0
 """How long an upload stays after it was last written to."""
@@ -169,9 +171,15 @@ class Blobs:
             return None if old is None else self._content(tx.set_blob_words(old, words))
 
     def sweep(self, now: float) -> int:
-        """Forget uploads nobody has written to for days, and files that no blob has. For the start of the daemon."""
+        """Forget uploads nobody has written to for days, and files that no blob has; what a data asset names stays,
+        as there is no copy of it. For the start of the daemon."""
         with self.database.write() as tx:
-            old = [(b.container, b.name) for b in tx.blobs_before(now - KEEP_UPLOADS_S)]
+            named = _named_by_data(tx.asset_bodies(DATA))
+            old = [
+                (b.container, b.name)
+                for b in tx.blobs_before(now - KEEP_UPLOADS_S)
+                if not any((b.container, each) in named for each in ("", b.name, *_parents(b.name)))
+            ]
             tx.drop_blobs(old)
             known = tx.blob_data()
         return len(old) + self.uploads.sweep(known.__contains__, now)
@@ -286,3 +294,10 @@ def _key(place: BlobPlace) -> str:
 def _parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _named_by_data(bodies: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Container and name of every upload, a file or a folder, that a data asset is the address of."""
+    uris = [uri for body in bodies for uri in (body["dataUri"], *(body.get("referencedUris") or ()))]
+    places = [parse_blob_uri(uri) for uri in uris]
+    return {(place.container, place.name.rstrip("/")) for place in places if place is not None}

@@ -19,7 +19,7 @@ from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.limits import MAX_DEPLOYMENTS_PER_ENDPOINT
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
-from moorings.state.lookup import CODES, ENVIRONMENTS, MODELS, container_routes, find_asset
+from moorings.state.lookup import CODES, DATA, ENVIRONMENTS, MODELS, container_routes, find_asset
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
 
 MAX_ENDPOINTS = 100
@@ -204,6 +204,14 @@ class Resources:
         if spec.code_configuration is not None:
             code = self._id(tx, CODES, spec.code_configuration.code)
             changes["code_configuration"] = spec.code_configuration.model_copy(update={"code": code})
+        if spec.data_collector is not None:
+            collections = {
+                name: item.model_copy(update={"data": self._id(tx, DATA, item.data)})
+                if isinstance(item.data, str)
+                else item
+                for name, item in spec.data_collector.collections.items()
+            }
+            changes["data_collector"] = spec.data_collector.model_copy(update={"collections": collections})
         return spec.model_copy(update=changes)
 
     def _id(self, tx: Transaction, kind: str, reference: str) -> str:

@@ -19,7 +19,7 @@ from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import AuthMode, EndpointLimits, EndpointSpec
 from moorings.spec.status import Condition, provisioning_state
 from moorings.state.asset_rows import Asset, Container, Numbering
-from moorings.state.lookup import CODES, MODELS
+from moorings.state.lookup import CODES, DATA, MODELS
 from moorings.state.transaction import DEPLOYMENT, Event, Operation, OperationStatus, Resource
 
 PROVIDER = "Microsoft.MachineLearningServices/workspaces"
@@ -127,6 +127,7 @@ def container_json(container: Container, numbering: Numbering, workspace: str) -
         "properties": {
             "tags": {},
             "properties": {},
+            **({"dataType": "uri_folder"} if container.kind == DATA else {}),
             **container.body,
             "isArchived": container.archived,
             "latestVersion": numbering.latest,

@@ -16,6 +16,10 @@ class Origins:
 
     datastores_file: Path | None = None
 
+    def datastores(self) -> frozenset[str]:
+        """The names of the datastores beside the workspace's own. Raises `DatastoreInvalid`."""
+        return frozenset(read_datastores(self.datastores_file) if self.datastores_file is not None else ())
+
     def find(self, uri: str) -> Path | RemoteTree:
         """Where the content of `uri` is; nothing of it is read yet.
 

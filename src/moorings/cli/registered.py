@@ -1,4 +1,4 @@
-"""What the commands about models, code and environments share: which version is meant, show, list, archive, update."""
+"""What the commands about registered assets share: which version is meant, show, list, archive, update."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moorings.spec.asset_views import container_view
 from moorings.spec.assets import AssetWords, EnvironmentSpec, ModelSpec
 from moorings.spec.update import update_asset
 
-MODELS, CODES, ENVIRONMENTS = "models", "codes", "environments"
+MODELS, CODES, ENVIRONMENTS, DATA = "models", "codes", "environments", "data"
 View = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 NAMES: Columns = (
@@ -35,7 +35,7 @@ class Kind:
     plural: str
     """In the paths of the API."""
     command: str
-    """`model`, `code` or `environment`."""
+    """`model`, `code`, `environment` or `data`."""
     view: View
     columns: Columns
 

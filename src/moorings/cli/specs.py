@@ -10,11 +10,12 @@ from typing import Any
 
 from moorings.cli.defaults import endpoint_missing
 from moorings.errors.exceptions import error
-from moorings.spec.assets import EnvironmentSpec, ModelSpec
+from moorings.spec.assets import DataSpec, EnvironmentSpec, ModelSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Draft, read_document
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.loader import (
+    data_of,
     environment_of,
     load_deployment,
     load_endpoint,
@@ -132,6 +133,14 @@ def model_to_create(
     """The model of a file, of flags, or of both; see `loader.model_of`. Raises also `NameMissing`."""
     _check_named(file, given, overrides)
     return model_of(file, _from_here(given, "path"), overrides=overrides, tags=tags)
+
+
+def data_to_create(
+    file: Path | None, given: Mapping[str, Any], overrides: Sequence[str], tags: Sequence[str]
+) -> DataSpec:
+    """The data asset of a file, of flags, or of both; see `loader.data_of`. Raises also `NameMissing`."""
+    _check_named(file, given, overrides)
+    return data_of(file, given, overrides=overrides, tags=tags)
 
 
 def environment_to_create(

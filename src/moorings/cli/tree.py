@@ -118,6 +118,11 @@ def _groups() -> dict[str, Lazy | click.Command]:
             ("show",),
             download="Bring the files of a version to a folder.",
         ),
+        "data": _assets(
+            "data",
+            "Named addresses of data, and their versions.",
+            ("create", "show", "list", "archive", "restore"),
+        ),
         "workspace": LazyGroup(
             "workspace",
             help="The workspace of this machine: its processes.",

@@ -112,7 +112,7 @@ class Client:
     # --- assets ---
 
     def put_asset(self, kind: str, name: str, version: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Register a version of `codes`, `models` or `environments`, or change its words; the answer has the
+        """Register a version of `codes`, `models`, `environments` or `data`, or change its words; the answer has the
         `id` to refer to it by. Without `version` it gets the next number."""
         if version is not None:
             return self._take_in("PUT", _version(kind, name, version), body)

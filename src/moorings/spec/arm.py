@@ -22,6 +22,8 @@ from moorings.spec.arm_assets import (
     code_version_from_arm,
     code_version_to_arm,
     conda_text,
+    data_version_from_arm,
+    data_version_to_arm,
     environment_version_from_arm,
     environment_version_to_arm,
     is_anonymous,
@@ -61,6 +63,8 @@ __all__ = [
     "code_version_from_arm",
     "code_version_to_arm",
     "conda_text",
+    "data_version_from_arm",
+    "data_version_to_arm",
     "deployment_from_arm",
     "deployment_to_arm",
     "deployment_view",
@@ -239,6 +243,11 @@ def _collections_in(value: Any) -> dict[str, Any]:
             entry["enabled"] = text(mode).lower() == "enabled"
         if facts.get("samplingRate") is not None:
             entry["sampling_rate"] = number(facts["samplingRate"])
+        if facts.get("dataId") is not None:
+            try:
+                entry["data"] = text(facts["dataId"])
+            except WireValueError as wrong:
+                raise WireValueError(f"`{name}.dataId`: {wrong}") from None
         found[name] = entry
     return found
 
@@ -249,6 +258,8 @@ def _collections_out(value: Any) -> dict[str, Any]:
         found[name] = {"dataCollectionMode": "Enabled" if item.enabled else "Disabled"}
         if item.sampling_rate is not None:
             found[name]["samplingRate"] = item.sampling_rate
+        if isinstance(item.data, str):
+            found[name]["dataId"] = item.data
     return found
 
 
@@ -343,7 +354,7 @@ def deployment_to_arm(spec: DeploymentSpec) -> dict[str, Any]:
             "data": {
                 name: item.data.model_dump(exclude_none=True)
                 for name, item in spec.data_collector.collections.items()
-                if item.data is not None
+                if item.data is not None and not isinstance(item.data, str)
             },
             "sampling_rate": spec.data_collector.sampling_rate,
         }
@@ -407,7 +418,7 @@ def _read_own(document: Mapping[str, Any], plain: dict[str, Any]) -> None:
     collector["sampling_rate"] = extra.get("sampling_rate", 1.0)
     for name, data in mapping(extra.get("data") or {}).items():
         if name in collector.get("collections", {}):
-            collector["collections"][name]["data"] = data
+            collector["collections"][name].setdefault("data", data)
 
 
 def _require_references(spec: DeploymentSpec) -> None:

@@ -1,13 +1,13 @@
-"""JSON bodies of asset versions (models, code, environments) <-> spec values, and what all bodies share."""
+"""JSON bodies of asset versions (models, code, environments, data) <-> spec values, and what all bodies share."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 import yaml
 
-from moorings.spec.assets import CodeVersion, EnvironmentSpec, ModelSpec
+from moorings.spec.assets import CodeVersion, DataSpec, DataVersion, EnvironmentSpec, ModelSpec
 from moorings.spec.problems import Located, Problem, shown, spec_invalid
 from moorings.spec.slots import (
     RESEND,
@@ -15,6 +15,7 @@ from moorings.spec.slots import (
     WireValueError,
     build,
     choice,
+    flag,
     mapping,
     read_slots,
     slot,
@@ -23,7 +24,7 @@ from moorings.spec.slots import (
     whole,
     write_slots,
 )
-from moorings.spec.validate import environment_problems
+from moorings.spec.validate import data_problems, environment_problems
 from moorings.spec.yamltext import YamlProblem, parse_yaml
 
 OWN_PREFIX = "moorings."
@@ -178,6 +179,47 @@ def environment_version_from_arm(
         problems,
         what=what,
         check=environment_problems if check else None,
+    )
+
+
+def _addresses(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise WireValueError(f"found {shown(value)}; expected a list of addresses")
+    return [text(item) for item in value]
+
+
+_DATA: tuple[Slot, ...] = (
+    choice("type", "properties.dataType", {key: key for key in ("uri_folder", "uri_file", "mltable")}),
+    slot("path", "properties.dataUri", text),
+    slot("description", "properties.description", text),
+    slot("tags", "properties.tags", texts, omit=_nothing),
+    slot("properties", "properties.properties", own_entries, dict, omit=_nothing),
+    slot("referenced_uris", "properties.referencedUris", _addresses, list, omit=_nothing),
+    slot("archived", "properties.isArchived", flag, omit=_nothing),
+    slot("anonymous", "properties.isAnonymous", flag),
+)
+
+
+def data_version_to_arm(spec: DataSpec) -> dict[str, Any]:
+    """The body of PUT data version."""
+    version = DataVersion.model_validate(spec.model_dump(exclude={"schema_"}))
+    return write_slots(_DATA, version, _version_body(version.anonymous))
+
+
+def data_version_from_arm(name: str, version: str, body: Any, *, datastores: Collection[str]) -> DataVersion:
+    """The spec value of a data version body; `datastores` are the names an address may go by.
+
+    Raises SpecInvalid with JSON paths; an unknown datastore is a problem DatastoreUnknown.
+    """
+    what = f"the body of data {name}:{version}"
+    plain, problems = read_slots(_DATA, json_object(body, what))
+    return build(
+        DataVersion,
+        _DATA,
+        {**plain, "name": name, "version": version},
+        problems,
+        what=what,
+        check=lambda spec: data_problems(spec, datastores),
     )
 
 

@@ -226,6 +226,8 @@ def _collector(value: Any) -> dict[str, Any] | None:
         view["collections"][name] = {"enabled": _lower(facts.get("dataCollectionMode")) == "enabled"}
         if facts.get("samplingRate") is not None:
             view["collections"][name]["sampling_rate"] = facts["samplingRate"]
+        if facts.get("dataId") is not None:
+            view["collections"][name]["data"] = facts["dataId"]
     if collector.get("rollingRate") is not None:
         view["rolling_rate"] = _lower(collector["rollingRate"])
     headers = _object(collector.get("requestLogging")).get("captureHeaders")

@@ -1,4 +1,4 @@
-"""The documents `show` and `list` print of models, code and environments: bodies of the control API in the snake_case
+"""The documents `show` and `list` print of models, code, environments and data: bodies of the control API in the snake_case
 spelling of the YAML. Views never refuse."""
 
 from __future__ import annotations
@@ -52,6 +52,17 @@ def environment_view(arm: Mapping[str, Any]) -> dict[str, Any]:
         else None,
         "os_type": str(properties.get("osType") or "linux").lower(),
         "inference_config": {ours: routes.get(theirs) for theirs, ours in _ROUTES} if routes else None,
+        **_tail(arm, properties),
+    }
+
+
+def data_view(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """The `show` document of a data version."""
+    properties = _object(arm.get("properties"))
+    return {
+        **_head(arm, properties),
+        "path": properties.get("dataUri"),
+        "type": properties.get("dataType"),
         **_tail(arm, properties),
     }
 

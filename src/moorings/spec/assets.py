@@ -1,4 +1,4 @@
-"""Models, code and environments as users write them inline or in files of their own (sections 3.9 and
+"""Models, code, environments and data as users write them inline or in files of their own (sections 3.9 and
 3.10)."""
 
 from __future__ import annotations
@@ -52,6 +52,29 @@ class CodeVersion(Spec):
     description: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict)
+
+
+class DataSpec(Spec):
+    """A named address of data: nothing of it is read. `path` is an `azureml://datastores/...` path or a URL."""
+
+    schema_: str | None = Field(default=None, alias="$schema")
+    name: AssetName | None = None
+    version: str | None = None
+    type: Literal["uri_folder", "uri_file", "mltable"] = "uri_folder"
+    path: str
+    description: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
+class DataVersion(DataSpec):
+    """A data asset as it is registered."""
+
+    type: Literal["uri_folder", "uri_file", "mltable"]
+    referenced_uris: tuple[str, ...] = ()
+    """Of an mltable: the addresses its file names."""
+    archived: bool = False
+    anonymous: bool = False
 
 
 class CodeConfiguration(Spec):

@@ -67,10 +67,17 @@ class CollectionData(Spec):
     version: str | None = None
 
 
+DataOrReference = Annotated[
+    Annotated[CollectionData, Tag(OBJECT_TAG)] | Annotated[str, Tag(REFERENCE_TAG)],
+    Discriminator(object_or_reference),
+]
+
+
 class Collection(Spec):
     enabled: bool = False
     sampling_rate: Annotated[float, Field(ge=0, le=1)] | None = None
-    data: CollectionData | None = None
+    data: DataOrReference | None = None
+    """Where it is stored: in words, or as a reference to a registered data asset."""
 
 
 class RequestLogging(Spec):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import MooringsError
-from moorings.spec.assets import EnvironmentSpec, ModelSpec
+from moorings.spec.assets import DataSpec, EnvironmentSpec, ModelSpec
 from moorings.spec.base import Spec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Draft, display
@@ -22,6 +22,7 @@ from moorings.spec.paths import PathChecker, strip_file_prefix
 from moorings.spec.problems import FieldPath, Located, Problem, path_text, shown
 from moorings.spec.references import is_local_path
 from moorings.spec.validate import (
+    data_problems,
     deployment_problems,
     endpoint_problems,
     environment_problems,
@@ -53,6 +54,7 @@ DEPLOYMENT_READ_ONLY = (
 _ASSET_READ_ONLY = ("id", "creation_context", "latest_version", "next_version", "archived", "content")
 MODEL_READ_ONLY = (*_ASSET_READ_ONLY, "job_name", "utc_time_created")
 ENVIRONMENT_READ_ONLY = (*_ASSET_READ_ONLY, "built")
+DATA_READ_ONLY = _ASSET_READ_ONLY
 
 _CONDA_KEYS = ("dependencies", "channels")
 
@@ -132,6 +134,18 @@ def environment_of(
     draft.drop_nulls()
     prepare_environment(draft, ())
     return draft.build(_named(environment_problems), EnvironmentSpec)
+
+
+def data_of(
+    path: Path | None, given: Mapping[str, Any], *, overrides: Sequence[str] = (), tags: Sequence[str] = ()
+) -> DataSpec:
+    """The data asset of a file, of flags, or of both; see `model_of`. Whether the workspace has the datastore is not
+    known here."""
+    draft = _draft(path, DataSpec, "moor data create", given)
+    _override(draft, overrides, given, tags)
+    draft.drop_read_only(DATA_READ_ONLY)
+    draft.drop_nulls()
+    return draft.build(_named(data_problems), DataSpec)
 
 
 def _draft(path: Path | None, model: type[Spec], command: str, given: Mapping[str, Any]) -> Draft:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from moorings.spec.assets import EnvironmentSpec, ModelSpec
+from moorings.spec.assets import DataSpec, EnvironmentSpec, ModelSpec
 from moorings.spec.base import Spec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.loader import (
+    DATA_READ_ONLY,
     DEPLOYMENT_READ_ONLY,
     ENDPOINT_READ_ONLY,
     ENVIRONMENT_READ_ONLY,
@@ -26,6 +27,7 @@ _FILES: tuple[tuple[str, type[Spec], tuple[str, ...]], ...] = (
     ("managedOnlineDeployment.schema.json", DeploymentSpec, DEPLOYMENT_READ_ONLY),
     ("model.schema.json", ModelSpec, MODEL_READ_ONLY),
     ("environment.schema.json", EnvironmentSpec, ENVIRONMENT_READ_ONLY),
+    ("data.schema.json", DataSpec, DATA_READ_ONLY),
 )
 FORM_2021 = "endpointWithDeployments.schema.json"
 """The endpoint of 2021 with its deployments in it."""

@@ -4,13 +4,15 @@ workspace."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
+from urllib.parse import parse_qsl, urlsplit
 
-from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
+from moorings.spec.assets import DataSpec, DataVersion, EnvironmentSpec, ModelSpec, ModelType
+from moorings.spec.datastore_uris import DEFAULT_DATASTORE, parse_datastore_uri
 from moorings.spec.deployment import OWN_SETTINGS, DeploymentSpec, Probe
 from moorings.spec.endpoint import AuthMode, EndpointSpec
-from moorings.spec.problems import FieldPath, Problem
+from moorings.spec.problems import FieldPath, Problem, path_text, shown
 from moorings.spec.references import AssetRef, is_local_path, is_reference, parse_reference
 
 MIRROR_MAX_PER_CENT = 50
@@ -108,6 +110,61 @@ def environment_problems(spec: EnvironmentSpec) -> list[Problem]:
             Problem(("image",), f"`image`: found {spec.image!r}; expected an image such as registry/name:tag")
         )
     return found + _version_problems(spec.version)
+
+
+_ADDRESS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]*)://.+")
+_SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature"})
+
+
+def data_problems(spec: DataSpec, datastores: Collection[str] | None = None) -> list[Problem]:
+    """What is wrong with a data asset whose fields are each well formed; `datastores`: the names there are,
+    None where they are not known."""
+    found = _version_problems(spec.version)
+    referenced = spec.referenced_uris if isinstance(spec, DataVersion) else ()
+    for path, uri in (
+        (("path",), spec.path),
+        *((("referenced_uris", n), uri) for n, uri in enumerate(referenced)),
+    ):
+        problem = _address_problem(path, uri, datastores)
+        if problem is not None:
+            found.append(problem)
+    if referenced and spec.type != "mltable":
+        message = f"`referenced_uris`: only an mltable has them; this is a {spec.type}"
+        found.append(Problem(("referenced_uris",), message, on_key=True))
+    return found
+
+
+def _address_problem(path: FieldPath, uri: str, datastores: Collection[str] | None) -> Problem | None:
+    name = path_text(path)
+    expected = "azureml://datastores/<datastore>/paths/<path>"
+    address = _ADDRESS.fullmatch(uri)
+    if address is None or not uri.isprintable():
+        return Problem(path, f"`{name}`: found {shown(uri)}; expected {expected} or a URL")
+    if address["scheme"].lower() != "azureml":
+        if not _carries_secret(uri):
+            return None
+        message = (
+            f"`{name}`: the address carries a password or a signature, which would be kept and shown; expected one "
+            "without, or the path in a datastore"
+        )
+        return Problem(path, message)
+    parsed = parse_datastore_uri(uri)
+    if parsed is None:
+        return Problem(path, f"`{name}`: found {shown(uri)}; expected {expected}")
+    if datastores is None or parsed.datastore == DEFAULT_DATASTORE or parsed.datastore in datastores:
+        return None
+    known = ", ".join(sorted({DEFAULT_DATASTORE, *datastores}))
+    message = f"`{name}`: this workspace has no datastore {shown(parsed.datastore)}; there are: {known}"
+    return Problem(path, message, "DatastoreUnknown")
+
+
+def _carries_secret(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "@" in uri or "?" in uri
+    signed = any(key.lower() in _SIGNATURES for key, _ in parse_qsl(parts.query))
+    return signed or ":" in parts.netloc.rpartition("@")[0]
 
 
 def model_problems(spec: ModelSpec) -> list[Problem]:
@@ -214,6 +271,10 @@ def _reference_problems(spec: DeploymentSpec) -> Iterator[Problem]:
         (("model",), spec.model),
         (("environment",), spec.environment),
         (("code_configuration", "code"), code if code is not None and is_reference(code) else None),
+        *(
+            (("data_collector", "collections", key, "data"), item.data)
+            for key, item in (spec.data_collector.collections if spec.data_collector else {}).items()
+        ),
     ):
         if isinstance(value, str):
             problem = reference_problem(path, value)

@@ -35,7 +35,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True)
 class Asset:
-    """One version of a model, code folder or environment. `body` is its ARM `properties`."""
+    """One version of a model, code folder, environment or data asset. `body` is its ARM `properties`."""
 
     kind: str
     name: str
@@ -159,6 +159,11 @@ class AssetRows:
         created = asset.created_at
         return Asset(asset.kind, asset.name, asset.version, asset.digest, body, archived, created, self.now)
 
+    def asset_bodies(self, kind: str) -> list[Mapping[str, Any]]:
+        """The bodies of all versions of all names."""
+        t = tables.assets
+        return [row.body for row in self._connection.execute(select(t.c.body).where(t.c.kind == kind))]
+
     def asset_digests(self) -> set[str]:
         """The digests of all versions."""
         t = tables.assets
@@ -202,6 +207,12 @@ class AssetRows:
         if found is None:
             raise AssertionError("a container vanished inside its own transaction")
         return found, old is None
+
+    def add_container_facts(self, kind: str, name: str, facts: Mapping[str, Any]) -> None:
+        """Note `facts` beside what is said of a container that is there."""
+        old = self.asset_container(kind, name)
+        if old is not None and any(old.body.get(key) != value for key, value in facts.items()):
+            self._change_container(kind, name, body={**old.body, **facts})
 
     def numbering(self, kind: str, names: Sequence[str]) -> dict[str, Numbering]:
         """For each of `names`, which versions there are."""

@@ -9,7 +9,7 @@ from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.references import LATEST, AssetRef, parse_reference, workspace_of
 from moorings.state.asset_rows import Asset, AssetRows
 
-CODES, MODELS, ENVIRONMENTS = "codes", "models", "environments"
+CODES, MODELS, ENVIRONMENTS, DATA = "codes", "models", "environments", "data"
 _LISTED = 10
 """Versions named as evidence."""
 
@@ -48,9 +48,7 @@ def _elsewhere(parsed: AssetRef, kind: str, theirs: str | None, ours: str | None
     if parsed.kind not in (None, kind):
         return f"names one of the {parsed.kind}, where one of the {kind} is expected"
     if theirs is not None and ours is not None and theirs.lower() != ours.lower():
-        return (
-            f"is in workspace {theirs}: models, code and environments must be registered in this one, {ours}"
-        )
+        return f"is in workspace {theirs}: what a deployment names must be registered in this one, {ours}"
     return ""
 
 

@@ -84,6 +84,7 @@ COLLECTION = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {}, optional={"name": maybe(TEXT), "path": maybe(TEXT), "version": maybe(TEXT)}
             )
+            | st.just("azureml:d:1")
         ),
     },
 )
@@ -191,6 +192,7 @@ PATHS = [
         *arm_assets._MODEL,
         *arm_assets._ENVIRONMENT,
         *arm_assets._CODE,
+        *arm_assets._DATA,
     )
 ]
 PREFIXES = sorted({path[:n] for path in PATHS for n in range(1, len(path) + 1)})
@@ -215,6 +217,7 @@ def test_any_json_is_a_value_or_a_coded_failure(parts: list[tuple[tuple[str, ...
             lambda d: arm.model_version_from_arm("m", "1", d),
             lambda d: arm.code_version_from_arm("c", "1", d),
             lambda d: arm.environment_version_from_arm("e", "1", d),
+            lambda d: arm.data_version_from_arm("d", "1", d, datastores=()),
         ):
             try:
                 read(document)

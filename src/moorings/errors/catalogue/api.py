@@ -25,10 +25,10 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         code="AssetNotFound",
-        title="A model, code or environment version does not exist",
+        title="A model, code, environment or data version does not exist",
         cause="It is referred to by a name, version or label that is not registered in this workspace.",
         fix="Check the reference {reference} against what there is (moor model list -o table, moor environment list "
-        "-o table), or give the asset inline (a path) in the deployment YAML.",
+        "-o table, moor data list -o table), or give the asset inline (a path) in the deployment YAML.",
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
@@ -46,8 +46,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="AssetWithoutFiles",
         title="This asset has no files",
-        cause="An environment is a recipe: its image, packages and routes. Only models and code have files.",
-        fix="Look at the recipe: moor environment show -n <name> -v <version>",
+        cause="An environment is a recipe (its image, packages and routes), a data asset an address. Only models and "
+        "code have files.",
+        fix="Look at what there is instead: moor environment show -n <name> -v <version>, moor data show -n <name> "
+        "-v <version>",
         fault=Fault.USER,
         step=Step.API,
         http_status=400,
