@@ -1,4 +1,4 @@
-"""The routes of models, code and environments: containers, lists, versions, intakes under way. Handlers only translate."""
+"""The routes of models, code, environments and data: containers, lists, versions, intakes under way. Handlers only translate."""
 
 from __future__ import annotations
 

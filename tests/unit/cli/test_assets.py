@@ -1,4 +1,4 @@
-"""`moor model`, `environment` and `code` against the real routes, in this process and without a socket."""
+"""`moor model`, `environment`, `code` and `data` against the real routes, in this process and without a socket."""
 
 from __future__ import annotations
 
@@ -445,3 +445,32 @@ def test_registries_are_refused_and_other_datastores_pointed_out(moor: Shell) ->
     (moor.folder / "m.bin").write_text("x")
     _, _, err = moor("model", "create", "-n", "m", "-p", "m.bin", "--datastore", "other")
     assert "WARNING" in err and "workspaceblobstore" in err
+
+
+def test_data_from_flags_and_from_a_file(moor: Shell) -> None:
+    address = "azureml://datastores/workspaceblobstore/paths/rows"
+    made = moor.json("data", "create", "-n", "rows", "--path", address, "--tags", "a=b")
+    assert (made["version"], made["type"], made["path"]) == ("1", "uri_folder", address)
+    assert made["tags"] == {"a": "b"}
+    file = moor.folder / "rows.yml"
+    file.write_text(f"name: rows\ntype: uri_file\npath: {address}.csv\nversion: 7\n")
+    assert moor.json("data", "create", "-f", str(file))["type"] == "uri_file"
+    assert moor.json("data", "show", "-n", "rows")["path"] == f"{address}.csv"
+    assert [d["version"] for d in moor.json("data", "list", "-n", "rows")] == ["7", "1"]
+    said = moor.fails("AssetVersionImmutable", "data", "create", "-f", str(file), "--path", address)
+    assert "moor data list -n rows" in said
+    assert moor("data", "archive", "-n", "rows", "-v", "7")[0] == 0
+    assert moor.json("data", "show", "-n", "rows", "--label", "latest")["version"] == "1"
+    assert moor("data", "restore", "-n", "rows", "-v", "7")[0] == 0
+    assert [d["name"] for d in moor.json("data", "list")] == ["rows"]
+
+
+def test_what_is_wrong_with_data_stands_where_it_was_given(moor: Shell) -> None:
+    file = moor.folder / "rows.yml"
+    file.write_text("name: rows\ntype: folder\npath: 5\nextra: 1\n")
+    said = moor.fails("SpecInvalid", "data", "create", "-f", str(file))
+    for place in ("rows.yml:2:", "rows.yml:3:", "rows.yml:4:"):
+        assert place in said, said
+    assert "workspaceblobstore" in moor.fails("SpecInvalid", "data", "create", "-n", "rows", "-p", "./here")
+    attic = "azureml://datastores/attic/paths/x"
+    assert "DatastoreUnknown" in moor.fails("SpecInvalid", "data", "create", "-n", "rows", "-p", attic)
