@@ -471,6 +471,8 @@ def test_what_is_wrong_with_data_stands_where_it_was_given(moor: Shell) -> None:
     said = moor.fails("SpecInvalid", "data", "create", "-f", str(file))
     for place in ("rows.yml:2:", "rows.yml:3:", "rows.yml:4:"):
         assert place in said, said
-    assert "workspaceblobstore" in moor.fails("SpecInvalid", "data", "create", "-n", "rows", "-p", "./here")
+    assert "datastores/<datastore>/" in moor.fails(
+        "SpecInvalid", "data", "create", "-n", "rows", "-p", "./here"
+    )
     attic = "azureml://datastores/attic/paths/x"
     assert "DatastoreUnknown" in moor.fails("SpecInvalid", "data", "create", "-n", "rows", "-p", attic)
