@@ -62,7 +62,7 @@ class Session(Enum):
     Linux shares a CPU out among sessions first (autogroup, where no control groups do) and among the processes of
     each afterwards. A process that wakes interrupts one of another session nearly always, one of its own only when
     that one has had its turn. Envoy and the workers hand requests to each other in bursts; in one session a burst
-    stays together (`docs/contributing/architecture.md` has the figures).
+    stays together (`docs/explanation/inference-server.md`).
     """
 
     NEW = "new"
