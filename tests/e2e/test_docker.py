@@ -82,7 +82,19 @@ def deployment(workspace: Any, endpoint: str, name: str = "blue", mark: str = "o
 
 def containers(dockerd: Any, endpoint: str) -> list[dict[str, Any]]:
     ids = dockerd.cli("ps", "-aq", "--filter", f"name=-{endpoint}-").stdout.split()
-    return list(json.loads(dockerd.cli("inspect", *ids).stdout)) if ids else []
+    if not ids:
+        return []
+    shown = dockerd.cli(
+        "inspect", *ids, check=False
+    )  # one may have gone since it was listed: the others are shown
+    assert all("no such object" in line.lower() for line in shown.stderr.split("\n") if line), shown.stderr
+    return list(json.loads(shown.stdout))
+
+
+def only_running(dockerd: Any, endpoint: str) -> list[dict[str, Any]]:
+    """The one container that runs; none while that of the code before is still on its way out."""
+    running = [each for each in containers(dockerd, endpoint) if each["State"]["Running"]]
+    return running if len(running) == 1 else []
 
 
 def until(check: Any, seconds: float = 30.0) -> Any:
@@ -174,7 +186,7 @@ def test_a_change_of_code_alone_uses_the_image_again_and_loses_nothing(
     assert update.returncode == 0, said
     print(f"update of code only: {took_s:.2f} s to the first new answer")
     assert took_s < 20
-    [container] = until(lambda: [c for c in containers(dockerd, "change") if c["State"]["Running"]])
+    [container] = until(lambda: only_running(dockerd, "change"))
     assert container["Image"] == image
     assert dockerd.cli("image", "inspect", "-f", "{{.Created}}", image).stdout == built
     shown = workspace.json("online-deployment", "show", "-e", "change", "-n", "blue")
