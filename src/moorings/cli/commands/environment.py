@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from moorings.cli import registered, specs
-from moorings.cli.commands import flags
+from moorings.cli.commands import asset_leaves, flags
 from moorings.cli.commands.environment_builds import BUILD, build_log, list_builds, prune
 from moorings.cli.framework import leaf
 from moorings.cli.session import Session
@@ -129,24 +129,7 @@ def show(
     session.emit(found, (*KIND.columns, ("Built", lambda e: (e.get("built") or {}).get("key"))))
 
 
-@leaf("list", "List the environments, or the versions of one (-n).", *flags.listing())
-def list_(
-    session: Session,
-    name: str | None,
-    archived_only: bool,
-    include_archived: bool,
-    max_results: int | None,
-    registry_name: str | None,
-) -> None:
-    registered.not_in_registry("moor environment list", registry_name)
-    registered.list_(
-        session,
-        KIND,
-        name=name,
-        archived_only=archived_only,
-        include_archived=include_archived,
-        max_results=max_results,
-    )
+list_ = asset_leaves.listing(KIND, "List the environments, or the versions of one (-n).")
 
 
 @leaf(
@@ -184,31 +167,5 @@ def _read(name: str, version: str, body: object) -> EnvironmentSpec:
     return environment_version_from_arm(name, version, body, check=False)
 
 
-@leaf(
-    "archive",
-    "Hide a version from lists, or the whole name when no version is given.",
-    flags.asset_name(),
-    flags.version(),
-    flags.label(),
-    flags.registry(),
-)
-def archive(
-    session: Session, name: str, version: str | None, label: str | None, registry_name: str | None
-) -> None:
-    registered.not_in_registry("moor environment archive", registry_name)
-    registered.archive(session, KIND, name, version, label, archived=True)
-
-
-@leaf(
-    "restore",
-    "Show an archived version in lists again, or the whole name when no version is given.",
-    flags.asset_name(),
-    flags.version(),
-    flags.label(),
-    flags.registry(),
-)
-def restore(
-    session: Session, name: str, version: str | None, label: str | None, registry_name: str | None
-) -> None:
-    registered.not_in_registry("moor environment restore", registry_name)
-    registered.archive(session, KIND, name, version, label, archived=False)
+archive = asset_leaves.archiving(KIND)
+restore = asset_leaves.restoring(KIND)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from moorings.cli import registered, specs
-from moorings.cli.commands import flags
+from moorings.cli.commands import asset_leaves, flags
 from moorings.cli.framework import leaf
 from moorings.cli.session import Session
 from moorings.client.deploy import model_body
@@ -98,26 +98,7 @@ def show(
     session.emit(registered.show(session, KIND, name, version, label), KIND.columns)
 
 
-@leaf("list", "List the models, or the versions of one (-n).", *flags.listing(), flags.stage())
-def list_(
-    session: Session,
-    name: str | None,
-    archived_only: bool,
-    include_archived: bool,
-    max_results: int | None,
-    registry_name: str | None,
-    stage: str | None,
-) -> None:
-    registered.not_in_registry("moor model list", registry_name)
-    registered.list_(
-        session,
-        KIND,
-        name=name,
-        archived_only=archived_only,
-        include_archived=include_archived,
-        max_results=max_results,
-        stage=stage,
-    )
+list_ = asset_leaves.listing(KIND, "List the models, or the versions of one (-n).", flags.stage())
 
 
 @leaf(
@@ -180,31 +161,5 @@ def download(
     registered.download(session, KIND, (name, version, label), download_path)
 
 
-@leaf(
-    "archive",
-    "Hide a version from lists, or the whole name when no version is given.",
-    flags.asset_name(),
-    flags.version(),
-    flags.label(),
-    flags.registry(),
-)
-def archive(
-    session: Session, name: str, version: str | None, label: str | None, registry_name: str | None
-) -> None:
-    registered.not_in_registry("moor model archive", registry_name)
-    registered.archive(session, KIND, name, version, label, archived=True)
-
-
-@leaf(
-    "restore",
-    "Show an archived version in lists again, or the whole name when no version is given.",
-    flags.asset_name(),
-    flags.version(),
-    flags.label(),
-    flags.registry(),
-)
-def restore(
-    session: Session, name: str, version: str | None, label: str | None, registry_name: str | None
-) -> None:
-    registered.not_in_registry("moor model restore", registry_name)
-    registered.archive(session, KIND, name, version, label, archived=False)
+archive = asset_leaves.archiving(KIND)
+restore = asset_leaves.restoring(KIND)
