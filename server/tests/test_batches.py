@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorings_server.batchgate import Pacer
+from moorings_server.batchgate import NAP_S, NAPS_OF_RUN, Pacer, Regroup
 from moorings_server.batching import batch
 from moorings_server.scoring import BatchResultError, batch_results
 
@@ -217,6 +217,52 @@ def test_nobody_is_held_longer_than_allowed(
     assert hold_s == 0 or waited_s + hold_s <= max_wait_s + 1e-9
     if waiting >= 32:
         assert hold_s == 0
+
+
+# --- those who were answered together come back together --------------------------------------------------------------
+
+
+def looks(regroup: Regroup, waiting: list[int], now: float = 0.0) -> int:
+    """How often a batch looks again while `waiting` requests are found, one number per look."""
+    for number, found in enumerate(waiting):
+        if not regroup.look_again(found, now + number * NAP_S):
+            return number
+    return len(waiting)
+
+
+def regrouped(size: int, run_s: float, max_size: int = 32) -> Regroup:
+    """One that has seen batches of `size` which took `run_s`."""
+    regroup = Regroup(max_size)
+    for _ in range(100):
+        looks(regroup, [size, size])
+        regroup.ran(run_s)
+    return regroup
+
+
+def test_a_batch_looks_for_those_of_the_last_one() -> None:
+    assert looks(regrouped(16, 0.004), [3, 9, 15, 16]) == 3
+
+
+def test_a_look_that_finds_nobody_is_the_last() -> None:
+    assert looks(regrouped(16, 0.004), [3, 9, 9]) == 2
+
+
+def test_one_alone_is_never_kept_for_others() -> None:
+    assert looks(regrouped(1, 0.004), [1]) == 0
+
+
+def test_a_full_batch_goes() -> None:
+    assert looks(regrouped(8, 0.004, max_size=8), [8]) == 0
+
+
+def test_who_stays_away_is_soon_forgotten() -> None:
+    regroup = regrouped(16, 0.004)
+    assert sum(looks(regroup, [1, 1]) for _ in range(100)) < 40
+
+
+@given(st.integers(1, 64), st.floats(0, 1), st.lists(st.integers(1, 64), min_size=1, max_size=200))
+def test_looking_takes_a_small_part_of_a_batch(size: int, run_s: float, waiting: list[int]) -> None:
+    assert looks(regrouped(size, run_s, max_size=64), waiting) * NAP_S <= run_s * NAPS_OF_RUN + 1e-9
 
 
 def test_a_held_batch_fills(start: Any, make_post: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from moorings_server import contract, worker
 from moorings_server.parent import Parent, Slot
+from moorings_server.scheduling import interrupt_nobody
 
 WAIT_STEP_S = 0.01
 
@@ -106,7 +107,7 @@ class _Parent(Parent):
         """The life of a copy."""
         started = perf_counter()
         worker.die_with_parent()
-        worker.interrupt_nobody()
+        interrupt_nobody()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ[contract.ENV_WORKER_INDEX] = str(slot.index)

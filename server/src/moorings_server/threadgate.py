@@ -16,12 +16,16 @@ from time import perf_counter
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from moorings_server.gate import NEVER, Request, close_stream, end_stream
-from moorings_server.pace import SLOW_S, Pace
+from moorings_server.pace import QUICK_S, SLOW_S, Pace
 from moorings_server.results import Answer, part_bytes, stream_head
+from moorings_server.scheduling import interrupt_as_usual, interrupt_nobody
 from moorings_server.scoring import Scorer, ScoringTimeout
 from moorings_server.sentinel import RunWatch
 
 PARTS_AHEAD = 16
+HELD_UP_S = 0.05
+"""A call on the loop that takes longer has not merely been kept from running."""
+WARY_CALLS = 1_000
 PATIENCE_S = 0.001
 """How long calls that were let in may wait for a thread without any call having ended."""
 
@@ -65,9 +69,10 @@ class ThreadGate:
         # Threads that take jobs; each looks at the jobs once more, under the lock, before it rests.
         self._awake = 0
         self._pace = Pace()
+        self._polite = True  # as all of this process: see `worker.serve`
         self._here: Optional[Request] = None
-        self._turned = False
-        self._turn_cpu_s, self._turn_waits = 0.0, 0
+        self._wary_calls = 0
+        self._used_before: Optional[Tuple[float, int]] = None
         self._ends = 0
         self._relief: Optional[asyncio.TimerHandle] = None
         self._done: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
@@ -118,7 +123,19 @@ class ThreadGate:
 
     def _hand_over(self) -> None:
         self._scheduled = False
+        if self._polite != self._pace.quick:
+            self._mind_manners()
         self._dispatch()
+
+    def _mind_manners(self) -> None:
+        """Where calls are quick, their answers leave together: the loop waits until it is let in. Where they take long
+        each answer leaves at once, so that calls which happened to begin together do not for ever end together, each
+        answer waiting for all of them."""
+        self._polite = self._pace.quick
+        if self._polite:
+            interrupt_nobody()
+        else:
+            interrupt_as_usual()
 
     def _dispatch(self) -> None:
         queue, running = self._queue, self._running
@@ -236,10 +253,9 @@ class ThreadGate:
 
     def _score(self, request: Request) -> None:
         """Make a call here and now, and see whether that was a good idea."""
-        if not self._turned:
-            self._turned = True
-            self._turn_cpu_s, self._turn_waits = _used()
-            self._loop.call_soon(self._end_turn)
+        if self._wary_calls:
+            self._wary_calls -= 1
+            self._used_before = _used() if self._wary_calls else None
         watch = self._watch
         self._here = request
         began = perf_counter()
@@ -253,8 +269,8 @@ class ThreadGate:
         self._here = None
         now = perf_counter()
         self._pace.took(now - began)
-        if now - began > SLOW_S and self._was_busy():
-            self._pace.held_up()
+        if now - began > QUICK_S:
+            self._look_into(now - began)
         if answer.stream is None:
             request.client.finish(request, answer, now)
             return
@@ -264,18 +280,20 @@ class ThreadGate:
         self._admit(request, call)
         self._dispatch()
 
-    def _was_busy(self) -> bool:
-        """Whether this thread has waited or computed for long since the turn began. Where it shares its CPU it may only
-        have been kept from running, often for milliseconds: no reason to leave the loop."""
-        cpu_s, waits = _used()
-        return waits != self._turn_waits or cpu_s - self._turn_cpu_s > SLOW_S
-
-    def _end_turn(self) -> None:
-        self._turned = False
-        if not self._pace.quick:
+    def _look_into(self, took_s: float) -> None:
+        """A call on the loop took long: has it waited or computed? Where this thread shares its CPU it may only have
+        been kept from running, often for milliseconds: no reason to leave the loop. To tell costs more than a quick
+        call, so it is measured only for some calls after such a one."""
+        if took_s > HELD_UP_S or not self._pace.quick:
             self._pace.held_up()
-        if not self.busy:
-            self._on_idle()
+        elif took_s < SLOW_S:
+            return
+        elif self._used_before is None:
+            self._wary_calls = WARY_CALLS
+        else:
+            cpu_s, waits = _used()
+            if waits != self._used_before[1] or cpu_s - self._used_before[0] > SLOW_S:
+                self._pace.held_up()
 
     def _collect(self) -> None:
         self._collecting = False

@@ -30,6 +30,7 @@ from moorings_server.logs import Log, install
 from moorings_server.parser import choose
 from moorings_server.report import BootFailure
 from moorings_server.results import Answer
+from moorings_server.scheduling import interrupt_nobody
 from moorings_server.scoring import Scorer, message_body
 from moorings_server.sentinel import RunWatch, Sentinel, leave_now
 from moorings_server.service import Service
@@ -81,16 +82,6 @@ def die_with_parent() -> None:
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     except (OSError, AttributeError):
-        return
-
-
-def interrupt_nobody() -> None:
-    """Have the kernel let whoever runs on a CPU go on when this process wakes there (Linux: SCHED_BATCH). A gateway
-    that shares a CPU with its workers then hands out all the requests it has before the first of them is computed,
-    instead of being switched away from after each."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    except (OSError, AttributeError):  # another system, or one that forbids it
         return
 
 
@@ -309,7 +300,6 @@ class Worker:
 
         self._ping: Optional[Callable[[], None]] = ping
         if user.batch is not None:
-            self._ping = ping if user.is_async else None
             if limit < user.batch.max_size:
                 self._log.warning(
                     "A batch may hold %d requests, but this worker may have only %d at once "
