@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.pages import link
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,11 @@ def body_of(failed: Failure) -> dict[str, Any]:
             "title": entry.title,
             "cause": entry.cause,
             "numericCode": entry.numeric,
+            "family": entry.family,
+            "step": str(entry.step),
             "retryable": entry.retryable,
             "fault": str(entry.fault),
+            "docs": link(entry.code),
         }
     return {
         "code": failed.code,

@@ -14,11 +14,13 @@ from typing import Any
 
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
+from moorings.errors.find import canonical
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure as a value: what, the evidence, the exact fix. JSON-safe through `to_json` / `from_json`."""
+    """A failure as a value: what, the evidence, the exact fix. JSON-safe through `to_json` / `from_json`;
+    a code that was stored by an older version becomes the one of today."""
 
     code: str
     message: str
@@ -46,7 +48,7 @@ class Failure:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Failure:
         return Failure(
-            code=data["code"],
+            code=canonical(data["code"]),
             message=data["message"],
             target=data.get("target"),
             evidence=tuple(data.get("evidence", ())),
