@@ -16,7 +16,7 @@ from moorings.cli.args import Flag, FlagError, expand
 from moorings.cli.session import Options, Session
 from moorings.errors.exceptions import MooringsError
 
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "fr", "de", "es", "ja")
 """Those of `moorings.errors.language`, which is loaded only when something has to be said in one of them; a test holds
 the two equal."""
 OUTPUT_FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")

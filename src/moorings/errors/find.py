@@ -77,11 +77,14 @@ def members(group: str) -> tuple[Entry, ...]:
 
 
 def related(entry: Entry) -> tuple[Entry, ...]:
-    """Other entries of the same family; of the entry itself where it names one."""
+    """Other entries that may be meant: of the same family, or of the family that the entry names itself. A family that is
+    no code holds too many different things; there it is the same numeric code."""
     family = entry.family or entry.code
-    head = CATALOGUE.get(family)
-    with_head = (*((head,) if head is not None else ()), *members(family))
-    return tuple(other for other in with_head if other.code != entry.code)
+    if family in GROUPS:
+        found = members(entry.numeric) if entry.numeric else ()
+    else:
+        found = (*((CATALOGUE[family],) if family in CATALOGUE else ()), *members(family))
+    return tuple(other for other in found if other.code != entry.code)
 
 
 def suggest(name: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from moorings.errors.find import GROUPS
 from moorings.errors.words import WORDS
 
 ENGLISH = "en"
-LANGUAGES = (ENGLISH,)
+LANGUAGES = (ENGLISH, "fr", "de", "es", "ja")
 NAMES: Mapping[str, str] = MappingProxyType(
     {"en": "English", "fr": "Français", "de": "Deutsch", "es": "Español", "ja": "日本語"}
 )

@@ -133,6 +133,8 @@ def test_related_entries_are_of_one_family() -> None:
     assert {"OutOfQuota", "EndpointQuotaReached"} <= family
     assert "OutOfCapacity" not in family
     assert {entry.code for entry in related(CATALOGUE["OutOfQuota"])} >= {"OutOfCapacity", "DiskFull"}
+    assert {entry.numeric for entry in related(CATALOGUE["ImageNotFound"])} == {"ERR_1200"}
+    assert related(CATALOGUE["SpecInvalid"]) == ()
 
 
 @pytest.mark.parametrize(
