@@ -67,7 +67,7 @@ class Session:
         if self.transport is not None:
             return Client(self.transport, self.settings.workspace.path)
         socket, trace = self.settings.api_socket, self._trace if self.options.debug else None
-        transport = SocketTransport(socket, revive=self._revive, trace=trace)
+        transport = SocketTransport(socket, revive=self._revive, trace=trace, language=self.language)
         watcher = Watcher(SocketTransport(socket), self.meter("taken in"))
         return Client(transport, self.settings.workspace.path, watcher)
 

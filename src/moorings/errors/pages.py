@@ -27,7 +27,7 @@ def link(code: str) -> str:
 def pages(language: str) -> Mapping[str, str]:
     """File name -> text, of every page in this language."""
     made = {file_name(entry.code): entry_page(entry, language) for entry in CATALOGUE.values()}
-    made |= {file_name(group): group_page(group, language) for group in GROUPS}
+    made |= {file_name(group): group_page(group, members(group), language) for group in GROUPS}
     return {INDEX: index_page(language), **made}
 
 
@@ -49,9 +49,10 @@ def entry_page(entry: Entry, language: str) -> str:
     return _whole(entry.code, parts, language)
 
 
-def group_page(group: str, language: str) -> str:
-    heading = f"# {group}\n\n**{title_of(group, language)}**"
-    parts = [heading, word("group", language), _listed(members(group), language)]
+def group_page(group: str, entries: Iterable[Entry], language: str) -> str:
+    """The page of a numeric code, a family or another name that stands for these entries."""
+    heading = f"# {group}" + (f"\n\n**{title_of(group, language)}**" if group in GROUPS else "")
+    parts = [heading, word("group", language), _listed(entries, language)]
     return _whole(group, parts, language)
 
 

@@ -12,6 +12,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
     {
         "cause": "Cause",
         "fix": "What to do",
+        "fix_short": "Fix",
         "code": "Code",
         "numeric": "Numeric code",
         "title": "Title",

@@ -80,13 +80,45 @@ def test_the_languages_of_the_flag_are_those_there_are() -> None:
 def test_neither_help_nor_an_english_answer_loads_translations() -> None:
     script = (
         "import sys; from moorings.cli.main import run; run(sys.argv[1:]);"
-        "print([m for m in ('polib', 'moorings.errors.language') if m in sys.modules], file=sys.stderr)"
+        "print([m for m in ('polib',) if m in sys.modules], file=sys.stderr)"
     )
     for words, loaded in (
         (["--help"], "[]"),
-        (["explain", "1350", "--lang", "en"], "['moorings.errors.language']"),
+        (["explain", "1350", "--lang", "en"], "[]"),
+        (["explain", "1350", "--lang", "fr"], "['polib']"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
         )
         assert done.stderr.strip() == loaded, words
+
+
+@pytest.mark.parametrize(
+    ("words", "lang", "said"),
+    [
+        ([], "fr_FR.UTF-8", "L'instance a manqué de mémoire"),
+        (["--lang", "de"], "fr_FR.UTF-8", "Der Instanz ging der Speicher aus"),
+        (["--lang", "ES"], "C", "La instancia se quedó sin memoria"),
+        ([], "ja_JP.UTF-8", "インスタンスのメモリが足りなくなりました"),
+        ([], "pt_BR.UTF-8", "The instance ran out of memory"),
+    ],
+)
+def test_it_speaks_the_language_of_the_flag_or_of_the_terminal(
+    words: list[str], lang: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = explained(capsys, "OutOfMemory", *words, lang=lang)
+    assert said in shown
+    assert "moor online-deployment update -e <endpoint> -n <deployment>" in shown
+    assert json.loads(explained(capsys, "OutOfMemory", *words, "-o", "json", lang=lang))["title"] == said
+
+
+def test_a_failure_of_a_command_is_told_in_the_language(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(environ={"LANG": "fr_FR.UTF-8"})
+    assert run(["explain", "EndpontNotFound"], session) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("ERROR: (CodeUnknown) ")
+    assert "Il n'y a pas d'erreur de ce nom" in shown
+    assert (
+        "Remède: Voir tout ce qu'il y a : moor explain   ou l'une des plus proches : moor explain EndpointNotFound"
+        in shown
+    )
