@@ -341,7 +341,7 @@ def test_images_that_cannot_be_had_or_built(docker_workspace: Any, dockerd: Any)
     )
     assert "connection refused" in said
     (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo fine\nRUN echo is it here && ls /nowhere\n")
-    said = failing(workspace, spec(build={"path": str(context)}), "ImageBuildFailed")
+    said = failing(workspace, spec(build={"path": str(context)}), "ImageBuildFailure")
     assert "step 3 of 3 (RUN echo is it here && ls /nowhere)" in said
     assert "/nowhere" in said.split("Evidence")[1]
     (context / "Dockerfile").write_text(f"FROM 127.0.0.1:{port}/gone:1\n")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, datastores, environments, errors, wire
+from moorings.api import asset_routes, datastores, environments, error_pages, errors, wire
 from moorings.api.assets import Assets
 from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
@@ -71,6 +71,7 @@ def create_app(api: Api) -> FastAPI:
     app = FastAPI(title="Moorings control API", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
     app.add_middleware(Limits, workspace=api.workspace_name)
+    app.include_router(error_pages.router(), tags=["errors"])
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])

@@ -11,23 +11,33 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from moorings.api.language import spoken
 from moorings.errors.catalogue import CATALOGUE
-from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.exceptions import Failure, MooringsError, failure, fix_in
+from moorings.errors.language import texts_of
+from moorings.errors.pages import link
 
 logger = logging.getLogger(__name__)
 
 
 def body_of(failed: Failure) -> dict[str, Any]:
-    """`{"code", "message", "target", "details": [...], "additionalInfo": [{"type": "moorings", "info": {...}}]}`."""
-    entry = CATALOGUE.get(failed.code)
-    info: dict[str, Any] = {"evidence": list(failed.evidence), "fix": failed.fix}
+    """`{"code", "message", "target", "details": [...], "additionalInfo": [{"type": "moorings", "info": {...}}]}`.
+
+    Title, cause and fix are in the language of the request; the message, which is about this one failure, is English.
+    """
+    entry, language = CATALOGUE.get(failed.code), spoken()
+    info: dict[str, Any] = {"evidence": list(failed.evidence), "fix": fix_in(failed, language)}
     if entry is not None:
+        texts = texts_of(entry, language)
         info |= {
-            "title": entry.title,
-            "cause": entry.cause,
+            "title": texts.title,
+            "cause": texts.cause,
             "numericCode": entry.numeric,
+            "family": entry.family,
+            "step": str(entry.step),
             "retryable": entry.retryable,
             "fault": str(entry.fault),
+            "docs": link(entry.code),
         }
     return {
         "code": failed.code,
@@ -40,7 +50,11 @@ def body_of(failed: Failure) -> dict[str, Any]:
 
 def response_of(failed: Failure) -> JSONResponse:
     entry = CATALOGUE.get(failed.code)
-    return JSONResponse({"error": body_of(failed)}, status_code=entry.http_status if entry else 500)
+    return JSONResponse(
+        {"error": body_of(failed)},
+        status_code=entry.http_status if entry else 500,
+        headers={"content-language": spoken()},
+    )
 
 
 def install(app: FastAPI) -> None:

@@ -14,7 +14,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moorings.api import error_pages
 from moorings.api.errors import response_of
+from moorings.api.language import listen
 from moorings.errors.exceptions import failure
 from moorings.lib.timing import Clock
 from moorings.security.access import AccessKeys, issue, knows_identity, token_holds
@@ -51,7 +53,10 @@ class Guard:
         if scope["type"] != "http":
             return
         path = str(scope["path"])
-        if path.startswith(BLOB_PATH):
+        listen(scope)
+        if error_pages.PATH.fullmatch(path):
+            await self._api(scope, receive, send)
+        elif path.startswith(BLOB_PATH):
             await self._blobs(scope, receive, send)
         elif path == IDENTITY_PATH:
             await self._token(scope)(scope, receive, send)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorings.api.errors import response_of
+from moorings.api.language import listen
 from moorings.errors.exceptions import Failure, failure
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -31,6 +32,7 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        listen(scope)
         refused = self._refused(scope)
         if refused is not None:
             await response_of(refused)(scope, receive, send)

@@ -71,7 +71,7 @@ class Resources:
         return ROUTE_SCORE if routes is None else str(routes["scoring_path"])
 
     def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
-        """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, LimitReached (the user's fault)."""
+        """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, EndpointQuotaReached (the user's fault)."""
         spec = endpoint_from_arm(name, body)
         if spec.auth_mode is AuthMode.AAD_TOKEN:
             message = f"endpoint {name} cannot have auth_mode aad_token: this workspace knows no directory"
@@ -79,7 +79,9 @@ class Resources:
         with self.database.write() as tx:
             old = tx.resource(ENDPOINT, name)
             if old is None and len(tx.resources(ENDPOINT)) >= MAX_ENDPOINTS:
-                raise error("LimitReached", f"the workspace has {MAX_ENDPOINTS} endpoints", target=name)
+                raise error(
+                    "EndpointQuotaReached", f"the workspace has {MAX_ENDPOINTS} endpoints", target=name
+                )
             _check_identity(old, spec)
             _check_traffic(tx, spec)
             if old is not None and not old.deleting:
@@ -164,7 +166,7 @@ class Resources:
             return list(tx.resources(DEPLOYMENT, below=endpoint))
 
     def put_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
-        """Create or replace. Raises EndpointNotFound, AssetNotFound, SpecInvalid, LimitReached (the user's fault)."""
+        """Create or replace. Raises EndpointNotFound, AssetNotFound, SpecInvalid, DeploymentQuotaReached (the user's fault)."""
         return self._accept(deployment_from_arm(endpoint, name, body))
 
     def patch_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
@@ -187,7 +189,7 @@ class Resources:
                 and len(tx.resources(DEPLOYMENT, below=endpoint.name)) >= MAX_DEPLOYMENTS_PER_ENDPOINT
             ):
                 message = f"endpoint {endpoint.name} has {MAX_DEPLOYMENTS_PER_ENDPOINT} deployments"
-                raise error("LimitReached", message, target=key)
+                raise error("DeploymentQuotaReached", message, target=key, fields={"endpoint": endpoint.name})
             spec = self._pinned(tx, spec)
             row = tx.put(DEPLOYMENT, key, _plain(spec), touch=_failed(old))
             operation = tx.start_operation("create" if old is None else "update", row)

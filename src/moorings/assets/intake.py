@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pathspec
@@ -192,5 +192,5 @@ def _refusal(root: Path, problems: dict[str, list[str]]) -> MooringsError:
     first, *others = made
     if not others:
         return MooringsError(first)
-    whole = Failure(first.code, first.message, first.target, first.evidence, first.fix, tuple(made))
+    whole = replace(first, details=tuple(made))
     return MooringsError(whole)

@@ -16,9 +16,22 @@ from moorings.cli.args import Flag, FlagError, expand
 from moorings.cli.session import Options, Session
 from moorings.errors.exceptions import MooringsError
 
+LANGUAGES = ("en", "fr", "de", "es", "ja")
+"""Those of `moorings.errors.language`, which is loaded only when something has to be said in one of them; a test holds
+the two equal."""
 OUTPUT_FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-_COMMON = ("output", "query", "debug", "verbose", "only_show_errors", "group", "workspace", "subscription")
+_COMMON = (
+    "output",
+    "query",
+    "debug",
+    "verbose",
+    "only_show_errors",
+    "lang",
+    "group",
+    "workspace",
+    "subscription",
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,7 @@ class Leaf(click.Command):
             debug=common["debug"],
             verbose=common["verbose"],
             only_show_errors=common["only_show_errors"],
+            language=common["lang"],
         )
         if common["verbose"] and (common["group"] or common["workspace"] or common["subscription"]):
             session.say("There is one workspace on this machine: -g, -w and --subscription change nothing.")
@@ -124,7 +138,7 @@ class Leaf(click.Command):
         return ctx.invoke(self.callback, session, **ctx.params)
 
 
-def leaf(name: str, help_text: str, *params: click.Option) -> Callable[[Callable[..., None]], Leaf]:
+def leaf(name: str, help_text: str, *params: click.Parameter) -> Callable[[Callable[..., None]], Leaf]:
     """Make a command of a function `f(session, **flags)`."""
 
     def decorate(function: Callable[..., None]) -> Leaf:
@@ -142,6 +156,11 @@ def _common() -> list[click.Option]:
         option("--query", metavar="JMESPATH", help="Show only this part of the result."),
         option("--only-show-errors", is_flag=True, help="No progress, no warnings."),
         option("--verbose", is_flag=True, help="Say more about what is done."),
+        option(
+            "--lang",
+            type=click.Choice(LANGUAGES, case_sensitive=False),
+            help="Language of errors; else that of LC_ALL or LANG.",
+        ),
         option("--debug", is_flag=True, help="Show every request to the workspace (keys are hidden)."),
         option("--resource-group", "-g", "group", help="Accepted; there is one workspace on a machine."),
         option("--workspace-name", "-w", "workspace", help="Accepted; there is one workspace on a machine."),

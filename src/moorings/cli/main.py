@@ -59,7 +59,7 @@ def run(argv: Sequence[str], session: Session | None = None) -> int:
 
 
 def _show(problem: MooringsError, session: Session) -> None:
-    text = report.render(problem, with_request_id=session.options.debug)
+    text = report.render(problem, session.language, with_request_id=session.options.debug)
     first, _, rest = text.partition("\n")
     mark, colon, message = first.partition(":")
     click.echo(click.style(mark + colon, fg="red", bold=True) + message, err=True)

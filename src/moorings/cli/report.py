@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from moorings.errors.catalogue import CATALOGUE
-from moorings.errors.exceptions import Failure, MooringsError
+from moorings.errors.exceptions import Failure, MooringsError, fix_in
+from moorings.errors.language import ENGLISH, texts_of, word
 
 MOST_DETAILS = 50
 
@@ -23,10 +24,11 @@ class Described(Protocol):
     def numeric(self) -> str | None: ...
 
 
-def render(problem: MooringsError, *, with_request_id: bool = False) -> str:
-    """The whole text of a failure, ending in a line break. The first line is `ERROR: (Code) message`."""
+def render(problem: MooringsError, language: str = ENGLISH, *, with_request_id: bool = False) -> str:
+    """The whole text of a failure, ending in a line break. The first line is `ERROR: (Code) message`. What a server says
+    of its codes is already in the language that it was asked for."""
     failed = problem.failure
-    title, cause, numeric = _described(failed, getattr(problem, "described", None))
+    title, cause, numeric = _described(failed, getattr(problem, "described", None), language)
     code = f"{failed.code}, {numeric}" if numeric else failed.code
     lines = [f"ERROR: ({code}) {clean(failed.message)}"]
     if title:
@@ -34,14 +36,14 @@ def render(problem: MooringsError, *, with_request_id: bool = False) -> str:
     if cause:
         lines.append(f"  {clean(cause)}")
     if failed.target and failed.target not in failed.message:
-        lines += ["", f"  Where: {clean(failed.target)}"]
-    lines += _block("Evidence", failed.evidence)
+        lines += ["", f"  {word('where', language)}: {clean(failed.target)}"]
+    lines += _block(word("proof", language), failed.evidence)
     for detail in failed.details[:MOST_DETAILS]:
-        lines += _detail(detail, failed)
+        lines += _detail(detail, failed, language)
     if len(failed.details) > MOST_DETAILS:
         lines.append(f"  ... and {len(failed.details) - MOST_DETAILS} more")
     if failed.fix:
-        lines += ["", f"  Fix: {_indented(failed.fix)}"]
+        lines += ["", f"  {word('fix_short', language)}: {_indented(fix_in(failed, language))}"]
     request_id = getattr(problem, "request_id", None)
     if request_id and (with_request_id or failed.code == "InternalServerError"):
         lines += ["", f"  Request id: {request_id}"]
@@ -54,14 +56,17 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _described(failed: Failure, described: Described | None) -> tuple[str, str, str | None]:
+def _described(failed: Failure, described: Described | None, language: str) -> tuple[str, str, str | None]:
     if described is not None:
         return described.title, described.cause, described.numeric
     entry = CATALOGUE.get(failed.code)
-    return (entry.title, entry.cause, entry.numeric) if entry else ("", "", None)
+    if entry is None:
+        return "", "", None
+    texts = texts_of(entry, language)
+    return texts.title, texts.cause, entry.numeric
 
 
-def _detail(detail: Failure, parent: Failure) -> list[str]:
+def _detail(detail: Failure, parent: Failure, language: str) -> list[str]:
     where = f"{detail.target}: " if detail.target else ""
     entry = CATALOGUE.get(detail.code)
     numeric = f", {entry.numeric}" if entry is not None and entry.numeric else ""
@@ -69,7 +74,7 @@ def _detail(detail: Failure, parent: Failure) -> list[str]:
     lines = ["", f"  - {clean(where + detail.message)}{code}"]
     lines += [f"      {clean(line)}" for line in detail.evidence]
     if detail.fix and detail.fix != parent.fix:
-        lines.append(f"      Fix: {clean(detail.fix)}")
+        lines.append(f"      {word('fix_short', language)}: {clean(fix_in(detail, language))}")
     return lines
 
 

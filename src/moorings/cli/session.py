@@ -37,6 +37,7 @@ class Options:
     debug: bool = False
     verbose: bool = False
     only_show_errors: bool = False
+    language: str | None = None
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Session:
         if self.transport is not None:
             return Client(self.transport, self.settings.workspace.path)
         socket, trace = self.settings.api_socket, self._trace if self.options.debug else None
-        transport = SocketTransport(socket, revive=self._revive, trace=trace)
+        transport = SocketTransport(socket, revive=self._revive, trace=trace, language=self.language)
         watcher = Watcher(SocketTransport(socket), self.meter("taken in"))
         return Client(transport, self.settings.workspace.path, watcher)
 
@@ -78,6 +79,13 @@ class Session:
         if self.options.only_show_errors:
             return lambda _: None
         return ByteMeter(lambda text: click.echo(text, err=True, nl=False), done=done, live=live)
+
+    @property
+    def language(self) -> str:
+        """Of what is said about errors: the flag's, else the terminal's."""
+        from moorings.errors.language import from_environment
+
+        return self.options.language or from_environment(self.environ)
 
     # --- the terminal ---
 

@@ -75,6 +75,8 @@ class SocketTransport:
     patience_s: float = 3.0
     revive: Callable[[], None] | None = None
     trace: Trace | None = None
+    language: str = "en"
+    """Of titles, causes and fixes in errors."""
     _client: httpx.Client | None = field(default=None, init=False, repr=False)
 
     def send(
@@ -83,7 +85,11 @@ class SocketTransport:
         import httpx
 
         request_id = str(uuid.uuid4())
-        headers = {REQUEST_ID_HEADER: request_id, "accept": "application/json"}
+        headers = {
+            REQUEST_ID_HEADER: request_id,
+            "accept": "application/json",
+            "accept-language": self.language,
+        }
         content = None
         if body is not None:
             content = json.dumps(body).encode()

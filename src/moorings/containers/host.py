@@ -213,7 +213,7 @@ class DockerHost:
     ) -> str:
         """Build a folder (less what its `.dockerignore` names); returns the id of the image. `key` names the build log.
 
-        Raises `ImageBuildFailed` with the step and what it said, and what `ensure_image` raises for its FROM.
+        Raises `ImageBuildFailure` with the step and what it said, and what `ensure_image` raises for its FROM.
         """
         reader = BuildReader()
         with self._coded():

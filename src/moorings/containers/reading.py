@@ -168,7 +168,7 @@ class BuildReader:
             f"step {self.step} of {self.steps} ({self.instruction})" if self.step else "before its first step"
         )
         message = f"{dockerfile} failed at {where}: {_short(text)}"
-        return _made("ImageBuildFailed", message, f"{dockerfile}, step {self.step}", evidence, fields)
+        return _made("ImageBuildFailure", message, f"{dockerfile}, step {self.step}", evidence, fields)
 
     def _evidence(self) -> tuple[str, ...]:
         """The step that failed, and the last of what it said."""

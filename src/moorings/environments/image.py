@@ -107,7 +107,7 @@ class ImageBuilder:
         It is leased: it will not be pruned until `release(build_key)` is called, or for `leases.LEASE_S`.
 
         Raises what `EnvironmentBuilder.ensure` raises, and what images and registries can fail with:
-        `ImageNotFound`, `ImagePullDenied`, `ImagePushDenied`, `ImageBuildFailed`, `ImagePythonMissing`,
+        `ImageNotFound`, `ImagePullDenied`, `ImagePushDenied`, `ImageBuildFailure`, `ImagePythonMissing`,
         `ImageUnusable`, `RegistryUnreachable`, `DockerDiskFull`, `DockerEngineNotAvailable`.
         """
         began = time.monotonic()

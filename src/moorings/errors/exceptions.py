@@ -14,11 +14,14 @@ from typing import Any
 
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
+from moorings.errors.find import canonical
+from moorings.errors.language import ENGLISH, texts_of
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure as a value: what, the evidence, the exact fix. JSON-safe through `to_json` / `from_json`."""
+    """A failure as a value: what, the evidence, the exact fix. JSON-safe through `to_json` / `from_json`;
+    a code that was stored by an older version becomes the one of today."""
 
     code: str
     message: str
@@ -28,6 +31,9 @@ class Failure:
     """Lines that prove it: log lines, file:line, figures. Oldest first, at most a screenful."""
     fix: str = ""
     details: tuple[Failure, ...] = ()
+    fields: Mapping[str, str] | None = field(default=None, hash=False)
+    """What the fix of the entry was filled with, so that it can be said in another language; None where the fix was
+    written for this one failure."""
 
     @property
     def entry(self) -> Entry:
@@ -41,17 +47,19 @@ class Failure:
             "evidence": list(self.evidence),
             "fix": self.fix,
             "details": [d.to_json() for d in self.details],
+            **({} if self.fields is None else {"fields": dict(self.fields)}),
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Failure:
         return Failure(
-            code=data["code"],
+            code=canonical(data["code"]),
             message=data["message"],
             target=data.get("target"),
             evidence=tuple(data.get("evidence", ())),
             fix=data.get("fix", ""),
             details=tuple(Failure.from_json(d) for d in data.get("details", ())),
+            fields=data.get("fields"),
         )
 
 
@@ -70,8 +78,24 @@ def failure(
     Raises KeyError for a code that is not in the catalogue: a defect of ours, found by the tests.
     """
     entry = CATALOGUE[code]
-    text = fix if fix is not None else entry.fix.format_map(_Fields(fields or {}))
-    return Failure(code, message, target, tuple(evidence), text, tuple(details))
+    used = None
+    if fix is None:
+        used = {name: str(value) for name, value in (fields or {}).items() if f"{{{name}}}" in entry.fix}
+        fix = filled(entry.fix, used)
+    return Failure(code, message, target, tuple(evidence), fix, tuple(details), used)
+
+
+def filled(fix: str, fields: Mapping[str, str]) -> str:
+    """The fix of an entry, in whichever language, with its fields."""
+    return fix.format_map(_Fields(fields))
+
+
+def fix_in(failed: Failure, language: str) -> str:
+    """The fix of a failure in that language; in English where it was written for this one failure."""
+    entry = CATALOGUE.get(failed.code)
+    if failed.fields is None or entry is None or language == ENGLISH:
+        return failed.fix
+    return filled(texts_of(entry, language).fix, failed.fields)
 
 
 @dataclass
@@ -96,10 +120,10 @@ def error(code: str, message: str, **kwargs: Any) -> MooringsError:
     return MooringsError(failure(code, message, **kwargs))
 
 
-class _Fields(dict[str, object]):
+class _Fields(dict[str, str]):
     """A fix text may name a field that this failure does not know: then it stays readable, in angle brackets."""
 
-    def __init__(self, fields: Mapping[str, object]) -> None:
+    def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__(fields)
 
     def __missing__(self, key: str) -> str:

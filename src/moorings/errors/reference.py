@@ -9,8 +9,12 @@ from pathlib import Path
 
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry, Step
+from moorings.errors.language import LANGUAGES
+from moorings.errors.pages import pages
 
 ANSWERS = "scoring-answers.md"
+CODES = "errors"
+"""The folder of the pages of codes; below it one for each language."""
 
 _HEAD = """# What an endpoint answers
 
@@ -37,20 +41,24 @@ most 40 characters. `traceparent`, `tracestate` and `baggage` reach the containe
 """
 
 
-def pages() -> Mapping[str, str]:
-    """File name -> text of every page."""
-    return {ANSWERS: _answers()}
+def all_pages() -> Mapping[str, str]:
+    """Path below the folder of reference pages -> text, of every page."""
+    codes = {
+        f"{CODES}/{language}/{name}": text for language in LANGUAGES for name, text in pages(language).items()
+    }
+    return {ANSWERS: _answers(), **codes}
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write every page below `folder`; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, text in pages().items():
-        file = folder / name
+    """Write every page below `folder`, and remove pages of codes that are gone; returns the files."""
+    made = {folder / name: text for name, text in all_pages().items()}
+    for file, text in made.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        written.append(file)
-    return written
+    for file in (folder / CODES).rglob("*.md"):
+        if file not in made:
+            file.unlink()
+    return list(made)
 
 
 def _answers() -> str:
@@ -71,11 +79,12 @@ def _again(entry: Entry) -> str:
 
 def _section(entry: Entry) -> str:
     fix = entry.fix.replace("{{", "{").replace("}}", "}")
-    return f"### {entry.code}\n\n{entry.http_status}: {entry.title}. {entry.cause}\n\n**What to do.** {fix}\n"
+    more = f"[{entry.code} in other languages]({CODES}/en/{entry.code}.md)"
+    heading = f"### {entry.code}\n\n{entry.http_status}: {entry.title}. {entry.cause}"
+    return f"{heading}\n\n**What to do.** {fix}\n\n{more}\n"
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m moorings.errors.reference OUT_DIR")
-    for path in write_pages(Path(sys.argv[1])):
-        print(path)
+    print(f"{len(write_pages(Path(sys.argv[1])))} pages")

@@ -150,7 +150,7 @@ async def test_the_number_of_endpoints_is_limited_but_not_their_updates(api: Api
         for n in range(99):
             tx.put(ENDPOINT, f"made-{n}", {"name": f"made-{n}"})
     assert (await api.endpoint("last")).status_code == 201
-    assert code_of(await api.endpoint("toomany")) == "400 LimitReached"
+    assert code_of(await api.endpoint("toomany")) == "400 EndpointQuotaReached"
     assert (await api.endpoint("last", description="new")).status_code == 200
 
 
@@ -204,7 +204,7 @@ async def test_the_number_of_deployments_is_limited(shop: Api) -> None:
     with shop.database.write() as tx:
         for n in range(19):
             tx.put(DEPLOYMENT, f"shop/made-{n}", {"name": f"made-{n}", "endpoint_name": "shop"})
-    assert code_of(await shop.deployment("toomany")) == "400 LimitReached"
+    assert code_of(await shop.deployment("toomany")) == "400 DeploymentQuotaReached"
     assert (await shop.deployment(capacity=2)).status_code == 200
 
 

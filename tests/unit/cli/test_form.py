@@ -153,12 +153,12 @@ def test_traffic_goes_to_what_is_ready_although_another_one_failed(
 def test_what_is_refused_of_one_keeps_no_other_back(moor: Any, workspace: Any, write: Any) -> None:
     from moorings.client.transport import Answer
 
-    body = json.dumps({"error": {"code": "LimitReached", "message": "no more"}}).encode()
+    body = json.dumps({"error": {"code": "EndpointQuotaReached", "message": "no more"}}).encode()
     workspace.answers[("PUT", f"{EP}/deployments/blue")] = Answer(409, {}, body)
     code, _, err = moor("endpoint", "create", "-f", write("blue", "green"))
     assert code == 1
     assert "blue failed; green stands" in err
-    assert "no more (LimitReached" in err
+    assert "no more (EndpointQuotaReached" in err
     assert f"{EP}/deployments/green" in workspace.resources
 
 

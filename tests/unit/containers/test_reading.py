@@ -90,7 +90,7 @@ def test_the_step_that_failed_and_what_it_said() -> None:
         {"errorDetail": {"code": 2, "message": "The command '/bin/sh -c make' returned 2"}, "error": "x"},
     )
     failed = reader.failure(key="k", dockerfile="docker/File")
-    assert failed.code == "ImageBuildFailed"
+    assert failed.code == "ImageBuildFailure"
     assert "docker/File failed at step 2 of 3 (RUN make)" in failed.message
     assert failed.target == "docker/File, step 2"
     assert failed.evidence[0] == "Step 2/3 : RUN make"
@@ -120,4 +120,4 @@ def test_a_full_disk_is_seen_in_what_a_step_said() -> None:
 
 
 def test_a_build_without_a_word() -> None:
-    assert read().failure(key="k", dockerfile="Dockerfile").code == "ImageBuildFailed"
+    assert read().failure(key="k", dockerfile="Dockerfile").code == "ImageBuildFailure"

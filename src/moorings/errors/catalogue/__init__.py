@@ -6,19 +6,37 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from moorings.errors.catalogue import (
+    access,
     api,
     assets,
     clients,
+    cloud,
     containers,
     environments,
     gateway,
     instances,
+    kubernetes,
     local,
+    quota,
     specs,
 )
 from moorings.errors.entry import Entry
 
-_AREAS = (specs, local, api, clients, assets, environments, containers, instances, gateway)
+_AREAS = (
+    specs,
+    local,
+    api,
+    quota,
+    access,
+    clients,
+    assets,
+    environments,
+    containers,
+    instances,
+    gateway,
+    kubernetes,
+    cloud,
+)
 
 
 def _merge() -> Mapping[str, Entry]:

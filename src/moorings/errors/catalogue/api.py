@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -13,6 +13,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
+        family="ResourceNotFound",
     ),
     Entry(
         code="DeploymentNotFound",
@@ -22,6 +23,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
+        evidence=(Evidence.CHOICES,),
+        family="ResourceNotFound",
     ),
     Entry(
         code="AssetNotFound",
@@ -32,6 +35,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
+        evidence=(Evidence.CHOICES,),
+        family="ResourceNotFound",
     ),
     Entry(
         code="AssetVersionImmutable",
@@ -42,6 +47,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=409,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="AssetWithoutFiles",
@@ -81,6 +87,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="ImmutableProperty",
@@ -91,6 +98,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="AuthModeNotServed",
@@ -145,6 +153,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=404,
+        family="ResourceNotFound",
     ),
     Entry(
         code="OperationCanceled",
@@ -155,16 +164,10 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.API,
         http_status=409,
         retryable=True,
-    ),
-    Entry(
-        code="LimitReached",
-        title="A limit of the workspace is reached",
-        cause="An endpoint has at most 20 deployments and a workspace at most 100 endpoints.",
-        fix="Delete what is not used any more: moor online-deployment delete / moor online-endpoint delete",
-        fault=Fault.USER,
-        step=Step.API,
-        http_status=400,
-        numeric="ERR_1103",
+        aliases=(
+            "OperationCancelled",
+            "CanceledByHigherPriorityOperation",
+        ),
     ),
     Entry(
         code="VaultKeyMismatch",
@@ -184,6 +187,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.MACHINE,
         step=Step.API,
         http_status=500,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="SettingsInvalid",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -23,6 +23,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="AssetLinkBroken",
@@ -32,6 +33,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="AssetNotAFile",
@@ -42,6 +44,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="AssetUnreadable",
@@ -51,6 +54,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="AssetInsideHome",
@@ -71,6 +75,7 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ASSETS,
         http_status=409,
         retryable=True,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="AssetStoreFull",
@@ -81,6 +86,11 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ASSETS,
         http_status=507,
         retryable=True,
+        evidence=(
+            Evidence.OPERATING_SYSTEM,
+            Evidence.DISK,
+        ),
+        family="OutOfQuota",
     ),
     Entry(
         code="AssetStoreUnwritable",
@@ -90,6 +100,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.MACHINE,
         step=Step.ASSETS,
         http_status=500,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="AssetSchemeUnknown",
@@ -111,6 +122,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="DatastoreUnknown",
@@ -121,6 +133,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.CHOICES,),
     ),
     Entry(
         code="DatastoreInvalid",
@@ -130,6 +143,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="ArtifactsMissing",
@@ -140,6 +154,9 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ASSETS,
         http_status=404,
         numeric="ERR_1300",
+        evidence=(Evidence.STORE,),
+        family="BadArgument",
+        aliases=("UnableToDownloadUserModel",),
     ),
     Entry(
         code="ArtifactsRefused",
@@ -151,6 +168,8 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ASSETS,
         http_status=403,
         numeric="ERR_1300",
+        evidence=(Evidence.STORE,),
+        family="BadArgument",
     ),
     Entry(
         code="ArtifactsUnreachable",
@@ -163,6 +182,8 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=502,
         retryable=True,
         numeric="ERR_1300",
+        evidence=(Evidence.STORE,),
+        family="BadArgument",
     ),
     Entry(
         code="ArtifactsUnavailable",
@@ -175,6 +196,11 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ASSETS,
         http_status=500,
         numeric="ERR_1300",
+        evidence=(
+            Evidence.FILES,
+            Evidence.LOG,
+        ),
+        family="BadArgument",
     ),
     Entry(
         code="ArtifactsTooLarge",
@@ -187,6 +213,12 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=507,
         retryable=True,
         numeric="ERR_1350",
+        evidence=(Evidence.DISK,),
+        family="OutOfQuota",
+        aliases=(
+            "OutOfQuotaDisk",
+            "NotEnoughDiskSpace",
+        ),
     ),
     Entry(
         code="ArtifactsNoSpace",
@@ -198,5 +230,10 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=507,
         retryable=True,
         numeric="ERR_1350",
+        evidence=(
+            Evidence.OPERATING_SYSTEM,
+            Evidence.DISK,
+        ),
+        family="OutOfQuota",
     ),
 )

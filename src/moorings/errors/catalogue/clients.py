@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -25,6 +25,7 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.API,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="ListenerOff",
@@ -44,6 +45,7 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.CLIENT,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="BlobStoreUnknown",
@@ -74,6 +76,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="UploadRefused",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 _UPDATE = "moor online-deployment update -f <deployment.yml>"
 
@@ -19,6 +19,7 @@ _ENGINE = (
         step=Step.INSTANCE,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.REGISTRY,),
     ),
     Entry(
         code="DockerAccessDenied",
@@ -28,6 +29,7 @@ _ENGINE = (
         fault=Fault.MACHINE,
         step=Step.INSTANCE,
         http_status=503,
+        evidence=(Evidence.REGISTRY,),
     ),
     Entry(
         code="DockerHostRemote",
@@ -48,6 +50,7 @@ _ENGINE = (
         step=Step.INSTANCE,
         http_status=502,
         retryable=True,
+        evidence=(Evidence.REGISTRY,),
     ),
     Entry(
         code="DockerDiskFull",
@@ -59,6 +62,11 @@ _ENGINE = (
         http_status=507,
         retryable=True,
         numeric="ERR_1350",
+        evidence=(
+            Evidence.REGISTRY,
+            Evidence.BUILD_LOG,
+        ),
+        family="OutOfQuota",
     ),
     Entry(
         code="WorkspaceEngineFixed",
@@ -84,6 +92,9 @@ _IMAGES = (
         step=Step.ENVIRONMENT,
         http_status=400,
         numeric="ERR_1200",
+        evidence=(Evidence.REGISTRY,),
+        family="BadArgument",
+        aliases=("UnableToDownloadUserContainerImage",),
     ),
     Entry(
         code="ImagePullDenied",
@@ -95,6 +106,12 @@ _IMAGES = (
         step=Step.ENVIRONMENT,
         http_status=400,
         numeric="ERR_1200",
+        evidence=(Evidence.REGISTRY,),
+        family="BadArgument",
+        aliases=(
+            "ContainerRegistryInaccessible",
+            "ContainerRegistryPrivate",
+        ),
     ),
     Entry(
         code="ImagePushDenied",
@@ -105,6 +122,12 @@ _IMAGES = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.REGISTRY,),
+        family="ImageBuildFailure",
+        aliases=(
+            "RegistryAuthorizationFailure",
+            "ContainerRegistryAuthorizationFailure",
+        ),
     ),
     Entry(
         code="RegistryUnreachable",
@@ -116,6 +139,8 @@ _IMAGES = (
         http_status=503,
         retryable=True,
         numeric="ERR_1200",
+        evidence=(Evidence.REGISTRY,),
+        family="BadArgument",
     ),
     Entry(
         code="RegistryNotConfigured",
@@ -145,9 +170,13 @@ _IMAGES = (
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=404,
+        evidence=(
+            Evidence.CHOICES,
+            Evidence.REGISTRY,
+        ),
     ),
     Entry(
-        code="ImageBuildFailed",
+        code="ImageBuildFailure",
         title="The image cannot be built",
         cause="A step of the Dockerfile ended with an error.",
         fix="Correct that step; the whole build log: moor environment build-log --key {key}   Then: "
@@ -155,6 +184,8 @@ _IMAGES = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.BUILD_LOG,),
+        aliases=("ImageBuildFailed",),
     ),
     Entry(
         code="BuildContextMissing",
@@ -164,6 +195,7 @@ _IMAGES = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        family="ImageBuildFailure",
     ),
     Entry(
         code="ImagePythonMissing",
@@ -174,6 +206,8 @@ _IMAGES = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.CHOICES,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="ImageUnusable",
@@ -184,6 +218,8 @@ _IMAGES = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.BUILD_LOG,),
+        family="ImageBuildFailure",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -15,6 +15,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.PACKAGES,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="EnvironmentNeedsContainer",
@@ -49,6 +51,7 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ENVIRONMENT,
         http_status=503,
         retryable=True,
+        family="ImageBuildFailure",
     ),
     Entry(
         code="CondaSpecInvalid",
@@ -58,6 +61,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.PACKAGES,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="CondaPackageNotFound",
@@ -69,6 +74,11 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(
+            Evidence.BUILD_LOG,
+            Evidence.PACKAGES,
+        ),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="CondaUnsatisfiable",
@@ -78,6 +88,11 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(
+            Evidence.BUILD_LOG,
+            Evidence.PACKAGES,
+        ),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="CondaInstallFailed",
@@ -88,6 +103,8 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ENVIRONMENT,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.BUILD_LOG,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="MlflowModelInvalid",
@@ -99,6 +116,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ASSETS,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="MlflowFlavorMissing",
@@ -121,6 +139,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.FILES,),
     ),
     Entry(
         code="PythonNotFound",
@@ -131,6 +150,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.MACHINE,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.CHOICES,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="PythonUnsupported",
@@ -141,6 +162,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        family="ImageBuildFailure",
     ),
     Entry(
         code="EnvironmentUnsatisfiable",
@@ -150,6 +172,11 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(
+            Evidence.BUILD_LOG,
+            Evidence.PACKAGES,
+        ),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="PackageNotFound",
@@ -163,6 +190,11 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(
+            Evidence.BUILD_LOG,
+            Evidence.PACKAGES,
+        ),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="PackageVersionNotFound",
@@ -173,6 +205,11 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(
+            Evidence.BUILD_LOG,
+            Evidence.PACKAGES,
+        ),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="NoWheelForPython",
@@ -183,6 +220,11 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(
+            Evidence.BUILD_LOG,
+            Evidence.PACKAGES,
+        ),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="PackageBuildFailed",
@@ -197,6 +239,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.BUILD_LOG,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="IndexUnreachable",
@@ -209,6 +253,8 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ENVIRONMENT,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.BUILD_LOG,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="EnvironmentDiskFull",
@@ -219,6 +265,8 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.ENVIRONMENT,
         http_status=507,
         retryable=True,
+        evidence=(Evidence.BUILD_LOG,),
+        family="OutOfQuota",
     ),
     Entry(
         code="EnvironmentBuildFailed",
@@ -229,6 +277,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.ENVIRONMENT,
         http_status=400,
+        evidence=(Evidence.BUILD_LOG,),
+        family="ImageBuildFailure",
     ),
     Entry(
         code="InstallerNotFound",

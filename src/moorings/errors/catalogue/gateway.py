@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 _PROCESS: tuple[Entry, ...] = (
     Entry(
@@ -16,6 +16,7 @@ _PROCESS: tuple[Entry, ...] = (
         step=Step.GATEWAY,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="GatewayCannotListen",
@@ -44,6 +45,7 @@ _PROCESS: tuple[Entry, ...] = (
         fault=Fault.MACHINE,
         step=Step.GATEWAY,
         http_status=503,
+        evidence=(Evidence.PROGRAM,),
     ),
     Entry(
         code="GatewayEnvoyFailed",
@@ -54,6 +56,7 @@ _PROCESS: tuple[Entry, ...] = (
         step=Step.GATEWAY,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.PROGRAM,),
     ),
     Entry(
         code="GatewayRejected",

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 _LOGS = "moor online-deployment get-logs -e {endpoint} -n {deployment}"
 _UPDATE = "moor online-deployment update -e {endpoint} -n {deployment} -f <deployment.yml>"
+
+
+_EVIDENCE: Mapping[str, tuple[Evidence, ...]] = MappingProxyType(
+    {
+        "ScriptMissing": (Evidence.LOG, Evidence.FILES),
+        "UserScriptFunctionNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES),
+        "ModelPathNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES),
+        "BootTimeout": (Evidence.LOG, Evidence.PROBES),
+        "ResourceNotReady": (Evidence.LOG, Evidence.PROBES),
+        "LivenessProbeFailed": (Evidence.LOG, Evidence.PROBES),
+        "CrashLoop": (Evidence.LOG, Evidence.EXIT),
+        "KilledBySignal": (Evidence.LOG, Evidence.EXIT),
+        "UserContainerCrash": (Evidence.LOG, Evidence.EXIT),
+    }
+)
+"""Where it is not the user's frames or the end of the log."""
+
+_ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "CrashLoop": ("DeploymentCrashLoopBackOff",),
+        "UserContainerCrash": ("UserContainerCrashed", "UserContainerTerminated"),
+    }
+)
+"""Names of the ecosystem for the same failure."""
 
 
 def _script(code: str, title: str, cause: str, fix: str) -> Entry:
@@ -18,6 +45,9 @@ def _script(code: str, title: str, cause: str, fix: str) -> Entry:
         step=Step.SCRIPT,
         http_status=400,
         numeric="ERR_2200",
+        evidence=_EVIDENCE.get(code, (Evidence.TRACEBACK, Evidence.LOG)),
+        family=None if code == "ResourceNotReady" else "ResourceNotReady",
+        aliases=_ALIASES.get(code, ()),
     )
 
 
@@ -140,6 +170,13 @@ ENTRIES: tuple[Entry, ...] = (
         step=Step.INSTANCE,
         http_status=400,
         numeric="ERR_2200",
+        evidence=(
+            Evidence.MEMORY,
+            Evidence.EXIT,
+            Evidence.LOG,
+        ),
+        family="OutOfQuota",
+        aliases=("OutOfQuotaMemory",),
     ),
     Entry(
         code="ContainerCannotStart",
@@ -152,6 +189,16 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=500,
         retryable=True,
         numeric="ERR_2100",
+        evidence=(
+            Evidence.OPERATING_SYSTEM,
+            Evidence.REGISTRY,
+            Evidence.LOG,
+        ),
+        family="OutOfQuota",
+        aliases=(
+            "OutOfQuotaOther",
+            "UnableToStartUserContainer",
+        ),
     ),
     Entry(
         code="DiskFull",
@@ -163,6 +210,12 @@ ENTRIES: tuple[Entry, ...] = (
         http_status=507,
         retryable=True,
         numeric="ERR_1350",
+        evidence=(
+            Evidence.OPERATING_SYSTEM,
+            Evidence.DISK,
+            Evidence.LOG,
+        ),
+        family="OutOfQuota",
     ),
     Entry(
         code="LogContainerUnknown",

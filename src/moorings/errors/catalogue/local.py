@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 _WORKSPACE = (
     Entry(
@@ -14,6 +14,7 @@ _WORKSPACE = (
         step=Step.CLIENT,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.PROGRAM,),
     ),
     Entry(
         code="DaemonStartTimeout",
@@ -24,6 +25,7 @@ _WORKSPACE = (
         step=Step.CLIENT,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.PROGRAM,),
     ),
     Entry(
         code="WorkspaceUnreachable",
@@ -34,6 +36,7 @@ _WORKSPACE = (
         step=Step.CLIENT,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="WorkspaceAnswerInvalid",
@@ -44,6 +47,7 @@ _WORKSPACE = (
         fault=Fault.PLATFORM,
         step=Step.CLIENT,
         http_status=502,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="WorkspaceStopIncomplete",
@@ -53,6 +57,7 @@ _WORKSPACE = (
         fault=Fault.MACHINE,
         step=Step.CLIENT,
         http_status=500,
+        evidence=(Evidence.PROGRAM,),
     ),
     Entry(
         code="OperationTimeout",
@@ -64,6 +69,7 @@ _WORKSPACE = (
         step=Step.CLIENT,
         http_status=504,
         retryable=True,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InternalError",
@@ -73,6 +79,7 @@ _WORKSPACE = (
         fault=Fault.PLATFORM,
         step=Step.CLIENT,
         http_status=500,
+        family="InternalServerError",
     ),
 )
 
@@ -186,6 +193,7 @@ _COMMAND_LINE = (
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="DefaultsInvalid",
@@ -195,6 +203,16 @@ _COMMAND_LINE = (
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
+    ),
+    Entry(
+        code="CodeUnknown",
+        title="There is no error of this name",
+        cause="It is neither a code of Moorings, nor a numeric code of 2021, nor another name of one that is known.",
+        fix="See all there are: moor explain   or one of the nearest: moor explain {code}",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=404,
+        evidence=(Evidence.CHOICES,),
     ),
     Entry(
         code="NotKeyAuth",
@@ -215,6 +233,7 @@ _COMMAND_LINE = (
         step=Step.CLIENT,
         http_status=400,
         numeric="ERR_2200",
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="ScriptUnreadable",
@@ -255,6 +274,7 @@ _INVOKE = (
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="NoDeploymentToInvoke",
@@ -275,6 +295,7 @@ _INVOKE = (
         step=Step.SCORING,
         http_status=503,
         retryable=True,
+        evidence=(Evidence.OPERATING_SYSTEM,),
     ),
     Entry(
         code="InvokeUnauthorized",
@@ -285,6 +306,7 @@ _INVOKE = (
         step=Step.SCORING,
         http_status=401,
         retryable=True,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InvokeNotFound",
@@ -295,6 +317,7 @@ _INVOKE = (
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=404,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InvokeTimeout",
@@ -306,6 +329,7 @@ _INVOKE = (
         step=Step.SCORING,
         http_status=408,
         retryable=True,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InvokeTooLarge",
@@ -315,6 +339,7 @@ _INVOKE = (
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=413,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InvokeModelFailed",
@@ -324,6 +349,7 @@ _INVOKE = (
         fault=Fault.USER,
         step=Step.SCORING,
         http_status=424,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InvokeOverloaded",
@@ -335,6 +361,7 @@ _INVOKE = (
         step=Step.SCORING,
         http_status=429,
         retryable=True,
+        evidence=(Evidence.ANSWER,),
     ),
     Entry(
         code="InvokeFailed",
@@ -346,6 +373,7 @@ _INVOKE = (
         step=Step.SCORING,
         http_status=500,
         retryable=True,
+        evidence=(Evidence.ANSWER,),
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moorings.errors.entry import Entry, Fault, Step
+from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 _AGAIN = "then run the same command again: {command}"
 
@@ -15,6 +15,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
+        family="BadArgument",
     ),
     Entry(
         code="SpecValueInvalid",
@@ -26,6 +28,8 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
+        family="BadArgument",
     ),
     Entry(
         code="SpecKeyUnknown",
@@ -35,6 +39,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="BatchNotServed",
@@ -44,6 +49,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecKeyMissing",
@@ -53,6 +59,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecPathNotFound",
@@ -62,6 +69,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecPathUnusable",
@@ -74,6 +82,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecFileUnreadable",
@@ -83,6 +92,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecTooLarge",
@@ -95,6 +105,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecNotYaml",
@@ -107,6 +118,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="SpecKeyTwice",
@@ -116,6 +128,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="ReferenceInvalid",
@@ -128,6 +141,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="EnvironmentIsCondaFile",
@@ -139,6 +153,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="KubernetesNotAvailable",
@@ -151,6 +166,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.SPEC,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="ChangeExpressionInvalid",
@@ -163,6 +179,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="NameMismatch",
@@ -175,6 +192,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
+        evidence=(Evidence.PLACES,),
     ),
     Entry(
         code="AssetNotRegistered",

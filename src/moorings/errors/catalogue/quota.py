@@ -1,0 +1,95 @@
+"""Failures of quota and capacity: what a workspace may have, and what there is to have."""
+
+from __future__ import annotations
+
+from moorings.errors.entry import Entry, Evidence, Fault, Origin, Step
+
+_FAMILY = "OutOfQuota"
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        code="OutOfQuota",
+        title="Not enough quota",
+        cause="The deployment needs more vCPUs than are left of the quota for its family of instance types in this "
+        "workspace and region. Every deployment takes its share, and gives it back when it is deleted; an update "
+        "needs 20 % more while it runs.",
+        fix="Delete deployments that are not used (moor online-deployment delete -n <name> -e <endpoint>), ask for "
+        "less (instance_count, a smaller instance_type), or raise the quota. Who holds what: moor quota list",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        numeric="ERR_1100",
+        evidence=(Evidence.QUOTA,),
+        aliases=("NotEnoughQuota", "OutOfQuotaCpu", "CpuQuotaReached"),
+    ),
+    Entry(
+        code="OutOfCapacity",
+        title="Nowhere is there room for the instances",
+        cause="The quota would allow it, but the machine or cluster has not enough processors or memory left for this "
+        "instance type.",
+        fix="Try again later, choose a smaller instance_type, or make room: moor online-deployment delete -n <name> -e "
+        "<endpoint>. What there is: moor quota list",
+        fault=Fault.MACHINE,
+        step=Step.INSTANCE,
+        http_status=503,
+        retryable=True,
+        numeric="ERR_1101",
+        evidence=(Evidence.QUOTA,),
+        family=_FAMILY,
+        aliases=("RegionWideVmCapacity", "OutOfQuotaCapacity", "OutOfQuotaRegionWideVmCapacity"),
+    ),
+    Entry(
+        code="RoleAssignmentQuotaReached",
+        title="No more role assignments",
+        cause="The identity of a new endpoint needs role assignments, and as many as may exist are there already.",
+        fix="Delete assignments that are not used: moor role assignment list --all -o table, then moor role assignment "
+        "delete --ids <id>",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        numeric="ERR_1102",
+        evidence=(Evidence.QUOTA,),
+        family=_FAMILY,
+        aliases=("NoMoreRoleAssignments", "OutOfQuotaRoleAssignments"),
+    ),
+    Entry(
+        code="EndpointQuotaReached",
+        title="The workspace has as many endpoints as it may have",
+        cause="The number of endpoints of a workspace is limited.",
+        fix="Delete what is not used any more: moor online-endpoint list -o table, then moor online-endpoint delete -n "
+        "<name>",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        numeric="ERR_1103",
+        family=_FAMILY,
+        aliases=("LimitReached", "OutOfQuotaEndpoints"),
+    ),
+    Entry(
+        code="DeploymentQuotaReached",
+        title="The endpoint has as many deployments as it may have",
+        cause="The number of deployments of an endpoint is limited.",
+        fix="Delete what is not used any more: moor online-deployment list -e {endpoint} -o table, then moor "
+        "online-deployment delete -e {endpoint} -n <name>",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        numeric="ERR_1103",
+        family=_FAMILY,
+        aliases=("OutOfQuotaDeployments",),
+    ),
+    Entry(
+        code="ClusterQuotaReached",
+        title="The subscription has as many compute clusters as it may have",
+        cause="The cloud service limits the number of compute clusters of a subscription. A workspace of Moorings is "
+        "its own machine and has no such limit.",
+        fix="In the cloud: delete clusters that are not used, or ask for a higher limit. Here the limits are those "
+        "that this shows: moor quota list",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        family=_FAMILY,
+        aliases=("OutOfQuotaCluster",),
+        origin=Origin.CLOUD,
+    ),
+)
