@@ -21,9 +21,11 @@ from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.capacity import MachineCapacity
 from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Listener, QuietServer
+from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
 from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
@@ -291,6 +293,7 @@ class Daemon:
             self._tokens,
             workspace.path,
             self._hint(asyncio.get_running_loop()),
+            Quotas(self._database, self._capacity()),
         )
         api = Api(
             resources=resources,
@@ -325,6 +328,17 @@ class Daemon:
             app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
         return QuietServer(config)
+
+    def _capacity(self) -> MachineCapacity:
+        options = self._settings.capacity
+        return MachineCapacity(
+            vcpus=options.vcpus,
+            memory_gib=options.memory_gib,
+            gpus=options.gpus,
+            cpu_overcommit=options.cpu_overcommit,
+            memory_overcommit=options.memory_overcommit,
+            engine_facts=self._docker.facts if self._settings.engine == DOCKER else None,
+        )
 
     def _facts(self) -> Mapping[str, Any]:
         status = self._gateway.status()

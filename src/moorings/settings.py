@@ -26,6 +26,7 @@ _KEYS = frozenset(
         "gateway",
         "clients",
         "controller",
+        "capacity",
         "environments",
         "instances",
         "engine",
@@ -125,6 +126,23 @@ class Instances:
 
 
 @dataclass(frozen=True)
+class CapacitySettings:
+    """What instances may take of this machine in all. Instance types are ceilings, and most instances stay far below
+    them: so more is promised than there is, unless these say otherwise."""
+
+    vcpus: float = 0.0
+    """Cores there are; 0: those of this machine."""
+    memory_gib: float = 0.0
+    """Memory there is; 0: that of this machine."""
+    gpus: int = -1
+    """GPUs there are; -1: those found on this machine."""
+    cpu_overcommit: float = 64.0
+    """vCPUs that are promised for each core."""
+    memory_overcommit: float = 64.0
+    """Bytes that are promised for each byte of memory."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything one workspace on this machine needs to know."""
 
@@ -136,6 +154,7 @@ class Settings:
     gateway: GatewayPort = field(default_factory=GatewayPort)
     clients: Clients = field(default_factory=Clients)
     controller: Controller = field(default_factory=Controller)
+    capacity: CapacitySettings = field(default_factory=CapacitySettings)
     environments: Environments = field(default_factory=Environments)
     instances: Instances = field(default_factory=Instances)
     engine: str = PROCESS
@@ -207,6 +226,7 @@ class Settings:
             gateway=_section(GatewayPort, data, "gateway"),
             clients=_section(Clients, data, "clients"),
             controller=_section(Controller, data, "controller"),
+            capacity=_section(CapacitySettings, data, "capacity"),
             environments=_section(Environments, data, "environments"),
             instances=_section(Instances, data, "instances"),
             engine=_engine(data),
@@ -256,12 +276,27 @@ def _check(settings: Settings) -> None:
             "0 or more",
             0 <= controller.progress_deadline_s < math.inf,
         ),
+        **_capacity_checks(settings.capacity),
     }
     for key, (value, expected, right) in wrong.items():
         if not right:
             raise error(
                 "SettingsInvalid", f"settings.json: {key} is {value}; expected {expected}", target=key
             )
+
+
+def _capacity_checks(capacity: CapacitySettings) -> dict[str, tuple[object, str, bool]]:
+    most = 1e6
+    wrong: dict[str, tuple[object, str, bool]] = {
+        "capacity.gpus": (capacity.gpus, "a whole number, or -1", -1 <= capacity.gpus <= most)
+    }
+    for name in ("vcpus", "memory_gib"):
+        value = getattr(capacity, name)
+        wrong[f"capacity.{name}"] = (value, f"0 to {most:g}", 0 <= value <= most)
+    for name in ("cpu_overcommit", "memory_overcommit"):
+        value = getattr(capacity, name)
+        wrong[f"capacity.{name}"] = (value, f"above 0, to {most:g}", 0 < value <= most)
+    return wrong
 
 
 def choose_engine(settings: Settings, engine: str) -> None:

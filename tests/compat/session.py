@@ -308,6 +308,12 @@ def get_and_list_deployments() -> None:
     assert {d.name for d in ml_client.online_deployments.list(NAME)} == {"blue", "green"}
 
 
+def sizes_and_usage() -> None:
+    assert "Standard_DS3_v2" in [size.name for size in ml_client.compute.list_sizes()]
+    (family,) = (use for use in ml_client.compute.list_usage() if use.name["value"] == "standardDSv2Family")
+    assert family.limit >= 16, "two deployments, which count as two instances each"
+
+
 def set_traffic() -> None:
     endpoint = ml_client.online_endpoints.get(NAME)
     endpoint.traffic = {"blue": 100}
@@ -479,7 +485,7 @@ STEPS = [
     register_model_again, register_model_file, other_bytes_for_a_version, same_files_under_another_name, list_models,
     register_large_model, download_models, register_mlflow_model, archive_and_restore, register_environment,
     environment_versions, environment_from_build_context, deploy_inline, deploy_registered, deploy_objects_that_were_got,
-    change_a_deployment_that_was_got, same_deployment_again, get_and_list_deployments,
+    change_a_deployment_that_was_got, same_deployment_again, get_and_list_deployments, sizes_and_usage,
     set_traffic, invoke, split_and_mirror_traffic, traffic_that_does_not_add_up, logs, keys, invoke_a_deployment,
     deploy_from_yaml, update_code, register_data, deploy_with_a_data_collector, deployment_that_fails,
     deployment_in_use_is_not_deleted, token_endpoint, delete_deployment,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, datastores, environments, error_pages, errors, wire
+from moorings.api import asset_routes, datastores, environments, error_pages, errors, quota_routes, wire
 from moorings.api.assets import Assets
 from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
@@ -81,6 +81,10 @@ def create_app(api: Api) -> FastAPI:
         router = datastores.router(api.listener, api.blobs, api.workspace_path)
         app.include_router(router, prefix=_prefix(), tags=["datastores"])
     app.include_router(environments.routes(api.environment_builds), prefix=_prefix(), tags=["environments"])
+    quotas = api.resources.quotas
+    app.include_router(quota_routes.workspace_router(quotas), prefix=_prefix(), tags=["quota"])
+    regional = quota_routes.location_router(quotas, api.workspace_path)
+    app.include_router(regional, prefix=quota_routes.LOCATION_PREFIX, tags=["quota"])
     return app
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from moorings.api.quota import Quotas
 from moorings.contract import ROUTE_SCORE
 from moorings.errors.exceptions import MooringsError, error, failure
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
@@ -16,14 +17,11 @@ from moorings.security.vault import Vault, new_key
 from moorings.spec.arm import deployment_from_arm, endpoint_from_arm
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
-from moorings.spec.limits import MAX_DEPLOYMENTS_PER_ENDPOINT
+from moorings.spec.limits import MAX_DEPLOYMENTS, MAX_DEPLOYMENTS_PER_ENDPOINT, MAX_ENDPOINTS
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
 from moorings.state.lookup import CODES, DATA, ENVIRONMENTS, MODELS, container_routes, find_asset
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
-
-MAX_ENDPOINTS = 100
-"""Behaviour reference, section 10.2."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Resources:
     """ARM path of the workspace."""
     hint: Callable[[str, str], None]
     """`hint(kind, name)` wakes a loop; losing it costs latency only. May be called from any thread."""
+    quotas: Quotas
 
     # --- endpoints ---
 
@@ -166,7 +165,8 @@ class Resources:
             return list(tx.resources(DEPLOYMENT, below=endpoint))
 
     def put_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
-        """Create or replace. Raises EndpointNotFound, AssetNotFound, SpecInvalid, DeploymentQuotaReached (the user's fault)."""
+        """Create or replace. Raises EndpointNotFound, AssetNotFound, SpecInvalid, DeploymentQuotaReached,
+        OutOfQuota, OutOfCapacity, InstanceTypeTooLarge (the user's fault)."""
         return self._accept(deployment_from_arm(endpoint, name, body))
 
     def patch_deployment(self, endpoint: str, name: str, body: Mapping[str, Any]) -> Accepted:
@@ -177,6 +177,7 @@ class Resources:
 
     def _accept(self, spec: DeploymentSpec) -> Accepted:
         key = f"{spec.endpoint_name}/{spec.name}"
+        capacity = self.quotas.capacity()  # asks the machine: not while others wait for the lock
         with self.database.write() as tx:
             endpoint = _endpoint(tx, spec.endpoint_name)
             if endpoint.deleting:
@@ -184,14 +185,11 @@ class Resources:
                     "EndpointNotFound", f"endpoint {endpoint.name} is being deleted", target=endpoint.name
                 )
             old = tx.resource(DEPLOYMENT, key)
-            if (
-                old is None
-                and len(tx.resources(DEPLOYMENT, below=endpoint.name)) >= MAX_DEPLOYMENTS_PER_ENDPOINT
-            ):
-                message = f"endpoint {endpoint.name} has {MAX_DEPLOYMENTS_PER_ENDPOINT} deployments"
-                raise error("DeploymentQuotaReached", message, target=key, fields={"endpoint": endpoint.name})
-            spec = self._pinned(tx, spec)
-            row = tx.put(DEPLOYMENT, key, _plain(spec), touch=_failed(old))
+            if old is None:
+                _check_counts(tx, endpoint.name, key)
+            plain = _plain(self._pinned(tx, spec))
+            earlier = self.quotas.admit(tx, key, plain, old, capacity)
+            row = tx.put(DEPLOYMENT, key, plain, touch=_failed(old), earlier=earlier)
             operation = tx.start_operation("create" if old is None else "update", row)
         self.hint(DEPLOYMENT, key)
         return Accepted(row, old is None, operation)
@@ -309,6 +307,17 @@ def _only_mode(row: Resource, wanted: AuthMode) -> None:
     message = f"endpoint {row.name} does not use {kind} for authentication (auth_mode: {mode})"
     code = "AuthModeNotServed" if mode is AuthMode.AAD_TOKEN else "WrongCredentialKind"
     raise error(code, message, target=row.name, fields={"endpoint": row.name})
+
+
+def _check_counts(tx: Transaction, endpoint: str, key: str) -> None:
+    there = tx.resources(DEPLOYMENT)
+    if sum(row.name.startswith(f"{endpoint}/") for row in there) >= MAX_DEPLOYMENTS_PER_ENDPOINT:
+        message = f"endpoint {endpoint} has {MAX_DEPLOYMENTS_PER_ENDPOINT} deployments"
+        raise error("DeploymentQuotaReached", message, target=key, fields={"endpoint": endpoint})
+    if len(there) >= MAX_DEPLOYMENTS:
+        message = f"the workspace has {MAX_DEPLOYMENTS} deployments, and no more are allowed"
+        fix = "Delete what is not used: moor online-deployment delete -e <endpoint> -n <deployment>   (what there is: "
+        raise error("DeploymentQuotaReached", message, target=key, fix=f"{fix}moor quota list)")
 
 
 def _check_identity(old: Resource | None, spec: EndpointSpec) -> None:

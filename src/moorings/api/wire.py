@@ -17,13 +17,14 @@ from moorings.spec.blob_places import parse_blob_uri
 from moorings.spec.datastore_uris import content_digest, content_uri
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import AuthMode, EndpointLimits, EndpointSpec
+from moorings.spec.quota import REGION
 from moorings.spec.status import Condition, provisioning_state
 from moorings.state.asset_rows import Asset, Container, Numbering
 from moorings.state.lookup import CODES, DATA, MODELS
 from moorings.state.transaction import DEPLOYMENT, Event, Operation, OperationStatus, Resource
 
 PROVIDER = "Microsoft.MachineLearningServices/workspaces"
-LOCATION = "local"
+LOCATION = REGION
 
 
 def state_of(row: Resource) -> str:

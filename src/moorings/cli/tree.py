@@ -138,6 +138,23 @@ def _groups() -> dict[str, Lazy | click.Command]:
         "acr": LazyGroup("acr", help="The workspace's image registry.", lazy={"repository": _repository()}),
         "storage": LazyGroup("storage", help="The workspace's own store of files.", lazy={"blob": _blob()}),
         "explain": Lazy(f"{_COMMANDS}.explain:explain", "Say what an error code means and what to do."),
+        "quota": LazyGroup(
+            "quota",
+            help="What deployments may use in all, and who holds it.",
+            lazy={
+                "list": Lazy(f"{_COMMANDS}.quota:list_", "List limits, what is used, and by whom."),
+                "show": Lazy(f"{_COMMANDS}.quota:show", "Show who holds one, or what a deployment needs."),
+                "set": Lazy(f"{_COMMANDS}.quota:set_", "Limit the vCPUs of a family, or of all."),
+            },
+        ),
+        "compute": LazyGroup(
+            "compute",
+            help="Instance types and the use of the workspace.",
+            lazy={
+                "list-sizes": Lazy(f"{_COMMANDS}.compute:list_sizes", "List the instance types."),
+                "list-usage": Lazy(f"{_COMMANDS}.compute:list_usage", "List what is used of each limit."),
+            },
+        ),
         "configure": Lazy(f"{_COMMANDS}.configure:configure", "Set or list defaults for flags."),
     }
 

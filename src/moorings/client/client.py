@@ -15,6 +15,7 @@ from moorings.client.intake import Watcher
 from moorings.client.operations import Operation, Report, poll_delay_s, report_from
 from moorings.client.transport import Answer, Transport, Write
 from moorings.errors.exceptions import MooringsError, error
+from moorings.spec.quota import REGION
 
 API_VERSION = "2023-04-01"
 ASSET_TIMEOUT_S = 6 * 3600.0
@@ -108,6 +109,25 @@ class Client:
         body = {"containerType": container, "tail": tail}
         answer = _object(self._send("POST", f"{_deployment(endpoint, name)}/getLogs", body))
         return str(answer.get("content") or "")
+
+    def check_quota(self, endpoint: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether a deployment would fit (`client/quota.py`); an empty `body`: the one that is there."""
+        return _object(self._send("POST", f"{_deployment(endpoint, name)}/checkQuota", body))
+
+    def in_region(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        region: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """What is answered below the region of the workspace, which belongs to its subscription: a list."""
+        subscription = self.workspace_path.partition("/resourceGroups/")[0]
+        below = f"/providers/Microsoft.MachineLearningServices/locations/{_part(region or REGION)}{path}"
+        url = f"{subscription}{below}?api-version={API_VERSION}"
+        found = _object(self._checked(method, url, body, 60.0)).get("value") or ()
+        return [item for item in found if isinstance(item, dict)]
 
     # --- assets ---
 

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any, Protocol
 
 from moorings.controller.health import Prober
+from moorings.controller.held import granted, released, type_name
 from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.controller.publisher import GatewayView, Publisher
 from moorings.controller.resolve import Content, resolve
@@ -30,6 +31,7 @@ from moorings.spec.status import (
     ENVIRONMENT_READY,
     GATEWAY_ACCEPTED,
     INSTANCES_HEALTHY,
+    QUOTA_GRANTED,
     READY,
     Truth,
 )
@@ -151,6 +153,7 @@ class DeploymentReconciler:
         fresh = status.begin(DEPLOYMENT_PHASES)
         if fresh:
             self.tools.publisher.changed()
+        status.mark(QUOTA_GRANTED, Truth.TRUE, "Granted", granted(spec))
         template = await self._template(row, spec, status, memory)
         try:
             delay = await self._instances(row, spec, status, memory, template)
@@ -315,6 +318,7 @@ class DeploymentReconciler:
         if template is not None and not status.gave_up:
             await self._judge(spec, status, instances, step, overdue_s, view, revision)
         self._describe(status, instances, ready, step, template is not None)
+        self._held(row, spec, status, instances, step, revision)
         await self._act(row, spec, status, step, overdue=overdue_s is not None)
         if template is None or not (step.complete or status.gave_up):
             return self.tools.busy_s
@@ -440,6 +444,32 @@ class DeploymentReconciler:
             status.data["waitingFor"] = step.waiting_for
         elif status.gave_up:
             status.data["waitingFor"] = ""
+
+    def _held(
+        self,
+        row: Resource,
+        spec: DeploymentSpec,
+        status: Status,
+        instances: Sequence[Instance],
+        step: Plan,
+        revision: str,
+    ) -> None:
+        """Note whose quota is free again. Written before the engine is asked for more."""
+        types = {**status.data.get("instanceTypes", {}), **({revision: type_name(spec)} if revision else {})}
+        kept = {i.revision for i in instances} | {revision}
+        status.data["instanceTypes"] = {rev: name for rev, name in types.items() if rev in kept}
+        held = released(
+            row.generation,
+            revision,
+            spec.instance_count,
+            status.data["instanceTypes"],
+            instances,
+            step.apply,
+            ended=step.complete,
+            gave_up=status.gave_up is not None,
+        )
+        if held is not None:
+            status.data["held"] = held
 
     async def _act(
         self, row: Resource, spec: DeploymentSpec, status: Status, step: Plan, *, overdue: bool

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moorings.engines.base import Phase
+from moorings.spec.quota import surge
 
-SURGE_FRACTION = 0.2
-"""A rolling update replaces this share of the instances at a time, at least one (behaviour reference, section 4.4)."""
 CRASH_LOOP_RESTARTS = 3
 """Restarts of an instance that has never been ready after which its rollout has failed."""
 
@@ -87,7 +86,7 @@ def plan(desired: Desired, seen: Sequence[Seen]) -> Plan:
     routed += [s for s in old if s.ready and s.ordinal < keep.get(s.revision, 0)]
     apply: dict[str, int] = {}
     remove: list[str] = []
-    target = _target(desired, current, old, len(serving))
+    target = _target(desired, current, old, keep, len(serving))
     leaving = [s for s in current if s.ordinal >= desired.count]
     if leaving and not all(s.gone_from_gateway for s in leaving):
         target = max(target, 1 + max(s.ordinal for s in leaving))
@@ -135,12 +134,18 @@ def _failed(desired: Desired, current: Sequence[Seen]) -> Seen | None:
     return None
 
 
-def _target(desired: Desired, current: Sequence[Seen], old: Sequence[Seen], serving: int) -> int:
-    if not any(s.ready for s in old):
-        return desired.count
-    surge = max(1, -int(-desired.count * SURGE_FRACTION // 1))
+def _target(
+    desired: Desired, current: Sequence[Seen], old: Sequence[Seen], keep: Mapping[str, int], serving: int
+) -> int:
+    """How many of the current revision are begun. Older ones on their way out count until they have ended: quota and
+    machine have room for the surge once, not for each step of a rollout whose instances end slowly."""
     begun = 1 + max((s.ordinal for s in current), default=-1)
-    return min(desired.count, max(serving + surge, begun))
+    leaving = sum(
+        s.phase is Phase.STOPPING or (s.phase in _ALIVE and s.ordinal >= keep.get(s.revision, 0)) for s in old
+    )
+    if not any(s.ready for s in old):
+        return min(desired.count, max(desired.count + surge(desired.count) - leaving, begun))
+    return min(desired.count, max(serving + surge(desired.count) - leaving, begun))
 
 
 def _keep(old: Sequence[Seen], need: int) -> dict[str, int]:

@@ -20,15 +20,23 @@ class InstanceType:
     memory_bytes: int
     disk_bytes: int | None
     gpus: int = 0
+    exempt: bool = False
+    """Whether nothing is reserved for updates beside its instances (section 10.3)."""
 
 
 def _size(
-    name: str, family: str, vcpus: int, memory_gib: float, disk_gib: int | None, gpus: int = 0
+    name: str,
+    family: str,
+    vcpus: int,
+    memory_gib: float,
+    disk_gib: int | None,
+    gpus: int = 0,
+    *,
+    exempt: bool = False,
 ) -> InstanceType:
     disk_bytes = disk_gib * GIB if disk_gib is not None else None
-    return InstanceType(
-        f"Standard_{name}", f"standard{family}Family", vcpus, int(memory_gib * GIB), disk_bytes, gpus
-    )
+    full, quota = f"Standard_{name}", f"standard{family}Family"
+    return InstanceType(full, quota, vcpus, int(memory_gib * GIB), disk_bytes, gpus, exempt)
 
 
 INSTANCE_TYPES: tuple[InstanceType, ...] = (
@@ -56,13 +64,13 @@ INSTANCE_TYPES: tuple[InstanceType, ...] = (
     _size("NC8as_T4_v3", "NCASv3_T4", 8, 56, 360, 1),
     _size("NC16as_T4_v3", "NCASv3_T4", 16, 110, 360, 1),
     _size("NC64as_T4_v3", "NCASv3_T4", 64, 440, 2880, 4),
-    _size("NC24ads_A100_v4", "NCADSA100v4", 24, 220, 64, 1),
+    _size("NC24ads_A100_v4", "NCADSA100v4", 24, 220, 64, 1, exempt=True),
     _size("NC48ads_A100_v4", "NCADSA100v4", 48, 440, 128, 2),
-    _size("NC96ads_A100_v4", "NCADSA100v4", 96, 880, 256, 4),
-    _size("ND40rs_v2", "NDSv2", 40, 672, None, 8),
-    _size("ND96asr_v4", "NDASv4_A100", 96, 900, None, 8),
-    _size("ND96amsr_A100_v4", "NDAMSv4_A100", 96, 1900, None, 8),
-    _size("ND96isr_H100_v5", "NDSH100v5", 96, 1900, None, 8),
+    _size("NC96ads_A100_v4", "NCADSA100v4", 96, 880, 256, 4, exempt=True),
+    _size("ND40rs_v2", "NDSv2", 40, 672, None, 8, exempt=True),
+    _size("ND96asr_v4", "NDASv4_A100", 96, 900, None, 8, exempt=True),
+    _size("ND96amsr_A100_v4", "NDAMSv4_A100", 96, 1900, None, 8, exempt=True),
+    _size("ND96isr_H100_v5", "NDSH100v5", 96, 1900, None, 8, exempt=True),
 )
 
 _BY_NAME: Mapping[str, InstanceType] = MappingProxyType({size.name.lower(): size for size in INSTANCE_TYPES})

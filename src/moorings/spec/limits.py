@@ -15,5 +15,8 @@ MAX_CONNECTIONS = 20_000
 MAX_CONNECTIONS_LIMIT = 1_000_000
 MAX_RATE_LIMIT_PER_S = 1_000_000
 """Far above what one gateway can pass on: as good as no limit."""
+MAX_ENDPOINTS = 100
+MAX_DEPLOYMENTS = 500
+"""In a workspace (behaviour reference, section 10.2)."""
 MAX_DEPLOYMENTS_PER_ENDPOINT = 20
 """Behaviour reference, section 10.2."""

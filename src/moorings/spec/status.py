@@ -11,6 +11,7 @@ from typing import Any
 READY = "Ready"
 ASSETS_AVAILABLE = "AssetsAvailable"
 ENVIRONMENT_READY = "EnvironmentReady"
+QUOTA_GRANTED = "QuotaGranted"
 INSTANCES_HEALTHY = "InstancesHealthy"
 GATEWAY_ACCEPTED = "GatewayAccepted"
 

@@ -26,6 +26,16 @@ resources = Table(
     Column("deleting", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("earlier", JSON, nullable=True),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("region", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("limit", Integer, nullable=False),
+    Column("updated_at", Float, nullable=False),
 )
 
 secrets = Table(

@@ -13,6 +13,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
 from moorings.state.blob_rows import BlobRows
+from moorings.state.quota_rows import QuotaRows
 
 __all__ = ["Asset", "Event", "Operation", "OperationStatus", "Resource", "Transaction"]
 
@@ -48,6 +49,8 @@ class Resource:
     deleting: bool
     created_at: float
     updated_at: float
+    earlier: Mapping[str, Any] | None = None
+    """What it held when this desired state was accepted (`spec/quota.py`); written with the desired state alone."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Event:
     message: str
 
 
-class Transaction(AssetRows, BlobRows):
+class Transaction(AssetRows, BlobRows, QuotaRows):
     """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
 
     # --- resources ---
@@ -93,10 +96,19 @@ class Transaction(AssetRows, BlobRows):
             query = query.where(t.c.name.startswith(f"{below}/", autoescape=True))
         return [_resource(row) for row in self._connection.execute(query)]
 
-    def put(self, kind: str, name: str, spec: Mapping[str, Any], *, touch: bool = False) -> Resource:
+    def put(
+        self,
+        kind: str,
+        name: str,
+        spec: Mapping[str, Any],
+        *,
+        touch: bool = False,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> Resource:
         """Accept `spec` as the desired state: a new generation when it differs (or `touch`), else nothing changes.
 
-        A resource that is being deleted is desired again, under the same uid.
+        A resource that is being deleted is desired again, under the same uid. `earlier` is stored with a new
+        generation of a resource that is there already.
         """
         t = tables.resources
         old = self.resource(kind, name)
@@ -114,6 +126,7 @@ class Transaction(AssetRows, BlobRows):
                     accepted_at=self.now,
                     deleting=False,
                     updated_at=self.now,
+                    earlier=None if earlier is None else dict(earlier),
                 )
             )
         found = self.resource(kind, name)

@@ -19,6 +19,7 @@ from moorings.api.blobs import Blobs
 from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Access
+from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
@@ -31,6 +32,7 @@ from moorings.security.access import AccessKeys
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.settings import WorkspaceName
+from moorings.spec.quota import Capacity
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
 
@@ -79,13 +81,19 @@ class Served:
     folder: Path
     hints: list[tuple[str, str]] = field(default_factory=list)
     build_logs: BuildLogs = field(default_factory=BuildLogs)
+    capacity: Capacity = field(default_factory=lambda: Capacity(100, 1000 << 30, 0, 100, 100))
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock)
         self.leases = Leases()
         self.tokens = TokenIssuer(self.folder / "token-keys.json", self.clock)
         resources = Resources(
-            self.database, self.vault, self.tokens, WS, lambda kind, name: self.hints.append((kind, name))
+            self.database,
+            self.vault,
+            self.tokens,
+            WS,
+            lambda kind, name: self.hints.append((kind, name)),
+            Quotas(self.database, lambda: self.capacity),
         )
         store = AssetStore(self.folder / "assets", home=self.folder)
         self.blobs = Blobs(self.database, Uploads(self.folder / "uploads"), store)

@@ -203,7 +203,18 @@ async def test_the_case_of_a_deployments_name_does_not_hide_its_traffic(shop: Ap
 async def test_the_number_of_deployments_is_limited(shop: Api) -> None:
     with shop.database.write() as tx:
         for n in range(19):
-            tx.put(DEPLOYMENT, f"shop/made-{n}", {"name": f"made-{n}", "endpoint_name": "shop"})
+            tx.put(DEPLOYMENT, f"shop/made-{n}", {"instance_type": "Standard_DS1_v2"})
+    refused = await shop.deployment("toomany")
+    assert code_of(refused) == "400 DeploymentQuotaReached"
+    (info,) = refused.json()["error"]["additionalInfo"]
+    assert "moor online-deployment delete -e shop" in info["info"]["fix"]
+    assert (await shop.deployment(capacity=2)).status_code == 200
+
+
+async def test_the_number_of_deployments_of_a_workspace_is_limited(shop: Api) -> None:
+    with shop.database.write() as tx:
+        for n in range(499):
+            tx.put(DEPLOYMENT, f"e{n % 30}/made-{n}", {"instance_type": "Standard_DS1_v2"})
     assert code_of(await shop.deployment("toomany")) == "400 DeploymentQuotaReached"
     assert (await shop.deployment(capacity=2)).status_code == 200
 

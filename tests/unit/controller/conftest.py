@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from moorings.api.quota import Quotas
 from moorings.controller.deployment import Built, DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
@@ -29,11 +30,13 @@ from moorings.security.vault import Vault
 from moorings.spec.assets import CodeConfiguration, EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.quota import Capacity
 from moorings.spec.status import Condition, provisioning_state
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Operation, Resource
 
 MOST_LOOKS = 300
+ROOMY = Capacity(1, 1 << 30, 1000, cpu_overcommit=10_000, memory_overcommit=100_000)
 
 
 class Killed(BaseException):
@@ -220,6 +223,7 @@ class World:
     def __post_init__(self) -> None:
         self.engine = WatchedEngine(self.clock)
         self.engine.watch(self.gateway)
+        self.quotas = Quotas(self.database, lambda: ROOMY)
         self.start()
 
     # --- the daemon ---
@@ -336,7 +340,8 @@ class World:
             old = tx.resource(DEPLOYMENT, owner)
             failed = old is not None and self._state(old) == "Failed"
             plain = spec.model_dump(mode="json", exclude={"schema_"})
-            row = tx.put(DEPLOYMENT, owner, plain, touch=failed)
+            earlier = self.quotas.admit(tx, owner, plain, old, ROOMY)
+            row = tx.put(DEPLOYMENT, owner, plain, touch=failed, earlier=earlier)
             return tx.start_operation("create" if old is None else "update", row)
 
     def delete(self, kind: str, name: str) -> Operation:
@@ -349,6 +354,10 @@ class World:
             row = tx.mark_deleting(kind, name)
             assert row is not None
             return tx.start_operation("delete", row)
+
+    def held(self, name: str) -> int:
+        """What all deployments hold of a limit."""
+        return next(one.used for one in self.quotas.usages() if one.name == name)
 
     def row(self, owner: str = "shop/blue", kind: str = DEPLOYMENT) -> Resource | None:
         with self.database.read() as tx:

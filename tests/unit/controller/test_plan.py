@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.engines.base import Phase
+from moorings.spec.quota import surge
 
 
 def seen(revision: str, ordinal: int, **changes: object) -> Seen:
@@ -142,7 +143,12 @@ class World:
 
     def stop(self, key: tuple[str, int]) -> None:
         assert f"{key[0]}-{key[1]}" not in self.accepted, "stopped while Envoy still sends to it"
-        del self.instances[key]
+        self.instances[key] = Phase.STOPPING
+
+    def end(self) -> None:
+        """One that was stopped has finished what it had."""
+        for key in [k for k, phase in self.instances.items() if phase is Phase.STOPPING][:1]:
+            del self.instances[key]
 
     def serving(self) -> int:
         return sum(
@@ -154,7 +160,7 @@ class World:
 @given(
     count=st.integers(1, 6),
     target=st.integers(1, 6),
-    events=st.lists(st.sampled_from(["boot", "accept", "accept", "boot", "look"]), max_size=60),
+    events=st.lists(st.sampled_from(["boot", "accept", "accept", "boot", "look", "end"]), max_size=60),
 )
 def test_an_update_never_serves_with_less_and_always_arrives(
     count: int, target: int, events: list[str]
@@ -162,15 +168,19 @@ def test_an_update_never_serves_with_less_and_always_arrives(
     world = World({("old", i): Phase.RUNNING for i in range(count)}, {f"old-{i}" for i in range(count)})
     world.accepted = set(world.routed)
     desired = Desired("new", target, started=True)
-    for event in [*events, *(["look", "boot", "look", "accept"] * 40)]:
+    for event in [*events, *(["look", "boot", "look", "accept", "end"] * 40)]:
         if event == "boot":
             starting = [k for k, phase in world.instances.items() if phase is Phase.STARTING]
             for key in starting[:1]:
                 world.instances[key] = Phase.RUNNING
         elif event == "accept":
             world.accepted = set(world.routed)
+        elif event == "end":
+            world.end()
         else:
             world.act(plan(desired, world.look()))
+        most = max(count + surge(count), target + surge(target))
+        assert len(world.instances) <= most, "more at once than quota was granted for"
         assert world.serving() >= min(count, target), (
             "capacity fell below what served before and what is wanted"
         )

@@ -39,6 +39,35 @@ ENTRIES: tuple[Entry, ...] = (
         aliases=("RegionWideVmCapacity", "OutOfQuotaCapacity", "OutOfQuotaRegionWideVmCapacity"),
     ),
     Entry(
+        code="InstanceTypeTooLarge",
+        title="An instance of this type wants more than the machine has",
+        cause="A single instance of the instance type, with what is kept free for its updates, is larger than the whole "
+        "machine: it could not be started even if nothing else ran.",
+        fix="Choose a smaller instance_type. Which there are: moor compute list-sizes -o table",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        numeric="ERR_2100",
+        evidence=(Evidence.QUOTA,),
+        family=_FAMILY,
+    ),
+    Entry(
+        code="QuotaLimitInvalid",
+        title="This quota cannot be set",
+        cause="A quota is a whole number of vCPUs, 0 or more, of a family that exists; not less than deployments hold of "
+        "it, and for a family not more than the quota of all families together.",
+        fix="Name a family and a number that is possible: moor quota set --resource-name <family> --limit <vCPUs>. What "
+        "there is: moor quota list",
+        fault=Fault.USER,
+        step=Step.API,
+        http_status=400,
+        aliases=(
+            "InvalidVMFamilyName",
+            "InvalidQuotaBelowClusterMinimum",
+            "InvalidQuotaExceedsSubscriptionLimit",
+        ),
+    ),
+    Entry(
         code="RoleAssignmentQuotaReached",
         title="No more role assignments",
         cause="The identity of a new endpoint needs role assignments, and as many as may exist are there already.",

@@ -1,0 +1,143 @@
+"""A thousand concurrent creates and deletes against a quota, over the control API of a real workspace.
+
+    python -m bench.quota            (in a workspace of its own: MOORINGS_HOME, MOORINGS_GATEWAY_PORT)
+
+Prints how many were admitted and refused, the most that was held at any moment by the answers of the API, and what is
+held when all are gone. Needs a workspace with nothing deployed; makes its own endpoint and removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from moorings.client import daemon_control
+from moorings.client import quota as remote
+from moorings.client.client import Client
+from moorings.client.deploy import create_or_update_deployment
+from moorings.client.operations import wait
+from moorings.client.transport import SocketTransport
+from moorings.errors.exceptions import MooringsError
+from moorings.lib.timing import SystemClock
+from moorings.settings import Settings
+from moorings.spec.loader import load_deployment
+
+QUOTA, EACH = 20, 4
+OPERATIONS, CALLERS = 1_000, 20
+ENDPOINT = "quota-bench"
+
+
+def client_of(settings: Settings) -> Client:
+    return Client(SocketTransport(settings.api_socket), settings.workspace.path)
+
+
+def first(settings: Settings, folder: Path) -> Mapping[str, Any]:
+    """Deploy once as a user does, so that code and environment are there; returns the body of the deployment."""
+    (folder / "code").mkdir()
+    (folder / "code" / "score.py").write_text("def init(): pass\ndef run(data): return 1\n")
+    spec = {
+        "name": "first",
+        "endpoint_name": ENDPOINT,
+        "code_configuration": {"code": "code", "scoring_script": "score.py"},
+        "environment": {"conda_file": {"dependencies": ["python=3.11"]}},
+        "instance_type": "Standard_F2s_v2",
+    }
+    (folder / "first.yml").write_text(json.dumps(spec))
+    client = client_of(settings)
+    wait_for(client, client.put_endpoint(ENDPOINT, {"location": "local", "properties": {"authMode": "Key"}}))
+    wait_for(client, create_or_update_deployment(client, load_deployment(folder / "first.yml"), print))
+    body = client.deployment(ENDPOINT, "first")
+    wait_for(client, client.delete_deployment(ENDPOINT, "first"))
+    return body
+
+
+def wait_for(client: Client, accepted: Any) -> None:
+    if accepted.operation is not None:
+        wait(client, accepted.operation, on_progress=lambda _: None, clock=SystemClock())
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.admitted = self.refused = self.deleted = self.most = self.most_said = 0
+
+    def note(self, **changes: int) -> None:
+        with self.lock:
+            for name, by in changes.items():
+                setattr(self, name, getattr(self, name) + by)
+
+
+def caller(settings: Settings, number: int, body: Mapping[str, Any], tally: Tally) -> None:
+    client, choice = client_of(settings), random.Random(number)  # noqa: S311 - no secret
+    mine: list[str] = []
+    for step in range(OPERATIONS // CALLERS):
+        if mine and choice.random() < 0.5:
+            name = mine.pop()
+            wait_for(client, client.delete_deployment(ENDPOINT, name))
+            tally.note(deleted=1)
+            continue
+        name = f"d{number}-{step}"
+        try:
+            client.put_deployment(ENDPOINT, name, body)
+        except MooringsError as problem:
+            if problem.failure.code not in ("OutOfQuota", "LimitReached"):
+                raise
+            tally.note(refused=1)
+            continue
+        mine.append(name)
+        there = len(client.deployments(ENDPOINT))
+        with tally.lock:
+            tally.admitted += 1
+            tally.most = max(tally.most, there)
+    for name in mine:
+        wait_for(client, client.delete_deployment(ENDPOINT, name))
+        tally.note(deleted=1)
+
+
+def cores(client: Client) -> int:
+    return next(int(u["currentValue"]) for u in remote.usages(client) if u["name"]["value"] == "cores")
+
+
+def main() -> int:
+    settings = Settings.load()
+    daemon_control.ensure_running(settings, settings.workspace.path, print)
+    client = client_of(settings)
+    if cores(client):
+        print("something is deployed in this workspace: use one of its own", file=sys.stderr)
+        return 1
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        body = first(settings, Path(folder))
+    remote.set_quotas(client, {"cores": QUOTA})
+    began = time.monotonic()
+    with ThreadPoolExecutor(CALLERS) as pool:
+        done = [pool.submit(caller, settings, n, body, tally) for n in range(CALLERS)]
+        while not all(one.done() for one in done):
+            tally.most_said = max(tally.most_said, cores(client))
+            time.sleep(0.01)
+        for one in done:
+            one.result()
+    seconds = time.monotonic() - began
+    left = cores(client)
+    remote.set_quotas(client, {"cores": None})
+    wait_for(client, client.delete_endpoint(ENDPOINT))
+    over = max(0, tally.most * EACH - QUOTA, tally.most_said - QUOTA)
+    print(
+        f"{OPERATIONS} creates and deletes of {CALLERS} callers in {seconds:.1f} s: {tally.admitted} admitted, "
+        f"{tally.refused} refused, {tally.deleted} deleted\n"
+        f"quota {QUOTA} vCPUs, {EACH} each: most at once {tally.most} deployments ({tally.most_said} vCPUs said); "
+        f"over-allocation {over}, leak {left}"
+    )
+    return 0 if over == left == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
