@@ -12,12 +12,12 @@ from moorings.cli.defaults import endpoint_missing
 from moorings.errors.exceptions import error
 from moorings.spec.assets import DataSpec, EnvironmentSpec, ModelSpec
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.documents import Draft, read_document
+from moorings.spec.documents import Draft, Examined, read_document
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.loader import (
     data_of,
     environment_of,
-    load_deployment,
+    examine_deployment,
     load_endpoint,
     model_of,
     prepare_endpoint,
@@ -86,12 +86,13 @@ def endpoint_to_update(existing: EndpointSpec, file: Path | None, changes: Chang
 
 def deployment_to_create(
     file: Path, name: str | None, endpoint: str | None, default_endpoint: str | None, overrides: Sequence[str]
-) -> DeploymentSpec:
-    """The deployment of a file; flags beat the file, a configured endpoint is used when nothing names one."""
+) -> Examined[DeploymentSpec]:
+    """The deployment of a file, with its problems; flags beat the file, a configured endpoint is used when nothing names
+    one. Raises for a file that is no mapping."""
     if endpoint is None and default_endpoint is not None and "endpoint_name" not in _set_keys(overrides):
         document = _document(file, "moor online-deployment create")
         endpoint = None if _text(document, "endpoint_name") else default_endpoint
-    return load_deployment(file, overrides=overrides, name=name, endpoint_name=endpoint)
+    return examine_deployment(file, overrides=overrides, name=name, endpoint_name=endpoint)
 
 
 def deployment_names_of(

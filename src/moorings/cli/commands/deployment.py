@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from moorings.cli import specs
+from moorings.cli import preflight, specs
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
-from moorings.client.checks import check_script
 from moorings.client.client import is_missing
 from moorings.client.deploy import create_or_update_deployment
 from moorings.errors.exceptions import MooringsError, error
@@ -25,7 +24,6 @@ from moorings.spec.arm import (
 )
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
-from moorings.spec.validate import deployment_warnings
 
 COLUMNS: Columns = (
     ("Name", lambda d: d.get("name")),
@@ -46,7 +44,7 @@ CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "Sto
     click.Option(
         ["--all-traffic"], is_flag=True, help="Send it all traffic of the endpoint once it is ready."
     ),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
     flags.set_(),
     flags.no_wait(),
     click.Option(
@@ -85,8 +83,10 @@ def create(
         command = f"moor online-deployment create -f {file} --all-traffic"
         message = "--all-traffic acts after the deployment is ready, and --no-wait does not wait for that"
         raise error("FlagsExclusive", message, fields={"command": command})
-    spec = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
-    _check(session, spec, skip_script=skip_script_validation)
+    examined = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
+    again = f"moor online-deployment create -f {file}"
+    preflight.require(session, [examined], script=not skip_script_validation, again=again)
+    spec = examined.valid()
     _require_endpoint(session, spec.endpoint_name, local=local)
     if not local:
         _refuse_existing(session, spec, file)
@@ -134,7 +134,7 @@ def list_(session: Session, endpoint_name: str | None, local: bool) -> None:
     flags.endpoint_name("--endpoint-name", "-e"),
     flags.file(what="deployment"),
     *flags.updates(),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
     flags.no_wait(),
     flags.local(),
     click.Option(["--vscode-debug"], is_flag=True, hidden=True),
@@ -171,7 +171,8 @@ def update(
         endpoint, deployment, session.client.deployment(endpoint, deployment), check=False
     )
     spec = specs.deployment_to_update(existing, file, changes)
-    _check(session, spec, skip_script=skip_script_validation)
+    again = f"moor online-deployment update -n {deployment} -e {endpoint}" + (f" -f {file}" if file else "")
+    preflight.require(session, [preflight.of_spec(spec)], script=not skip_script_validation, again=again)
     _deploy(session, spec, f"Updating deployment {deployment} of endpoint {endpoint}", no_wait=no_wait)
 
 
@@ -230,13 +231,6 @@ def print_logs(session: Session, endpoint: str, name: str, *, container: str, li
     """The last lines of a deployment's log."""
     text = session.client.logs(endpoint, name, container=CONTAINERS[container], tail=lines)
     click.echo(text, nl=bool(text) and not text.endswith("\n"))
-
-
-def _check(session: Session, spec: DeploymentSpec, *, skip_script: bool) -> None:
-    for warning in deployment_warnings(spec):
-        session.warn(warning)
-    if not skip_script:
-        check_script(spec)
 
 
 def _require_endpoint(session: Session, name: str, *, local: bool) -> None:

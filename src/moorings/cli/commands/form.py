@@ -9,20 +9,18 @@ from typing import Any
 
 import click
 
-from moorings.cli import specs, traffic, updates
+from moorings.cli import preflight, specs, traffic, updates
 from moorings.cli.commands import deployment as deployments
 from moorings.cli.commands import endpoint as endpoints
 from moorings.cli.commands import flags
 from moorings.cli.framework import SeveralOption, leaf
 from moorings.cli.session import Session
 from moorings.client import form
-from moorings.client.checks import check_script
-from moorings.errors.exceptions import Failure, MooringsError, error
+from moorings.errors.exceptions import error
 from moorings.spec.arm import deployment_view
 from moorings.spec.deployment import MAX_INSTANCES, DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.form2021 import EndpointForm, load_form
-from moorings.spec.validate import deployment_warnings
 
 
 def _deployment(*, required: bool = False, what: str) -> click.Option:
@@ -51,16 +49,15 @@ def create(
     _online(type_)
     given = load_form(file, overrides=set_, name=endpoint_name)
     endpoint = specs.marked_local(given.endpoint) if local else given.endpoint
-    _check(session, given.deployments)
+    again = updates.again("create", endpoint.name, file, local=local)
+    _check(session, given.deployments, again)
     now = form.present_or_none(session.client, endpoint.name)
     if now is not None:
         endpoint = _kept_traffic(endpoint, now.endpoint)
         _say_unlisted(session, now, given)
     if _is_alone(endpoint, given.deployments, now):
         endpoint = endpoint.model_copy(update={"traffic": {given.deployments[0].name.lower(): 100}})
-    wish = form.Wish(
-        endpoint, given.deployments, command=updates.again("create", endpoint.name, file, local=local)
-    )
+    wish = form.Wish(endpoint, given.deployments, command=again)
     form.check(now, wish)
     form.apply(session.client, now, wish, session, no_wait=no_wait)
     _emit(session, endpoint.name, given.deployments)
@@ -143,7 +140,7 @@ def update(
             wish.endpoint.model_copy(update={"traffic": table}), wish.deployments, wish.remove, wish.command
         )
     form.check(now, wish)
-    _check(session, wish.deployments)
+    _check(session, wish.deployments, wish.command)
     if wish.remove:
         session.say(f"To be deleted, as no longer wanted: {', '.join(wish.remove)}")
     form.apply(session.client, now, wish, session, no_wait=no_wait)
@@ -279,23 +276,9 @@ def _shares(current: Mapping[str, int], given: Mapping[str, int]) -> dict[str, i
     return traffic.apply(current, given)
 
 
-def _check(session: Session, found: Sequence[DeploymentSpec]) -> None:
-    """Warnings, and the scripts of all deployments; raises what is wrong with them, all at once."""
-    wrong: list[Failure] = []
-    for spec in found:
-        for warning in deployment_warnings(spec):
-            session.warn(f"{spec.name}: {warning}")
-        try:
-            check_script(spec)
-        except MooringsError as problem:
-            wrong.append(problem.failure)
-    if len(wrong) == 1:
-        raise MooringsError(wrong[0])
-    if wrong:
-        fields = {"command": "moor endpoint create -f <endpoint.yml>"}
-        raise error(
-            "SpecInvalid", f"{len(wrong)} scoring scripts cannot be used", details=wrong, fields=fields
-        )
+def _check(session: Session, found: Sequence[DeploymentSpec], again: str) -> None:
+    """Raises what is wrong with the deployments, all at once."""
+    preflight.require(session, [preflight.of_spec(spec) for spec in found], script=True, again=again)
 
 
 def _kept_traffic(wanted: EndpointSpec, now: EndpointSpec) -> EndpointSpec:

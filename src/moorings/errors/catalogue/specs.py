@@ -19,6 +19,16 @@ ENTRIES: tuple[Entry, ...] = (
         family="BadArgument",
     ),
     Entry(
+        code="PreflightFailed",
+        title="The deployment cannot work as it is",
+        cause="What can be told before anything is sent was looked at: the spec, the scoring script, its imports, the "
+        "packages asked for, the files of the model. Each problem is listed with its place.",
+        fix=f"Correct each place that is listed, {_AGAIN}",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=400,
+    ),
+    Entry(
         code="SpecValueInvalid",
         title="A value is not of the kind this key takes",
         cause=(
