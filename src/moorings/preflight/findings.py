@@ -10,7 +10,8 @@ from typing import Any
 
 from moorings.errors.exceptions import Failure, failure
 
-_POSITION = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+)(?::(?P<column>\d+))?)?(?: (?P<field>.+))?", re.DOTALL)
+_POSITION = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?(?: (?P<field>.+))?", re.DOTALL)
+_FILE_ENDINGS = (".yml", ".yaml", ".py", ".json", ".txt")
 
 
 class Severity(StrEnum):
@@ -25,7 +26,7 @@ class Place:
     """Where in a file something stands; lines and columns count from 1."""
 
     file: str
-    """As the user would name it."""
+    """As the user would name it; empty where only the field is known."""
     line: int | None = None
     column: int | None = None
     field: str | None = None
@@ -33,18 +34,16 @@ class Place:
 
     def __str__(self) -> str:
         position = "".join(f":{part}" for part in (self.line, self.column) if part is not None)
-        return f"{self.file}{position}" + (f" {self.field}" if self.field else "")
+        return f"{self.file}{position} {self.field or ''}".strip()
 
     @staticmethod
     def parse(text: str) -> Place:
         """The inverse of `str`, which is also how failures of specs name their place."""
         found = _POSITION.fullmatch(text)
         if found is None:
-            return Place(text)
-        line, column = found["line"], found["column"]
-        if line is None:
-            return Place(text)
-        return Place(found["file"], int(line), int(column) if column else None, found["field"])
+            return Place(text) if text.endswith(_FILE_ENDINGS) else Place("", field=text)
+        column = found["column"]
+        return Place(found["file"], int(found["line"]), int(column) if column else None, found["field"])
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,18 @@ from __future__ import annotations
 
 import ast
 import platform
+import re
+import sys
 import warnings
 from dataclasses import dataclass
 
 from moorings.preflight.findings import Finding, Place, Severity, finding, line_evidence
+
+_NEWER = re.compile(
+    r"""\b[rRbB]?[fFtT][rR]?['"]|^\s*type\s+\w|\b(?:def|class)\s+\w+\s*\[|^\s*except\b""", re.MULTILINE
+)
+"""What the line of an error has in it that a newer Python may take: f-strings within one another, `type X = ...`, type
+parameters, `except A, B:`, t-strings."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +47,42 @@ def parse(data: bytes, name: str, *, again: str, python: str = "") -> Source | F
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in the user's script is no news at deploy time
-            tree = ast.parse(data, filename=name)
+            tree = ast.parse(data, filename=name, feature_version=_features(python))
     except SyntaxError as wrong:
         return _syntax(wrong, name, again, python)
     except (ValueError, RecursionError, MemoryError) as wrong:  # NUL bytes; deeper than the parser goes
         message = f"{name}: {wrong or type(wrong).__name__}"
-        return _finding(message, Place(name), (), again, python)
+        return _finding(message, Place(name), (), again)
     return Source(name, tree, tuple(_text(data).splitlines()))
 
 
 def _syntax(wrong: SyntaxError, name: str, again: str, python: str) -> Finding:
     line, column = wrong.lineno or 1, wrong.offset or 1
+    text = wrong.text or ""
+    newer = bool(python) and _minor(python) > sys.version_info[:2] and _NEWER.search(text) is not None
     place = Place(name, line, column)
-    evidence = line_evidence(line, column, wrong.text or "")
-    return _finding(f"{name}:{line}: {wrong.msg}", place, evidence, again, python)
+    return _finding(f"{name}:{line}: {wrong.msg}", place, line_evidence(line, column, text), again, newer)
 
 
-def _finding(message: str, place: Place, evidence: tuple[str, ...], again: str, python: str) -> Finding:
-    """An error, but for a script that is meant for a newer Python than the one that looks at it."""
+def _finding(
+    message: str, place: Place, evidence: tuple[str, ...], again: str, newer: bool = False
+) -> Finding:
+    """An error, but for what may be right in the newer Python of the environment."""
     ours = platform.python_version()
-    newer = bool(python) and _minor(python) > _minor(ours)
-    fix = f"Correct the line shown, then: {again}"
+    fix = (
+        f"Correct the line shown, then: {again}   "
+        f"(if it is written for a newer Python than {ours}: add --skip-script-validation)"
+    )
     if newer:
-        message += f" (looked at with Python {ours}; the environment has {python})"
+        message += f" (looked at with Python {ours}, which is older than the environment's)"
     severity = Severity.WARNING if newer else Severity.ERROR
     return finding(severity, "UserScriptSyntaxError", message, place=place, evidence=evidence, fix=fix)
+
+
+def _features(python: str) -> tuple[int, int] | None:
+    """The Python whose syntax is taken: not more than the environment's has."""
+    wanted = _minor(python)
+    return (wanted[0], wanted[1]) if len(wanted) == 2 and wanted < sys.version_info[:2] else None
 
 
 def _minor(version: str) -> tuple[int, ...]:
