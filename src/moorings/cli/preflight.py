@@ -113,6 +113,7 @@ def require(session: Session, found: Sequence[Examined[DeploymentSpec]], *, scri
     failures = [one.failure for one in report.errors]
     if invalid is not None and len(invalid.failure.details) == len(failures):
         raise invalid
+    session.say("Nothing was sent. What is found here can be sent all the same: --skip-checks")
     if len(failures) == 1:
         raise MooringsError(failures[0])
     message = f"{len(failures)} problems were found before anything was sent"

@@ -5,12 +5,14 @@ Nothing of the user's runs, nothing is sent, nothing is built. What cannot be to
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from moorings.assets.intake import Listing, SourceFile, list_folder
+from moorings.environments.conda import translate
 from moorings.environments.interpreters import Interpreters, minor_of
 from moorings.environments.mlflow import mlflow_environment, stored_reader
 from moorings.errors.exceptions import Failure, MooringsError
@@ -32,6 +34,8 @@ from moorings.spec.references import is_local_path
 
 INDEX_LIMIT_S = 1.2
 """For the package index to answer: the whole check is to take less than two seconds."""
+LISTING_LIMIT_S = 0.5
+"""For the names of a model's or code's files, some 50,000."""
 APP_MODELS = "/var/azureml-app/azureml-models"
 _BATCH_VARIABLE = "MOORINGS_BATCH_MAX_SIZE"
 
@@ -188,17 +192,21 @@ class _Check:
     def _listing(self, path: Path, at: FieldPath, *, use_ignore: bool) -> Listing | None:
         """The files that will be stored, their paths beginning with the name of a model's folder or file."""
         place = Place.parse(self.locate(at).target)
-        if not path.is_absolute() or not path.exists():
-            return None  # which was said when the spec was read
         try:
+            if not path.is_absolute() or not path.exists():
+                return None  # which was said when the spec was read
             if path.is_file():
                 return Listing([SourceFile(path.name, path, path.stat().st_size)])
-            return list_folder(path.resolve(), use_ignore=use_ignore)
+            until = time.monotonic() + LISTING_LIMIT_S
+            return list_folder(path.resolve(), use_ignore=use_ignore, go_on=lambda: time.monotonic() < until)
+        except TimeoutError:
+            self.notes.append(f"{path} holds too much to be listed within {LISTING_LIMIT_S:g} s")
+            return None
         except MooringsError as problem:
             for one in of_failure(problem.failure):
                 self.findings.append(Finding(one.severity, one.failure, place))
-        except OSError:
-            return None  # it went meanwhile
+        except (OSError, ValueError, RuntimeError):
+            return None  # it went meanwhile, or no file can have such a name
         return None
 
     def _script(self, code: Listing, model: Listing | None) -> Walk | None:
@@ -239,8 +247,11 @@ class _Check:
 
     def _script_missing(self, folder: CodeFolder, script: str) -> None:
         """It is on the disk (the spec was read), so an ignore file leaves it out."""
-        if not (folder.folder / script).is_file():
-            return
+        try:
+            if not (folder.folder / script).is_file():
+                return
+        except (OSError, ValueError):
+            return  # a name that no file can have, which was said when the spec was read
         located = self.locate(("code_configuration", "scoring_script"))
         message = (
             f"{folder.shown(script)} is there, but .amlignore or .gitignore leaves it out of the code folder"
@@ -295,12 +306,8 @@ class _Check:
         """The version of Python that a conda file pins, for messages about syntax."""
         given = self.spec.environment
         conda = given.conda_file if isinstance(given, EnvironmentSpec) else None
-        listed = conda.get("dependencies") if conda else None
-        for entry in listed if isinstance(listed, list) else ():
-            text = str(entry).replace(" ", "")
-            if text.startswith("python="):
-                return minor_of(f"=={text.removeprefix('python').lstrip('=')}") or ""
-        return ""
+        found = translate(conda).python if conda is not None else []
+        return minor_of(",".join(found)) or ""
 
     def _asks_for_batches(self) -> bool:
         setting = self.spec.properties.get(BATCH_MAX_SIZE, "0")

@@ -82,7 +82,8 @@ def _finding(
 def _features(python: str) -> tuple[int, int] | None:
     """The Python whose syntax is taken: not more than the environment's has."""
     wanted = _minor(python)
-    return (wanted[0], wanted[1]) if len(wanted) == 2 and wanted < sys.version_info[:2] else None
+    older = len(wanted) == 2 and (3, 0) <= wanted < sys.version_info[:2]
+    return (wanted[0], wanted[1]) if older else None
 
 
 def _minor(version: str) -> tuple[int, ...]:

@@ -45,6 +45,7 @@ CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "Sto
         ["--all-traffic"], is_flag=True, help="Send it all traffic of the endpoint once it is ready."
     ),
     click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
+    flags.skip_checks(),
     flags.set_(),
     flags.no_wait(),
     click.Option(
@@ -65,6 +66,7 @@ def create(
     endpoint_name: str | None,
     all_traffic: bool,
     skip_script_validation: bool,
+    skip_checks: bool,
     set_: tuple[str, ...],
     no_wait: bool,
     local: bool,
@@ -85,7 +87,8 @@ def create(
         raise error("FlagsExclusive", message, fields={"command": command})
     examined = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
     again = f"moor online-deployment create -f {file}"
-    preflight.require(session, [examined], script=not skip_script_validation, again=again)
+    if not skip_checks:
+        preflight.require(session, [examined], script=not skip_script_validation, again=again)
     spec = examined.valid()
     _require_endpoint(session, spec.endpoint_name, local=local)
     if not local:
@@ -135,6 +138,7 @@ def list_(session: Session, endpoint_name: str | None, local: bool) -> None:
     flags.file(what="deployment"),
     *flags.updates(),
     click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
+    flags.skip_checks(),
     flags.no_wait(),
     flags.local(),
     click.Option(["--vscode-debug"], is_flag=True, hidden=True),
@@ -151,6 +155,7 @@ def update(
     remove: tuple[str, ...],
     force_string: bool,
     skip_script_validation: bool,
+    skip_checks: bool,
     no_wait: bool,
     local: bool,
     vscode_debug: bool,
@@ -172,7 +177,8 @@ def update(
     )
     spec = specs.deployment_to_update(existing, file, changes)
     again = f"moor online-deployment update -n {deployment} -e {endpoint}" + (f" -f {file}" if file else "")
-    preflight.require(session, [preflight.of_spec(spec)], script=not skip_script_validation, again=again)
+    if not skip_checks:
+        preflight.require(session, [preflight.of_spec(spec)], script=not skip_script_validation, again=again)
     _deploy(session, spec, f"Updating deployment {deployment} of endpoint {endpoint}", no_wait=no_wait)
 
 

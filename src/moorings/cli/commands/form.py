@@ -34,6 +34,7 @@ def _deployment(*, required: bool = False, what: str) -> click.Option:
     flags.endpoint_name("--name", "-n", defaulted=False),
     flags.type_(),
     flags.set_(),
+    flags.skip_checks(),
     flags.no_wait(),
     flags.make_local(),
 )
@@ -43,6 +44,7 @@ def create(
     endpoint_name: str | None,
     type_: str | None,
     set_: tuple[str, ...],
+    skip_checks: bool,
     no_wait: bool,
     local: bool,
 ) -> None:
@@ -50,7 +52,8 @@ def create(
     given = load_form(file, overrides=set_, name=endpoint_name)
     endpoint = specs.marked_local(given.endpoint) if local else given.endpoint
     again = updates.again("create", endpoint.name, file, local=local)
-    _check(session, given.deployments, again)
+    if not skip_checks:
+        _check(session, given.deployments, again)
     now = form.present_or_none(session.client, endpoint.name)
     if now is not None:
         endpoint = _kept_traffic(endpoint, now.endpoint)
@@ -104,6 +107,7 @@ def list_(session: Session, type_: str | None, local: bool) -> None:
         ["--traffic", "-r"], metavar="TABLE", help='Share of each deployment in per cent: "blue:90,green:10".'
     ),
     *flags.updates(),
+    flags.skip_checks(),
     flags.type_(),
     flags.no_wait(),
     flags.local(),
@@ -120,6 +124,7 @@ def update(
     add: tuple[str, ...],
     remove: tuple[str, ...],
     force_string: bool,
+    skip_checks: bool,
     type_: str | None,
     no_wait: bool,
     local: bool,
@@ -140,7 +145,8 @@ def update(
             wish.endpoint.model_copy(update={"traffic": table}), wish.deployments, wish.remove, wish.command
         )
     form.check(now, wish)
-    _check(session, wish.deployments, wish.command)
+    if not skip_checks:
+        _check(session, wish.deployments, wish.command)
     if wish.remove:
         session.say(f"To be deleted, as no longer wanted: {', '.join(wish.remove)}")
     form.apply(session.client, now, wish, session, no_wait=no_wait)
