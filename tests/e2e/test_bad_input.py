@@ -280,9 +280,8 @@ def test_conda_files(bad: Any, conda: str, code: str | None) -> None:
     (bad.files / "bad.yaml").write_text(conda)
     environment = {"image": "local/base", "conda_file": "bad.yaml"}
     spec = bad.spec("good", "conda", bad.script("good", GOOD), environment=environment)
-    for flags in (["--skip-checks"], []):
-        refused(bad, "online-deployment", "create", "-f", str(spec), *flags, code=code, timeout_s=120)
-        bad.moor("online-deployment", "delete", "-e", "good", "-n", "conda", "--yes")
+    refused(bad, "online-deployment", "create", "-f", str(spec), code=code, timeout_s=120)
+    bad.moor("online-deployment", "delete", "-e", "good", "-n", "conda", "--yes")
 
 
 # --- flags and requests -------------------------------------------------------------------------------------
