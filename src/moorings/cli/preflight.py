@@ -8,7 +8,7 @@ from moorings.cli.report import clean
 from moorings.cli.session import Session
 from moorings.client.client import Client
 from moorings.client.transport import SocketTransport
-from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.exceptions import MooringsError, SpecInvalid, error
 from moorings.preflight.check import Report, Surroundings, check_deployment, of_problem
 from moorings.settings import DOCKER
 from moorings.spec.arm import environment_version_from_arm
@@ -94,14 +94,22 @@ def _nowhere(path: FieldPath) -> Located:
     return Located(path_text(path))
 
 
-def require(session: Session, found: Sequence[Examined[DeploymentSpec]], *, script: bool, again: str) -> None:
-    """Check deployments before anything is sent: warnings are shown; errors raised, all at once."""
-    report = Report()
+def require(
+    session: Session,
+    found: Sequence[Examined[DeploymentSpec]],
+    *,
+    script: bool,
+    again: str,
+    whole: SpecInvalid | None = None,
+) -> None:
+    """Check deployments before anything is sent: warnings are shown; errors raised, all at once. `whole`: the problems of
+    the document that they are parts of, theirs included."""
+    report = of_problem(whole.failure) if whole is not None else Report()
     for examined in found:
         prefix = f"{examined.value.name}: " if examined.value is not None and len(found) > 1 else ""
         for warning in deployment_warnings(examined.value) if examined.value is not None else ():
             session.warn(f"{prefix}{warning}")
-        report += look(session, examined, script=script, again=again)
+        report += look(session, examined, script=script, again=again, told=whole is not None)
     for one in report.warnings:
         place = (
             f"{one.place}: " if one.place is not None and str(one.place) not in one.failure.message else ""
@@ -109,9 +117,9 @@ def require(session: Session, found: Sequence[Examined[DeploymentSpec]], *, scri
         session.warn(clean(f"({one.failure.code}) {place}{one.failure.message}"))
     if not report.errors:
         return
-    invalid = next((each.invalid for each in found if each.invalid is not None), None)
+    invalid = whole or next((each.invalid for each in found if each.invalid is not None), None)
     failures = [one.failure for one in report.errors]
-    if invalid is not None and len(invalid.failure.details) == len(failures):
+    if invalid is not None and len(of_problem(invalid.failure).errors) == len(failures):
         raise invalid
     session.say("Nothing was sent. What is found here can be sent all the same: --skip-checks")
     if len(failures) == 1:

@@ -23,7 +23,7 @@ from moorings.spec.loader import (
     prepare_endpoint,
 )
 from moorings.spec.references import is_local_path
-from moorings.spec.update import update_deployment, update_endpoint
+from moorings.spec.update import examine_updated, update_endpoint
 from moorings.spec.validate import endpoint_problems
 
 
@@ -114,10 +114,12 @@ def deployment_names_of(
     return endpoint, name
 
 
-def deployment_to_update(existing: DeploymentSpec, file: Path | None, changes: Changes) -> DeploymentSpec:
-    """`existing` with a file and expressions applied; flags beat the names in the file."""
+def deployment_to_update(
+    existing: DeploymentSpec, file: Path | None, changes: Changes
+) -> Examined[DeploymentSpec]:
+    """`existing` with a file and expressions applied, and its problems; flags beat the names in the file."""
     names = {"name": existing.name, "endpoint_name": existing.endpoint_name}
-    return update_deployment(
+    return examine_updated(
         existing,
         path=file,
         changes=names if file else None,

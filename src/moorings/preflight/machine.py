@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorings.assets.objects import human_size
 from moorings.preflight.findings import Finding, Place, Severity, finding
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, InstanceType, lookup
@@ -98,15 +99,13 @@ def _model_findings(size: InstanceType, load: Load, locate: Locate, again: str) 
         return found
     if load.model_bytes > size.memory_bytes:
         message = (
-            f"the model has {_gib(load.model_bytes)}, and an instance of {size.name} may use "
+            f"the model has {human_size(load.model_bytes)}, and an instance of {size.name} may use "
             f"{_gib(size.memory_bytes)} of memory"
         )
         fix = f"Choose an instance_type with more memory, then: {again}"
         found.append(_finding(Severity.WARNING, "OutOfMemory", message, locate(at), fix))
     if size.disk_bytes is not None and load.model_bytes > size.disk_bytes:
-        message = (
-            f"the model has {_gib(load.model_bytes)}, and {size.name} has {_gib(size.disk_bytes)} of disk"
-        )
+        message = f"the model has {human_size(load.model_bytes)}, and {size.name} has {_gib(size.disk_bytes)} of disk"
         fix = f"Choose an instance_type with a larger disk, then: {again}"
         found.append(_finding(Severity.WARNING, "ArtifactsNoSpace", message, locate(at), fix))
     return found
@@ -119,11 +118,11 @@ def _disk_findings(load: Load, facts: MachineFacts, locate: Locate, again: str) 
     # The store keeps one copy of the content; the instances link to it, and have a copy of the code.
     need = (load.model_bytes or 0) + 2 * (load.code_bytes or 0)
     if need > free:
-        message = f"model and code need {_gib(need)}, and the disk of {facts.home} has {_gib(free)} left"
+        message = f"model and code need {human_size(need)}, and the disk of {facts.home} has {human_size(free)} free"
         fix = f"Free space (see: df -h {facts.home}), then: {again}"
         return [_finding(Severity.ERROR, "AssetStoreFull", message, locate(("model", "path")), fix)]
     if need + ENVIRONMENT_BYTES > free:
-        message = f"the disk of {facts.home} has {_gib(free)} left, which is little for an environment"
+        message = f"the disk of {facts.home} has {human_size(free)} free, which is little for an environment"
         fix = f"Free space (see: df -h {facts.home}), then: {again}"
         return [_finding(Severity.WARNING, "EnvironmentDiskFull", message, None, fix)]
     return []
@@ -145,4 +144,5 @@ def _finding(severity: Severity, code: str, message: str, located: Located | Non
 
 
 def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB" if count >= GIB // 10 else f"{count / (1 << 20):.1f} MiB"
+    """As instance types are listed."""
+    return f"{count / GIB:.1f} GiB"

@@ -175,10 +175,11 @@ def update(
     existing = deployment_from_arm(
         endpoint, deployment, session.client.deployment(endpoint, deployment), check=False
     )
-    spec = specs.deployment_to_update(existing, file, changes)
+    examined = specs.deployment_to_update(existing, file, changes)
     again = f"moor online-deployment update -n {deployment} -e {endpoint}" + (f" -f {file}" if file else "")
     if not skip_checks:
-        preflight.require(session, [preflight.of_spec(spec)], script=not skip_script_validation, again=again)
+        preflight.require(session, [examined], script=not skip_script_validation, again=again)
+    spec = examined.valid()
     _deploy(session, spec, f"Updating deployment {deployment} of endpoint {endpoint}", no_wait=no_wait)
 
 

@@ -20,7 +20,7 @@ from moorings.errors.exceptions import error
 from moorings.spec.arm import deployment_view
 from moorings.spec.deployment import MAX_INSTANCES, DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
-from moorings.spec.form2021 import EndpointForm, load_form
+from moorings.spec.form2021 import EndpointForm, examine_form
 
 
 def _deployment(*, required: bool = False, what: str) -> click.Option:
@@ -49,11 +49,13 @@ def create(
     local: bool,
 ) -> None:
     _online(type_)
-    given = load_form(file, overrides=set_, name=endpoint_name)
+    examined = examine_form(file, overrides=set_, name=endpoint_name)
+    if not skip_checks:
+        again = updates.again("create", endpoint_name or "<name>", file, local=local)
+        preflight.require(session, examined.deployments, script=True, again=again, whole=examined.invalid)
+    given = examined.valid()
     endpoint = specs.marked_local(given.endpoint) if local else given.endpoint
     again = updates.again("create", endpoint.name, file, local=local)
-    if not skip_checks:
-        _check(session, given.deployments, again)
     now = form.present_or_none(session.client, endpoint.name)
     if now is not None:
         endpoint = _kept_traffic(endpoint, now.endpoint)
@@ -146,7 +148,8 @@ def update(
         )
     form.check(now, wish)
     if not skip_checks:
-        _check(session, wish.deployments, wish.command)
+        found = [preflight.of_spec(spec) for spec in wish.deployments]
+        preflight.require(session, found, script=True, again=wish.command)
     if wish.remove:
         session.say(f"To be deleted, as no longer wanted: {', '.join(wish.remove)}")
     form.apply(session.client, now, wish, session, no_wait=no_wait)
@@ -280,11 +283,6 @@ def _table(texts: tuple[str, ...]) -> dict[str, int] | None:
 
 def _shares(current: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
     return traffic.apply(current, given)
-
-
-def _check(session: Session, found: Sequence[DeploymentSpec], again: str) -> None:
-    """Raises what is wrong with the deployments, all at once."""
-    preflight.require(session, [preflight.of_spec(spec) for spec in found], script=True, again=again)
 
 
 def _kept_traffic(wanted: EndpointSpec, now: EndpointSpec) -> EndpointSpec:
