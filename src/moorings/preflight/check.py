@@ -289,9 +289,7 @@ class _Check:
     ) -> None:
         if walk is None or environment is None:
             return
-        at = environment[1]
-        where = Place.parse(self.locate((*at, "conda_file", "dependencies")).target)
-        named = shown(where.file) if where.line is not None else "the environment"
+        named = self._where_to_add(*environment)
         found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)
         sure = any(one.severity is Severity.ERROR for one in found)
         if sure and contents.channels and index.channels_problem(contents.channels) is None:
@@ -301,6 +299,18 @@ class _Check:
         self.findings += found
 
     # --- what the spec says ---
+
+    def _where_to_add(self, environment: EnvironmentSpec, at: FieldPath) -> str:
+        """How the user names what a package is to be added to."""
+        given = self.spec.environment
+        if isinstance(given, str):
+            return f"a new version of {given}"
+        if at != ("environment",):
+            return "the conda.yaml of the model"
+        if environment.conda_file is None:
+            return "a conda_file of the environment"
+        where = Place.parse(self.locate((*at, "conda_file", "dependencies")).target)
+        return "environment.conda_file" if where.line is None else shown(where.file)
 
     def _python(self) -> str:
         """The version of Python that a conda file pins, for messages about syntax."""

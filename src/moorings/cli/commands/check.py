@@ -191,17 +191,20 @@ def _next(session: Session, checked: Checked, file: Path, set_: Sequence[str]) -
         return f"moor endpoint create {tail}"
     if checked.kind == ENDPOINT:
         return f"moor online-endpoint create {tail}"
+    create = f"moor online-deployment create {tail}"
     endpoint, name = checked.endpoint, checked.deployment
     client = preflight.QuietClient(session).client
-    verb = "create"
-    if client is not None and endpoint is not None and name is not None:
-        try:
-            client.deployment(endpoint, name)
-            return f"moor online-deployment update -n {name} -e {endpoint} {tail}"
-        except MooringsError as problem:
-            if is_missing(problem) and problem.failure.code == "EndpointNotFound":
-                return f"moor online-endpoint create -n {endpoint} && moor online-deployment {verb} {tail}"
-    return f"moor online-deployment {verb} {tail}"
+    if client is None or endpoint is None or name is None:
+        return create
+    try:
+        client.endpoint(endpoint)
+    except MooringsError as problem:
+        return f"moor online-endpoint create -n {endpoint} && {create}" if is_missing(problem) else create
+    try:
+        client.deployment(endpoint, name)
+    except MooringsError:
+        return create
+    return f"moor online-deployment update -n {name} -e {endpoint} {tail}"
 
 
 def _set_words(set_: Sequence[str]) -> list[str]:
