@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from moorings.environments.index_way import INDEX
-from moorings.environments.interpreters import OLDEST, Interpreters, choose, minor_of
+from moorings.environments.interpreters import OLDEST, Interpreter, Interpreters, choose, minor_of
 from moorings.environments.recipe import Recipe, stays_below
 from moorings.environments.solving import Solving
 from moorings.errors.exceptions import MooringsError
@@ -29,7 +31,7 @@ class Contents:
     """What an environment will hold, as far as that is known."""
 
     python: str = ""
-    """`3.12` or `3.12.1`; empty where it is not known."""
+    """`3.12`; empty where it is not known."""
     packages: Mapping[str, str] | None = None
     """Canonical name -> version (empty: not known); None where nothing is known."""
     whole: bool = False
@@ -113,10 +115,16 @@ def _recipe(look: _Look) -> Recipe | None:
 
 def _resolved(look: _Look, recipe: Recipe) -> Contents:
     named: dict[str, str] = {canonicalize_name(Requirement(text).name): "" for text in recipe.requirements}
-    python = _python(look, recipe)
-    if not python:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="interpreters") as pool:
+        there = pool.submit(look.means.interpreters.find)
+        # Which patch release it is makes no difference to a package.
+        pinned = minor_of(recipe.python)
+        early = pinned if pinned is not None and Version(pinned) >= OLDEST else ""
+        python = early or _python(look, recipe, there)
+        answer = look.means.index.ask(recipe.requirements, python) if python else None
+        python = _python(look, recipe, there)
+    if not python or answer is None:
         return Contents("", named, whole=False, findings=tuple(look.findings), notes=tuple(look.notes))
-    answer = look.means.index.ask(recipe.requirements, python)
     channels = False
     if recipe.conda is not None and answer.unmet:
         why = look.means.index.channels_problem(recipe.conda.channels)
@@ -139,12 +147,12 @@ def _resolved(look: _Look, recipe: Recipe) -> Contents:
         whole=answer.whole,
         channels=recipe.conda.channels if recipe.conda is not None else (),
         findings=tuple(look.findings),
-        notes=tuple(look.notes),
+        notes=tuple(dict.fromkeys(look.notes)),
     )
 
 
-def _python(look: _Look, recipe: Recipe) -> str:
-    """The version that the environment will get; empty where that cannot be told."""
+def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> str:
+    """The version that the environment will get; empty where that cannot be told, or after a finding that says why."""
     wanted = recipe.python
     if stays_below(SpecifierSet(wanted), OLDEST):
         message = f"Python {wanted} is asked for, and the inference server needs {OLDEST} or newer"
@@ -155,13 +163,13 @@ def _python(look: _Look, recipe: Recipe) -> str:
         return minor_of(wanted) or ""
     if recipe.conda is not None and look.means.solver != INDEX and not wanted:
         return ""
-    there = look.means.interpreters.find()
-    chosen = choose(wanted, there)
+    found = there.result()
+    chosen = choose(wanted, found)
     if chosen is not None:
-        return chosen[0].version
+        return chosen[0].minor
     if recipe.conda is not None:
         return minor_of(wanted) or ""  # a channel brings its own
-    versions = ", ".join(sorted({one.minor for one in there}, key=_numbers)) or "none"
+    versions = ", ".join(sorted({one.minor for one in found}, key=_numbers)) or "none"
     message = f"no Python on this machine is {wanted} (there is {versions})"
     if look.means.download_python:
         message += ": it is to be fetched when the environment is built"
