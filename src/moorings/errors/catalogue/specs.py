@@ -21,12 +21,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="PreflightFailed",
         title="The deployment cannot work as it is",
-        cause="What can be told before anything is sent was looked at: the spec, the scoring script, its imports, the "
-        "packages asked for, the files of the model. Each problem is listed with its place.",
+        cause="The spec, the scoring script, its imports, the packages asked for and the files of the model were looked "
+        "at before anything was sent; each problem is listed with its place.",
         fix=f"Correct each place that is listed, {_AGAIN}",
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=400,
+        evidence=(Evidence.PLACES,),
+        family="BadArgument",
     ),
     Entry(
         code="SpecValueInvalid",
