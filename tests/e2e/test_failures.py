@@ -47,9 +47,7 @@ def test_a_script_that_cannot_start_is_named_with_its_evidence(broken: Any, name
     text, code, evidence = SCRIPTS[name]
     folder = broken.script(f"code-{name}", text)
     spec = broken.spec("broken", name, folder, model={"path": "model"})
-    failed = broken.moor(
-        "online-deployment", "create", "-f", str(spec), "--skip-script-validation", check=False
-    )
+    failed = broken.moor("online-deployment", "create", "-f", str(spec), "--skip-checks", check=False)
     assert failed.returncode == 1
     assert code in failed.stderr
     assert evidence in failed.stderr
@@ -86,7 +84,11 @@ def test_a_syntax_error_is_found_before_anything_is_sent(broken: Any) -> None:
 def test_a_package_that_does_not_exist_is_named(broken: Any) -> None:
     conda = {"dependencies": ["python=3.11", {"pip": ["no-such-package-by-moorings==1.0"]}]}
     spec = broken.spec("broken", "package", broken.script("good", GOOD), environment={"conda_file": conda})
-    failed = broken.moor("online-deployment", "create", "-f", str(spec), check=False)
+    checked = broken.moor("online-deployment", "create", "-f", str(spec), check=False)
+    assert checked.returncode == 1
+    assert "PackageNotFound" in checked.stderr
+    assert "--skip-checks" in checked.stderr
+    failed = broken.moor("online-deployment", "create", "-f", str(spec), "--skip-checks", check=False)
     assert failed.returncode == 1
     assert "no-such-package-by-moorings" in failed.stderr
     log = broken.moor("online-deployment", "show", "-e", "broken", "-n", "package")

@@ -44,7 +44,12 @@ def test_one_of_two_fails_the_other_stands_and_a_second_try_completes_it(workspa
     blue = item(workspace, "blue")
     broken = item(workspace, "green", "import nowhere_to_be_found\ndef init(): ...\ndef run(data): ...\n")
     file = write(workspace, blue, broken, traffic={"blue": 50, "green": 50})
-    done = workspace.moor("ml", "endpoint", "create", "-n", "shop", "-f", str(file), check=False)
+    early = workspace.moor("endpoint", "create", "-n", "shop", "-f", str(file), check=False)
+    assert early.returncode == 1
+    assert "UserScriptImportError, ERR_2200" in early.stderr
+    assert workspace.json("endpoint", "list") == []
+    command = ("ml", "endpoint", "create", "-n", "shop", "-f", str(file), "--skip-checks")
+    done = workspace.moor(*command, check=False)
     assert done.returncode == 1
     assert (
         "(DeploymentsFailed) endpoint shop is there, but green failed; blue stands; traffic was left"

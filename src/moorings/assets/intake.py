@@ -53,14 +53,15 @@ class Listing:
     """How many files and folders were left out (a folder counts once)."""
 
 
-def list_folder(root: Path, *, use_ignore: bool) -> Listing:
+def list_folder(root: Path, *, use_ignore: bool, go_on: Callable[[], bool] = lambda: True) -> Listing:
     """All files of `root` (a real folder) that belong to the asset.
 
     Links to files and folders inside the root are followed and stored as what they lead to. Raises one error
     that names every entry that cannot be stored: `AssetLinkEscapes`, `AssetLinkBroken`, `AssetNotAFile`,
-    `AssetUnreadable` (the user's fault); where there are several kinds, the others are its details.
+    `AssetUnreadable` (the user's fault); where there are several kinds, the others are its details; TimeoutError when
+    `go_on`, asked at each folder, says no.
     """
-    walk = _Walk(root, ignore_rules(root) if use_ignore else lambda _path, _is_folder: False)
+    walk = _Walk(root, ignore_rules(root) if use_ignore else lambda _path, _is_folder: False, go_on)
     walk.folder(root, "", (root,))
     if walk.problems:
         raise _refusal(root, walk.problems)
@@ -90,13 +91,16 @@ def ignore_rules(root: Path) -> Ignored:
 
 
 class _Walk:
-    def __init__(self, root: Path, ignored: Ignored) -> None:
+    def __init__(self, root: Path, ignored: Ignored, go_on: Callable[[], bool]) -> None:
         self.root = root
+        self.go_on = go_on
         self.ignored = ignored
         self.listing = Listing()
         self.problems: dict[str, list[str]] = {}
 
     def folder(self, real: Path, prefix: str, above: tuple[Path, ...]) -> None:
+        if not self.go_on():
+            raise TimeoutError
         try:
             with os.scandir(real) as found:
                 entries = sorted(found, key=lambda entry: os.fsencode(entry.name))

@@ -12,18 +12,18 @@ from moorings.cli.defaults import endpoint_missing
 from moorings.errors.exceptions import error
 from moorings.spec.assets import DataSpec, EnvironmentSpec, ModelSpec
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.documents import Draft, read_document
+from moorings.spec.documents import Draft, Examined, read_document
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.loader import (
     data_of,
     environment_of,
-    load_deployment,
+    examine_deployment,
     load_endpoint,
     model_of,
     prepare_endpoint,
 )
 from moorings.spec.references import is_local_path
-from moorings.spec.update import update_deployment, update_endpoint
+from moorings.spec.update import examine_updated, update_endpoint
 from moorings.spec.validate import endpoint_problems
 
 
@@ -86,12 +86,13 @@ def endpoint_to_update(existing: EndpointSpec, file: Path | None, changes: Chang
 
 def deployment_to_create(
     file: Path, name: str | None, endpoint: str | None, default_endpoint: str | None, overrides: Sequence[str]
-) -> DeploymentSpec:
-    """The deployment of a file; flags beat the file, a configured endpoint is used when nothing names one."""
+) -> Examined[DeploymentSpec]:
+    """The deployment of a file, with its problems; flags beat the file, a configured endpoint is used when nothing names
+    one. Raises for a file that is no mapping."""
     if endpoint is None and default_endpoint is not None and "endpoint_name" not in _set_keys(overrides):
         document = _document(file, "moor online-deployment create")
         endpoint = None if _text(document, "endpoint_name") else default_endpoint
-    return load_deployment(file, overrides=overrides, name=name, endpoint_name=endpoint)
+    return examine_deployment(file, overrides=overrides, name=name, endpoint_name=endpoint)
 
 
 def deployment_names_of(
@@ -113,10 +114,12 @@ def deployment_names_of(
     return endpoint, name
 
 
-def deployment_to_update(existing: DeploymentSpec, file: Path | None, changes: Changes) -> DeploymentSpec:
-    """`existing` with a file and expressions applied; flags beat the names in the file."""
+def deployment_to_update(
+    existing: DeploymentSpec, file: Path | None, changes: Changes
+) -> Examined[DeploymentSpec]:
+    """`existing` with a file and expressions applied, and its problems; flags beat the names in the file."""
     names = {"name": existing.name, "endpoint_name": existing.endpoint_name}
-    return update_deployment(
+    return examine_updated(
         existing,
         path=file,
         changes=names if file else None,

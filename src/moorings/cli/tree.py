@@ -137,6 +137,9 @@ def _groups() -> dict[str, Lazy | click.Command]:
         ),
         "acr": LazyGroup("acr", help="The workspace's image registry.", lazy={"repository": _repository()}),
         "storage": LazyGroup("storage", help="The workspace's own store of files.", lazy={"blob": _blob()}),
+        "check": Lazy(
+            f"{_COMMANDS}.check:check", "Find what is wrong with a file, before anything is built or sent."
+        ),
         "explain": Lazy(f"{_COMMANDS}.explain:explain", "Say what an error code means and what to do."),
         "quota": LazyGroup(
             "quota",

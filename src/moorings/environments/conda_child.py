@@ -6,6 +6,7 @@ people. It must not know recipes, keys and folders of environments.
 
     solve <request.json> <lock.yml>     {"channels", "specs", "cache"} -> {"packages": [...]}; the lock is written
     install <lock.yml> <prefix> <cache> -> {"variables": {...}}, those that activating it would set
+    probe <channel>...                  -> {}: something answers for each of them
 
 Every failure that has a name is a document as well: {"failed": <one of FAILURES>, "message", "details": [...]}.
 """
@@ -88,6 +89,19 @@ async def solve(request: dict[str, Any], lock: Path) -> dict[str, Any]:
             for one in sorted(records, key=lambda one: one.name.normalized)
         ]
     }
+
+
+def probe(names: Sequence[str]) -> dict[str, Any]:
+    """Raises NamedError."""
+    import rattler
+    from rattler.exceptions import InvalidChannelError
+
+    try:
+        channels = [rattler.Channel(name) for name in names]
+    except InvalidChannelError as failure:
+        raise NamedError(UNREACHABLE, str(failure), names=names) from failure
+    _probe([(one.name or one.base_url, one.base_url) for one in channels])
+    return {}
 
 
 def _probe(channels: list[tuple[str, str]]) -> None:
@@ -194,6 +208,8 @@ def main(arguments: Sequence[str]) -> int:
         if arguments[0] == "solve":
             request = json.loads(Path(arguments[1]).read_bytes())
             answer = asyncio.run(asyncio.wait_for(solve(request, Path(arguments[2])), SOLVE_TIMEOUT_S))
+        elif arguments[0] == "probe":
+            answer = probe(arguments[1:])
         else:
             answer = asyncio.run(install(*(Path(one) for one in arguments[1:4])))
     except NamedError as failure:

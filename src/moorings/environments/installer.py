@@ -148,9 +148,14 @@ class Installer:
 
 
 def conda_cache(environ: Mapping[str, str]) -> Path:
-    """Where downloaded conda packages and the lists of channels are kept, for all workspaces of a user."""
+    """Where downloaded conda packages and the lists of channels are kept."""
+    return user_cache(environ) / "conda"
+
+
+def user_cache(environ: Mapping[str, str]) -> Path:
+    """What can be fetched again, for all workspaces of a user."""
     base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "/tmp")) / ".cache"  # noqa: S108
-    return Path(base) / "moorings" / "conda"
+    return Path(base) / "moorings"
 
 
 def bounded(environ: Mapping[str, str]) -> dict[str, str]:

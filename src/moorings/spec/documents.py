@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -102,6 +102,28 @@ def _refused(wrong: YamlProblem, name: str, command: str) -> SpecInvalid:
     return spec_invalid([wrong.problem], what=name, locate=lambda _: located, command=command)
 
 
+@dataclass(frozen=True)
+class Examined(Generic[T]):
+    """A document that was looked at, whatever is wrong with it."""
+
+    value: T | None
+    """The spec; None where it has none."""
+    partial: T | None
+    """The same, or what is left of it without its broken parts."""
+    invalid: SpecInvalid | None
+    """Every problem of the document; None without any."""
+    locate: Callable[[FieldPath], Located]
+    """Where the value at a path of the spec stands."""
+
+    def valid(self) -> T:
+        """The spec value; raises SpecInvalid."""
+        if self.invalid is not None:
+            raise self.invalid
+        if self.value is None:
+            raise AssertionError("a document without a value has problems")
+        return self.value
+
+
 @dataclass
 class Draft:
     """A spec document that is being put together. `problems` come with the place where each stands."""
@@ -122,6 +144,8 @@ class Draft:
     """Where the value stands in its file, when it is a part of it."""
     renamed: dict[FieldPath, FieldPath] = field(default_factory=dict)
     """Paths of the value that stand elsewhere in the file: a document of an older form."""
+    partial: Spec | None = None
+    """After `check`: the spec value, or what is left of it without its broken parts; None where nothing is."""
 
     @staticmethod
     def of_file(path: Path, model: type[Spec], *, command: str, name: str | None = None) -> Draft:
@@ -199,11 +223,13 @@ class Draft:
 
     def build(self, check: Callable[[Any], list[Problem]], model: type[T]) -> T:
         """The spec value; raises SpecInvalid with every problem of the document."""
+        return self.examine(check, model).valid()
+
+    def examine(self, check: Callable[[Any], list[Problem]], model: type[T]) -> Examined[T]:
+        """The spec value and every problem of the document, for checks that go on in spite of them."""
         value = self.check(check, model)
-        self.raise_problems()
-        if value is None:
-            raise AssertionError("a document without a value has problems")
-        return value
+        partial = self.partial if isinstance(self.partial, model) else None
+        return Examined(value, partial, self.invalid(), self.locate)
 
     def check(self, rules: Callable[[Any], list[Problem]], model: type[T]) -> T | None:
         """Note every problem of the document. The spec value, or None where it has none; whoever takes it looks
@@ -212,20 +238,31 @@ class Draft:
         broken = [*self.hidden, *(problem.path for problem in found)]
         found = [self._hinted(p) for p in found if not _related(p.path, self.hidden)]
         candidate = value if value is not None else self._salvage(model, broken)
+        self.partial = candidate
         if candidate is not None:
             found += [p for p in rules(candidate) if not _related(p.path, broken)]
         for problem in found:
             self.note(problem, hide=False)
         return value
 
+    def locate(self, path: FieldPath) -> Located:
+        """Where the value at `path` of the spec stands, under the name that users know it by."""
+        return self.places.locate(path, name=path_text(self.written(path)))
+
     def raise_problems(self) -> None:
         """Raise SpecInvalid when there are problems, in the order in which they stand in the input."""
+        invalid = self.invalid()
+        if invalid is not None:
+            raise invalid
+
+    def invalid(self) -> SpecInvalid | None:
+        """The problems as an exception, in the order in which they stand in the input; None without any."""
         if not self.problems:
-            return
+            return None
         unique = {(p.path, p.message, where.target): (p, where) for p, where in self.problems}
         ordered = sorted(unique.values(), key=lambda item: self._rank(item[0], item[1]))
         places = {id(problem): located for problem, located in ordered}
-        raise spec_invalid(
+        return spec_invalid(
             [problem for problem, _ in ordered],
             what=self.name,
             locate=lambda p: places[id(p)],

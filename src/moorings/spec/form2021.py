@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moorings.errors.exceptions import SpecInvalid
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.documents import STAND_IN, Draft, display
+from moorings.spec.documents import STAND_IN, Draft, Examined, display
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.limits import MAX_DEPLOYMENTS_PER_ENDPOINT
 from moorings.spec.loader import prepare_deployment, prepare_endpoint
@@ -35,6 +36,26 @@ class EndpointForm:
     """Whether the file has the key `deployments`: a file without it says nothing about them."""
 
 
+@dataclass(frozen=True)
+class ExaminedForm:
+    """A document that was looked at, whatever is wrong with it."""
+
+    endpoint: EndpointSpec | None
+    deployments: tuple[Examined[DeploymentSpec], ...]
+    """Those of its items that are mappings. Their problems are told by the whole, too."""
+    lists_deployments: bool
+    invalid: SpecInvalid | None
+
+    def valid(self) -> EndpointForm:
+        """Raises SpecInvalid with every problem of endpoint and deployments."""
+        if self.invalid is not None:
+            raise self.invalid
+        if self.endpoint is None:
+            raise AssertionError("a document without a value has problems")
+        found = tuple(each.valid() for each in self.deployments)
+        return EndpointForm(self.endpoint, found, self.lists_deployments)
+
+
 def load_form(
     path: Path,
     *,
@@ -48,7 +69,31 @@ def load_form(
 ) -> EndpointForm:
     """The endpoint in the file `path`, with expressions applied; raises as `loader.load_endpoint`, with every
     problem of endpoint and deployments at once. `name` beats that of the file, which beats `default_name`."""
-    draft = Draft.of_file(path, EndpointSpec, command=f"moor endpoint {verb} -f {display(path)}")
+    return examine_form(
+        path,
+        overrides=overrides,
+        add=add,
+        remove=remove,
+        force_string=force_string,
+        name=name,
+        default_name=default_name,
+        command=f"moor endpoint {verb}",
+    ).valid()
+
+
+def examine_form(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    add: Sequence[str] = (),
+    remove: Sequence[str] = (),
+    force_string: bool = False,
+    name: str | None = None,
+    default_name: str | None = None,
+    command: str = "moor endpoint create",
+) -> ExaminedForm:
+    """As `load_form`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    draft = Draft.of_file(path, EndpointSpec, command=f"{command} -f {display(path)}")
     draft.apply(set_=overrides, add=add, remove=remove, force_string=force_string)
     if name is None and draft.value.get("name") is None:
         name = default_name
@@ -74,7 +119,7 @@ def change_form(
     if given != endpoint.name:
         message = f"`name`: found {shown(given)}; the endpoint that is updated has {endpoint.name!r}"
         draft.note(Problem(("name",), message, "NameMismatch", fields={"name": given}))
-    return _form(draft, older_wins=True)
+    return _form(draft, older_wins=True).valid()
 
 
 def load_item(
@@ -95,15 +140,11 @@ def load_item(
     elif name is not None and given != name:
         message = f"`name`: found {shown(given)}; --deployment says {name!r}"
         draft.note(Problem(("name",), message, "NameMismatch", fields={"name": given}))
-    spec = _deployment(draft, endpoint_name)
-    draft.raise_problems()
-    if spec is None:
-        raise AssertionError("a document without a value has problems")
-    return spec
+    return _deployment(draft, endpoint_name).valid()
 
 
 # --- the whole document --------------------------------------------------------------------------------------
-def _form(draft: Draft, *, older_wins: bool = False) -> EndpointForm:
+def _form(draft: Draft, *, older_wins: bool = False) -> ExaminedForm:
     lists_deployments = draft.value.get(DEPLOYMENTS) is not None
     items = draft.value.pop(DEPLOYMENTS, None)
     insights = modern_endpoint(draft)
@@ -119,11 +160,7 @@ def _form(draft: Draft, *, older_wins: bool = False) -> EndpointForm:
     _check_names(draft, items)
     if lists_deployments:
         _check_traffic(draft, items)
-    draft.raise_problems()
-    found = tuple(spec for spec in specs if spec is not None)
-    if endpoint is None or len(found) != len(specs):
-        raise AssertionError("a document without a value has problems")
-    return EndpointForm(endpoint, found, lists_deployments)
+    return ExaminedForm(endpoint, tuple(specs), lists_deployments, draft.invalid())
 
 
 def _items(draft: Draft, items: Any) -> Iterator[Draft]:
@@ -193,8 +230,8 @@ def _names(items: Any) -> Iterator[tuple[int, str]]:
             yield index, item["name"]
 
 
-def _deployment(draft: Draft, endpoint_name: str, *, older_wins: bool = False) -> DeploymentSpec | None:
-    """The spec of one item, its problems noted; None when it has no value."""
+def _deployment(draft: Draft, endpoint_name: str, *, older_wins: bool = False) -> Examined[DeploymentSpec]:
+    """The spec of one item, its problems noted."""
     given = draft.value.get("endpoint_name")
     if given is not None and given != endpoint_name and endpoint_name != STAND_IN:
         message = f"`endpoint_name`: found {shown(given)}; the endpoint is {endpoint_name!r}"
@@ -202,4 +239,4 @@ def _deployment(draft: Draft, endpoint_name: str, *, older_wins: bool = False) -
     draft.value["endpoint_name"] = endpoint_name
     modern_deployment(draft, older_wins=older_wins)
     prepare_deployment(draft)
-    return draft.check(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
+    return draft.examine(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)

@@ -16,7 +16,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.spec.assets import DataSpec, EnvironmentSpec, ModelSpec
 from moorings.spec.base import Spec
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.documents import Draft, display
+from moorings.spec.documents import Draft, Examined, display
 from moorings.spec.endpoint import OWN, EndpointSpec
 from moorings.spec.paths import PathChecker, strip_file_prefix
 from moorings.spec.problems import FieldPath, Located, Problem, path_text, shown
@@ -65,12 +65,23 @@ def load_endpoint(path: Path, *, overrides: Sequence[str] = (), name: str | None
     Raises SpecInvalid with one detail per problem (target: `file:line:column field.path`), or MooringsError
     SpecFileUnreadable / SpecTooLarge: the user's fault all of them.
     """
-    draft = Draft.of_file(path, EndpointSpec, command=f"moor online-endpoint create -f {display(path)}")
+    return examine_endpoint(path, overrides=overrides, name=name).valid()
+
+
+def examine_endpoint(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    command: str = "moor online-endpoint create",
+) -> Examined[EndpointSpec]:
+    """As `load_endpoint`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    draft = Draft.of_file(path, EndpointSpec, command=f"{command} -f {display(path)}")
     draft.apply(set_=overrides)
     if name is not None:
         draft.put("name", name, "-n")
     prepare_endpoint(draft)
-    return draft.build(endpoint_problems, EndpointSpec)
+    return draft.examine(endpoint_problems, EndpointSpec)
 
 
 def load_deployment(
@@ -84,13 +95,25 @@ def load_deployment(
 
     Local paths of the result are absolute and exist; `conda_file` is the parsed mapping.
     """
-    draft = Draft.of_file(path, DeploymentSpec, command=f"moor online-deployment create -f {display(path)}")
+    return examine_deployment(path, overrides=overrides, name=name, endpoint_name=endpoint_name).valid()
+
+
+def examine_deployment(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    endpoint_name: str | None = None,
+    command: str = "moor online-deployment create",
+) -> Examined[DeploymentSpec]:
+    """As `load_deployment`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    draft = Draft.of_file(path, DeploymentSpec, command=f"{command} -f {display(path)}")
     draft.apply(set_=overrides)
     for key, value, flag in (("name", name, "-n"), ("endpoint_name", endpoint_name, "-e")):
         if value is not None:
             draft.put(key, value, flag)
     prepare_deployment(draft)
-    return draft.build(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
+    return draft.examine(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
 
 
 def load_model(

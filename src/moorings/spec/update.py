@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from moorings.spec.base import Spec
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.documents import Draft, display
+from moorings.spec.documents import Draft, Examined, display
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.loader import prepare_deployment, prepare_endpoint
 from moorings.spec.problems import Problem
@@ -65,12 +65,34 @@ def update_deployment(
     """As `update_endpoint`, for a deployment. Local paths of the file start at its folder, those of
     expressions at the
     current folder."""
+    return examine_updated(
+        existing,
+        path=path,
+        changes=changes,
+        set_=set_,
+        add=add,
+        remove=remove,
+        force_string=force_string,
+    ).valid()
+
+
+def examine_updated(
+    existing: DeploymentSpec,
+    *,
+    path: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    set_: Sequence[str] = (),
+    add: Sequence[str] = (),
+    remove: Sequence[str] = (),
+    force_string: bool = False,
+) -> Examined[DeploymentSpec]:
+    """As `update_deployment`, with the problems as a part of the answer. Raises for a file that is no mapping."""
     command = f"moor online-deployment update -n {existing.name} -e {existing.endpoint_name}"
     draft = _draft(existing, path, changes, command, prepare_deployment)
     draft.apply(set_=set_, add=add, remove=remove, force_string=force_string)
     prepare_deployment(draft)
     _same_names(draft, {"name": existing.name, "endpoint_name": existing.endpoint_name})
-    return draft.build(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
+    return draft.examine(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
 
 
 def update_asset(

@@ -13,6 +13,8 @@ import pytest
 from moorings.cli.main import run
 from moorings.cli.session import Session
 from moorings.client.transport import Answer
+from moorings.environments.interpreters import Interpreter, Interpreters
+from moorings.preflight import index
 
 WS = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/local"
@@ -158,6 +160,15 @@ class Moor:
         code, out, err = self(*argv)
         assert code == 0, err
         return json.loads(out)
+
+
+@pytest.fixture(autouse=True)
+def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started or asked outside of this process: the package index is silent, and there is no Python."""
+    monkeypatch.setattr(index.Index, "ask", lambda self, requirements, python: index.Answer(note="not asked"))
+    monkeypatch.setattr(index.Index, "channels_problem", lambda self, channels: None)
+    found = [Interpreter(Path("/usr/bin/python3.12"), "3.12.1")]
+    monkeypatch.setattr(Interpreters, "find", lambda self: found)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_a_broken_script_is_found_before_anything_is_sent(moor: Any, workspace: 
     (project / "src" / "score.py").write_text("def init():\n    x = (1,\n\ndef run(data)\n    return 1\n")
     code, _, err = moor("online-deployment", "create", "-f", str(project / "blue.yml"))
     assert code == 1
-    assert "(ScriptSyntaxError, ERR_2200)" in err
+    assert "(UserScriptSyntaxError, ERR_2200)" in err
     assert "score.py:2" in err
     assert "--skip-script-validation" in err
     assert workspace.requests == []

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from moorings.client import intake, scoring
-from moorings.client.checks import check_script
 from moorings.client.client import Client
 from moorings.client.deploy import register_model
 from moorings.client.faults import ApiError, from_answer
@@ -19,8 +18,7 @@ from moorings.client.operations import Operation, Phase, Report, poll_delay_s, r
 from moorings.client.transport import Answer, traced
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
-from moorings.spec.assets import CodeConfiguration, ModelSpec
-from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.assets import ModelSpec
 
 
 @dataclass
@@ -337,35 +335,3 @@ def test_a_failed_intake_raises_its_code() -> None:
         Client(Script({}), "/ws", watcher).put_asset("models", "m", "1", {})
     assert caught.value.failure.code == "AssetNotFound"
     assert seen == [None]
-
-
-# --- checks ---
-def spec_of(folder: Any, code: str | None = None) -> DeploymentSpec:
-    configuration = CodeConfiguration(code=code or str(folder), scoring_script="score.py")
-    return DeploymentSpec(name="blue", endpoint_name="shop", code_configuration=configuration)
-
-
-@pytest.mark.parametrize(
-    "source", [b"def init(:\n", b"x = 1\0", b"\xff\xfe", b"(" * 5000, b"# coding: nonsense\n"]
-)
-def test_a_script_that_cannot_be_parsed_is_a_coded_failure(tmp_path: Any, source: bytes) -> None:
-    (tmp_path / "score.py").write_bytes(source)
-    with pytest.raises(MooringsError) as caught:
-        check_script(spec_of(tmp_path))
-    assert caught.value.failure.code == "ScriptSyntaxError"
-    assert "score.py" in str(caught.value.failure.target)
-
-
-def test_a_script_is_parsed_and_never_run(tmp_path: Any) -> None:
-    (tmp_path / "score.py").write_text("raise SystemExit('ran')\n" + r"x = '\d'" + "\n")
-    check_script(spec_of(tmp_path))
-
-
-def test_a_registered_code_version_is_not_looked_at(tmp_path: Any) -> None:
-    check_script(spec_of(tmp_path, code="azureml:code:1"))
-
-
-def test_a_missing_script_is_a_coded_failure(tmp_path: Any) -> None:
-    with pytest.raises(MooringsError) as caught:
-        check_script(spec_of(tmp_path))
-    assert caught.value.failure.code == "ScriptUnreadable"

@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from moorings.cli import specs
+from moorings.cli import preflight, specs
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
-from moorings.client.checks import check_script
 from moorings.client.client import is_missing
 from moorings.client.deploy import create_or_update_deployment
 from moorings.errors.exceptions import MooringsError, error
@@ -25,7 +24,6 @@ from moorings.spec.arm import (
 )
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
-from moorings.spec.validate import deployment_warnings
 
 COLUMNS: Columns = (
     ("Name", lambda d: d.get("name")),
@@ -46,7 +44,8 @@ CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "Sto
     click.Option(
         ["--all-traffic"], is_flag=True, help="Send it all traffic of the endpoint once it is ready."
     ),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
+    flags.skip_checks(),
     flags.set_(),
     flags.no_wait(),
     click.Option(
@@ -67,6 +66,7 @@ def create(
     endpoint_name: str | None,
     all_traffic: bool,
     skip_script_validation: bool,
+    skip_checks: bool,
     set_: tuple[str, ...],
     no_wait: bool,
     local: bool,
@@ -85,8 +85,11 @@ def create(
         command = f"moor online-deployment create -f {file} --all-traffic"
         message = "--all-traffic acts after the deployment is ready, and --no-wait does not wait for that"
         raise error("FlagsExclusive", message, fields={"command": command})
-    spec = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
-    _check(session, spec, skip_script=skip_script_validation)
+    examined = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
+    again = f"moor online-deployment create -f {file}"
+    if not skip_checks:
+        preflight.require(session, [examined], script=not skip_script_validation, again=again)
+    spec = examined.valid()
     _require_endpoint(session, spec.endpoint_name, local=local)
     if not local:
         _refuse_existing(session, spec, file)
@@ -134,7 +137,8 @@ def list_(session: Session, endpoint_name: str | None, local: bool) -> None:
     flags.endpoint_name("--endpoint-name", "-e"),
     flags.file(what="deployment"),
     *flags.updates(),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not parse the scoring script first."),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
+    flags.skip_checks(),
     flags.no_wait(),
     flags.local(),
     click.Option(["--vscode-debug"], is_flag=True, hidden=True),
@@ -151,6 +155,7 @@ def update(
     remove: tuple[str, ...],
     force_string: bool,
     skip_script_validation: bool,
+    skip_checks: bool,
     no_wait: bool,
     local: bool,
     vscode_debug: bool,
@@ -170,8 +175,11 @@ def update(
     existing = deployment_from_arm(
         endpoint, deployment, session.client.deployment(endpoint, deployment), check=False
     )
-    spec = specs.deployment_to_update(existing, file, changes)
-    _check(session, spec, skip_script=skip_script_validation)
+    examined = specs.deployment_to_update(existing, file, changes)
+    again = f"moor online-deployment update -n {deployment} -e {endpoint}" + (f" -f {file}" if file else "")
+    if not skip_checks:
+        preflight.require(session, [examined], script=not skip_script_validation, again=again)
+    spec = examined.valid()
     _deploy(session, spec, f"Updating deployment {deployment} of endpoint {endpoint}", no_wait=no_wait)
 
 
@@ -230,13 +238,6 @@ def print_logs(session: Session, endpoint: str, name: str, *, container: str, li
     """The last lines of a deployment's log."""
     text = session.client.logs(endpoint, name, container=CONTAINERS[container], tail=lines)
     click.echo(text, nl=bool(text) and not text.endswith("\n"))
-
-
-def _check(session: Session, spec: DeploymentSpec, *, skip_script: bool) -> None:
-    for warning in deployment_warnings(spec):
-        session.warn(warning)
-    if not skip_script:
-        check_script(spec)
 
 
 def _require_endpoint(session: Session, name: str, *, local: bool) -> None:

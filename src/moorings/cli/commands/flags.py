@@ -48,6 +48,14 @@ def web() -> click.Option:
     return click.Option(["--web"], is_flag=True, hidden=True)
 
 
+def skip_checks() -> click.Option:
+    return click.Option(
+        ["--skip-checks"],
+        is_flag=True,
+        help="Send it whatever `moor check` would find; only the rules of the file itself hold.",
+    )
+
+
 def key_type() -> click.Option:
     return click.Option(
         ["--key-type"],

@@ -9,20 +9,18 @@ from typing import Any
 
 import click
 
-from moorings.cli import specs, traffic, updates
+from moorings.cli import preflight, specs, traffic, updates
 from moorings.cli.commands import deployment as deployments
 from moorings.cli.commands import endpoint as endpoints
 from moorings.cli.commands import flags
 from moorings.cli.framework import SeveralOption, leaf
 from moorings.cli.session import Session
 from moorings.client import form
-from moorings.client.checks import check_script
-from moorings.errors.exceptions import Failure, MooringsError, error
+from moorings.errors.exceptions import error
 from moorings.spec.arm import deployment_view
 from moorings.spec.deployment import MAX_INSTANCES, DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
-from moorings.spec.form2021 import EndpointForm, load_form
-from moorings.spec.validate import deployment_warnings
+from moorings.spec.form2021 import EndpointForm, examine_form
 
 
 def _deployment(*, required: bool = False, what: str) -> click.Option:
@@ -36,6 +34,7 @@ def _deployment(*, required: bool = False, what: str) -> click.Option:
     flags.endpoint_name("--name", "-n", defaulted=False),
     flags.type_(),
     flags.set_(),
+    flags.skip_checks(),
     flags.no_wait(),
     flags.make_local(),
 )
@@ -45,22 +44,25 @@ def create(
     endpoint_name: str | None,
     type_: str | None,
     set_: tuple[str, ...],
+    skip_checks: bool,
     no_wait: bool,
     local: bool,
 ) -> None:
     _online(type_)
-    given = load_form(file, overrides=set_, name=endpoint_name)
+    examined = examine_form(file, overrides=set_, name=endpoint_name)
+    if not skip_checks:
+        again = updates.again("create", endpoint_name or "<name>", file, local=local)
+        preflight.require(session, examined.deployments, script=True, again=again, whole=examined.invalid)
+    given = examined.valid()
     endpoint = specs.marked_local(given.endpoint) if local else given.endpoint
-    _check(session, given.deployments)
+    again = updates.again("create", endpoint.name, file, local=local)
     now = form.present_or_none(session.client, endpoint.name)
     if now is not None:
         endpoint = _kept_traffic(endpoint, now.endpoint)
         _say_unlisted(session, now, given)
     if _is_alone(endpoint, given.deployments, now):
         endpoint = endpoint.model_copy(update={"traffic": {given.deployments[0].name.lower(): 100}})
-    wish = form.Wish(
-        endpoint, given.deployments, command=updates.again("create", endpoint.name, file, local=local)
-    )
+    wish = form.Wish(endpoint, given.deployments, command=again)
     form.check(now, wish)
     form.apply(session.client, now, wish, session, no_wait=no_wait)
     _emit(session, endpoint.name, given.deployments)
@@ -107,6 +109,7 @@ def list_(session: Session, type_: str | None, local: bool) -> None:
         ["--traffic", "-r"], metavar="TABLE", help='Share of each deployment in per cent: "blue:90,green:10".'
     ),
     *flags.updates(),
+    flags.skip_checks(),
     flags.type_(),
     flags.no_wait(),
     flags.local(),
@@ -123,6 +126,7 @@ def update(
     add: tuple[str, ...],
     remove: tuple[str, ...],
     force_string: bool,
+    skip_checks: bool,
     type_: str | None,
     no_wait: bool,
     local: bool,
@@ -143,7 +147,9 @@ def update(
             wish.endpoint.model_copy(update={"traffic": table}), wish.deployments, wish.remove, wish.command
         )
     form.check(now, wish)
-    _check(session, wish.deployments)
+    if not skip_checks:
+        found = [preflight.of_spec(spec) for spec in wish.deployments]
+        preflight.require(session, found, script=True, again=wish.command)
     if wish.remove:
         session.say(f"To be deleted, as no longer wanted: {', '.join(wish.remove)}")
     form.apply(session.client, now, wish, session, no_wait=no_wait)
@@ -277,25 +283,6 @@ def _table(texts: tuple[str, ...]) -> dict[str, int] | None:
 
 def _shares(current: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
     return traffic.apply(current, given)
-
-
-def _check(session: Session, found: Sequence[DeploymentSpec]) -> None:
-    """Warnings, and the scripts of all deployments; raises what is wrong with them, all at once."""
-    wrong: list[Failure] = []
-    for spec in found:
-        for warning in deployment_warnings(spec):
-            session.warn(f"{spec.name}: {warning}")
-        try:
-            check_script(spec)
-        except MooringsError as problem:
-            wrong.append(problem.failure)
-    if len(wrong) == 1:
-        raise MooringsError(wrong[0])
-    if wrong:
-        fields = {"command": "moor endpoint create -f <endpoint.yml>"}
-        raise error(
-            "SpecInvalid", f"{len(wrong)} scoring scripts cannot be used", details=wrong, fields=fields
-        )
 
 
 def _kept_traffic(wanted: EndpointSpec, now: EndpointSpec) -> EndpointSpec:

@@ -13,9 +13,13 @@ _UPDATE = "moor online-deployment update -e {endpoint} -n {deployment} -f <deplo
 
 _EVIDENCE: Mapping[str, tuple[Evidence, ...]] = MappingProxyType(
     {
-        "ScriptMissing": (Evidence.LOG, Evidence.FILES),
-        "UserScriptFunctionNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES),
-        "ModelPathNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES),
+        "ScriptMissing": (Evidence.LOG, Evidence.FILES, Evidence.PLACES),
+        "UserScriptSyntaxError": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        "UserScriptImportError": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        "UserScriptFunctionNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
+        "UserScriptBadSignature": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        "UserScriptInitFailed": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        "ModelPathNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
         "BootTimeout": (Evidence.LOG, Evidence.PROBES),
         "ResourceNotReady": (Evidence.LOG, Evidence.PROBES),
         "LivenessProbeFailed": (Evidence.LOG, Evidence.PROBES),
@@ -29,10 +33,11 @@ _EVIDENCE: Mapping[str, tuple[Evidence, ...]] = MappingProxyType(
 _ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "CrashLoop": ("DeploymentCrashLoopBackOff",),
+        "UserScriptSyntaxError": ("ScriptSyntaxError",),
         "UserContainerCrash": ("UserContainerCrashed", "UserContainerTerminated"),
     }
 )
-"""Names of the ecosystem for the same failure."""
+"""Names of the ecosystem for the same failure, or of an older version."""
 
 
 def _script(code: str, title: str, cause: str, fix: str) -> Entry:

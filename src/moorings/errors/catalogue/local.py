@@ -224,18 +224,6 @@ _COMMAND_LINE = (
         http_status=400,
     ),
     Entry(
-        code="ScriptSyntaxError",
-        title="The scoring script is not valid Python",
-        cause="It cannot be parsed, so no instance could ever load it.",
-        fix="Correct the line shown. If it is written for a newer Python than {python}: "
-        "add --skip-script-validation",
-        fault=Fault.USER,
-        step=Step.CLIENT,
-        http_status=400,
-        numeric="ERR_2200",
-        evidence=(Evidence.PLACES,),
-    ),
-    Entry(
         code="ScriptUnreadable",
         title="The scoring script cannot be read",
         cause="The file is missing, no file, or not readable by this user.",

@@ -19,6 +19,18 @@ ENTRIES: tuple[Entry, ...] = (
         family="BadArgument",
     ),
     Entry(
+        code="PreflightFailed",
+        title="The deployment cannot work as it is",
+        cause="The spec, the scoring script, its imports, the packages asked for and the files of the model were looked "
+        "at before anything was sent; each problem is listed with its place.",
+        fix=f"Correct each place that is listed, {_AGAIN}",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=400,
+        evidence=(Evidence.PLACES,),
+        family="BadArgument",
+    ),
+    Entry(
         code="SpecValueInvalid",
         title="A value is not of the kind this key takes",
         cause=(

@@ -1,0 +1,258 @@
+"""`moor check`: what is wrong with a deployment or endpoint file, told in a second, before anything is built or sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moorings.cli import preflight
+from moorings.cli.commands import flags
+from moorings.cli.framework import leaf
+from moorings.cli.report import clean
+from moorings.cli.session import Session
+from moorings.client.client import is_missing
+from moorings.errors.catalogue import CATALOGUE
+from moorings.errors.exceptions import MooringsError
+from moorings.gateway.process import port_problem
+from moorings.preflight.check import Report, of_problem
+from moorings.preflight.code_folder import shown
+from moorings.preflight.findings import Finding
+from moorings.spec.documents import read_document
+from moorings.spec.form2021 import examine_form
+from moorings.spec.loader import examine_deployment, examine_endpoint
+from moorings.spec.validate import deployment_warnings
+
+EXIT_FOUND = 1
+_OF_DEPLOYMENTS = (
+    *(
+        "endpoint_name",
+        "model",
+        "code_configuration",
+        "environment",
+        "environment_variables",
+        "instance_type",
+    ),
+    *("instance_count", "request_settings", "scale_settings", "liveness_probe", "readiness_probe"),
+)
+_OF_FORMS = ("deployments", "target", "allow_public_access")
+DEPLOYMENT, ENDPOINT, FORM = "deployment", "endpoint", "form"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came out of one file."""
+
+    kind: str
+    report: Report
+    endpoint: str | None = None
+    deployment: str | None = None
+
+
+@leaf(
+    "check",
+    "Find what is wrong with a deployment, before anything is built or sent. Also for endpoint files, and for those of "
+    "2021 with deployments in them.",
+    click.Option(
+        ["--file", "-f"],
+        type=click.Path(path_type=Path),
+        required=True,
+        help="YAML file of a deployment or an endpoint.",
+    ),
+    click.Option(["--name", "-n", "name"], metavar="NAME", help="Name of what the file describes."),
+    flags.endpoint_name("--endpoint-name", "-e"),
+    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script."),
+    flags.set_(),
+)
+def check(
+    session: Session,
+    file: Path,
+    name: str | None,
+    endpoint_name: str | None,
+    skip_script_validation: bool,
+    set_: tuple[str, ...],
+) -> None:
+    began = time.perf_counter()
+    again = _again(file, name, endpoint_name, set_, skip=skip_script_validation)
+    checked = _checked(session, file, name, endpoint_name, set_, again, skip=skip_script_validation)
+    checked = Checked(checked.kind, checked.report + _ports(session), checked.endpoint, checked.deployment)
+    seconds = time.perf_counter() - began
+    following = again if checked.report.errors else _next(session, checked, file, set_)
+    if session.options.output is not None or session.options.query is not None:
+        session.emit(_document(file, checked, following, seconds))
+    else:
+        for line in _text(file, checked, following, seconds):
+            click.echo(line)
+    if checked.report.errors:
+        raise click.exceptions.Exit(EXIT_FOUND)
+
+
+def _checked(
+    session: Session,
+    file: Path,
+    name: str | None,
+    endpoint: str | None,
+    set_: tuple[str, ...],
+    again: str,
+    *,
+    skip: bool,
+) -> Checked:
+    try:
+        document = read_document(file, command="moor check").value
+    except MooringsError as problem:
+        return Checked(DEPLOYMENT, of_problem(problem.failure))
+    kind = kind_of(document, set_)
+    try:
+        if kind == DEPLOYMENT:
+            return _deployment(session, file, name, endpoint, set_, again, skip=skip)
+        if kind == FORM:
+            return _form(session, file, name, set_, again, skip=skip)
+        found = examine_endpoint(file, overrides=set_, name=name, command="moor check")
+        report = of_problem(found.invalid.failure) if found.invalid is not None else Report()
+        return Checked(ENDPOINT, report, found.value.name if found.value is not None else name)
+    except MooringsError as problem:
+        return Checked(kind, of_problem(problem.failure))
+
+
+def kind_of(document: Any, overrides: Sequence[str] = ()) -> str:
+    """What a document describes, by its schema, else by its keys."""
+    if not isinstance(document, Mapping):
+        return DEPLOYMENT
+    keys = {*map(str, document), *(text.partition("=")[0].partition(".")[0] for text in overrides)}
+    if keys & set(_OF_FORMS):
+        return FORM
+    schema = str(document.get("$schema", "")).rpartition("/")[2].lower()
+    if "deployment" in schema or keys & set(_OF_DEPLOYMENTS):
+        return DEPLOYMENT
+    return ENDPOINT
+
+
+def _deployment(
+    session: Session,
+    file: Path,
+    name: str | None,
+    endpoint: str | None,
+    set_: tuple[str, ...],
+    again: str,
+    *,
+    skip: bool,
+) -> Checked:
+    document = read_document(file, command="moor check").value
+    given = isinstance(document, dict) and document.get("endpoint_name") is not None
+    if endpoint is None and not given and not any(text.startswith("endpoint_name=") for text in set_):
+        endpoint = session.defaults.get("endpoint")
+    found = examine_deployment(file, overrides=set_, name=name, endpoint_name=endpoint, command="moor check")
+    report = preflight.look(session, found, script=not skip, again=again)
+    spec = found.value
+    if spec is None:
+        return Checked(DEPLOYMENT, report)
+    report += Report(notes=tuple(deployment_warnings(spec)))
+    return Checked(DEPLOYMENT, report, spec.endpoint_name, spec.name)
+
+
+def _form(
+    session: Session, file: Path, name: str | None, set_: tuple[str, ...], again: str, *, skip: bool
+) -> Checked:
+    found = examine_form(
+        file, overrides=set_, name=name, default_name=session.defaults.get("endpoint"), command="moor check"
+    )
+    report = of_problem(found.invalid.failure) if found.invalid is not None else Report()
+    for each in found.deployments:
+        report += preflight.look(session, each, script=not skip, again=again, told=True)
+    return Checked(FORM, report, found.endpoint.name if found.endpoint is not None else name)
+
+
+def _ports(session: Session) -> Report:
+    """Whether the gateway will get its port; of a workspace that runs it has it."""
+    settings = session.settings
+    if session.transport is not None or settings.api_socket.exists():
+        return Report()
+    failed = port_problem(settings.gateway.bind, settings.gateway.port)
+    return Report() if failed is None else of_problem(failed)
+
+
+# --- what to type next -----------------------------------------------------------------------------------------
+def _again(file: Path, name: str | None, endpoint: str | None, set_: Sequence[str], *, skip: bool) -> str:
+    words = ["moor check -f", str(file)]
+    words += ["-n", name] if name else []
+    words += ["-e", endpoint] if endpoint else []
+    words += ["--skip-script-validation"] if skip else []
+    return " ".join([*words, *_set_words(set_)])
+
+
+def _next(session: Session, checked: Checked, file: Path, set_: Sequence[str]) -> str:
+    """The command that does what was checked: as far as a workspace that runs tells, the one that can."""
+    tail = " ".join(["-f", str(file), *_set_words(set_)])
+    if checked.kind == FORM:
+        return f"moor endpoint create {tail}"
+    if checked.kind == ENDPOINT:
+        return f"moor online-endpoint create {tail}"
+    create = f"moor online-deployment create {tail}"
+    endpoint, name = checked.endpoint, checked.deployment
+    client = preflight.QuietClient(session).client
+    if client is None or endpoint is None or name is None:
+        return create
+    try:
+        client.endpoint(endpoint)
+    except MooringsError as problem:
+        return f"moor online-endpoint create -n {endpoint} && {create}" if is_missing(problem) else create
+    try:
+        client.deployment(endpoint, name)
+    except MooringsError:
+        return create
+    return f"moor online-deployment update -n {name} -e {endpoint} {tail}"
+
+
+def _set_words(set_: Sequence[str]) -> list[str]:
+    import shlex
+
+    return ["--set", *map(shlex.quote, set_)] if set_ else []
+
+
+# --- what is printed -------------------------------------------------------------------------------------------
+def _document(file: Path, checked: Checked, following: str, seconds: float) -> dict[str, Any]:
+    report = checked.report
+    return {
+        "file": str(file),
+        "kind": checked.kind,
+        "errors": len(report.errors),
+        "warnings": len(report.warnings),
+        "findings": [one.to_json() for one in report.findings],
+        "notes": list(report.notes),
+        "seconds": round(seconds, 3),
+        "next": following,
+    }
+
+
+def _text(file: Path, checked: Checked, following: str, seconds: float) -> list[str]:
+    report = checked.report
+    counts = [_count(len(report.errors), "error"), _count(len(report.warnings), "warning")]
+    told = ", ".join(part for part in counts if part) or "nothing wrong was found"
+    lines = [f"{shown(file)}: {told} ({seconds:.2f} s)"]
+    for one in report.findings:
+        lines += ["", *_lines(one)]
+    if report.notes:
+        lines += ["", *(f"Note: {clean(note)}" for note in report.notes)]
+    word = "Next, once the errors are put right" if report.errors else "Next"
+    return [*lines, "", f"{word}: {following}"]
+
+
+def _lines(one: Finding) -> list[str]:
+    entry = CATALOGUE[one.failure.code]
+    numeric = f", {entry.numeric}" if entry.numeric else ""
+    place = str(one.place) if one.place is not None else ""
+    lead = f"{place}: " if place and not one.failure.message.startswith(place) else ""
+    first = f"{one.severity.value.upper()} ({one.failure.code}{numeric}) {lead}{one.failure.message}"
+    evidence = [f"    {line}" for text in one.failure.evidence for line in text.splitlines()]
+    return [
+        clean(line)
+        for line in (first, *evidence, *([f"  Fix: {one.failure.fix}"] if one.failure.fix else []))
+    ]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}" if number else ""

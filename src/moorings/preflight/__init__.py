@@ -1,0 +1,1 @@
+"""What can be said about a deployment before anything of it is sent, built or started."""

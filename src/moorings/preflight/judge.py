@@ -1,0 +1,65 @@
+"""What a script imports beside what its environment will hold: findings. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from moorings.preflight.environment import Contents
+from moorings.preflight.findings import Finding, Severity, finding
+from moorings.preflight.imports import Runs
+from moorings.preflight.packages import Brought, brought, in_stdlib, package_for
+from moorings.preflight.walk import Asked
+
+DEFAULT_PYTHON = (3, 12)
+
+
+def import_findings(
+    asked: Iterable[Asked], contents: Contents, *, again: str, environment: str
+) -> list[Finding]:
+    """`environment`: how the user names what packages are to be added to, such as `environment/conda.yaml`."""
+    if contents.packages is None:
+        return []
+    python = (
+        tuple(int(part) for part in contents.python.split(".")[:2]) if contents.python else DEFAULT_PYTHON
+    )
+    found: list[Finding] = []
+    for one in sorted(asked, key=lambda each: each.module):
+        if one.by.runs is Runs.NEVER or in_stdlib(one.module, python, sys.stdlib_module_names):
+            continue
+        answer = brought(one.module, contents.packages)
+        if answer is not Brought.YES:
+            sure = one.by.runs is Runs.SURELY and answer is Brought.NO and contents.whole
+            found.append(_missing(one, sure=sure, whole=contents.whole, again=again, environment=environment))
+    return _one_for_each(found)
+
+
+def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: str) -> Finding:
+    package = package_for(one.module)
+    statement = f"import {one.by.module}"
+    if one.by.names and not one.by.level:
+        statement = f"from {one.by.module} import {', '.join(one.by.names)}"
+    message = f"`{statement}`: the environment has no package that brings {one.module}"
+    if not sure:
+        if not whole:
+            message += ", as far as is known"
+        if one.by.runs is not Runs.SURELY:
+            where = f"in {one.by.function}()" if one.by.function else "under a condition"
+            message += f" (imported {where})"
+    fix = f"Add {package} to {environment}, then: {again}"
+    return finding(
+        Severity.ERROR if sure else Severity.WARNING,
+        "UserScriptImportError",
+        message,
+        place=one.source.place(one.by.node),
+        evidence=one.source.evidence(one.by.node),
+        fix=fix,
+    )
+
+
+def _one_for_each(found: list[Finding]) -> list[Finding]:
+    """One finding for each statement and package, of several modules the one with the shortest name."""
+    unique: dict[tuple[str, str], Finding] = {}
+    for one in found:
+        unique.setdefault((str(one.place), one.failure.fix), one)
+    return list(unique.values())
