@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 CONTAINER_SERVER = "inference-server"
 CONTAINER_INITIALIZER = "storage-initializer"
+CONTAINER_PULLER = "image-puller"
+"""Its log tells what was pulled for an instance; it is asked for only as a part of the whole."""
 CONTAINERS = (CONTAINER_SERVER, CONTAINER_INITIALIZER)
 
 

@@ -37,9 +37,9 @@ from moorings.engines.bundle import write_bundle
 from moorings.engines.docker_lines import Lines
 from moorings.engines.docker_look import Liveness, Sight, look
 from moorings.engines.docker_start import Starter, free_ports
-from moorings.engines.logfile import Follower, tail
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
+from moorings.lib.logfile import Follower, tail
 
 T = TypeVar("T")
 
@@ -70,6 +70,7 @@ class DockerEngineSettings:
     worker_argv: tuple[str, ...] = ("-m", "moorings_server", "--worker")
     log_file_bytes: int = 4 * 1024 * 1024
     log_files: int = 4
+    log_bytes_per_s: int = layout.LOG_BYTES_PER_S
     logs_kept: int = 10
 
 
@@ -117,19 +118,19 @@ class DockerEngine:
             try:
                 while True:
                     for line in await asyncio.to_thread(follower.poll):
-                        yield line
+                        yield line.text
                     await asyncio.sleep(FOLLOW_PERIOD_S)
             finally:
                 follower.close()
         name = cfg.container_name(self._settings.workspace_id, found)
         while True:
-            lines = Lines(self._host, name, since)
+            output = Lines(self._host, name, since)
             try:
-                async for line in lines.read():
-                    yield line
+                async for text in output.read():
+                    yield text
             finally:
-                lines.close()
-            since = lines.last_at
+                output.close()
+            since = output.last_at
             await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or it is gone
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -225,6 +226,9 @@ class DockerEngine:
             "sockets": [str(run_folder / f"{index}.sock") for index in range(workers)],
             "inside_sockets": cfg.sockets(workers),
             "ports": free_ports(cfg.ports_of(routes)) if routes else {},
+            "log_file_bytes": settings.log_file_bytes,
+            "log_files": settings.log_files,
+            "log_bytes_per_s": settings.log_bytes_per_s,
             "logs": str(layout.owner_folder(settings.root, group.owner) / layout.LOGS / instance),
             "template": template,
         }

@@ -38,6 +38,9 @@ OLD_PREFIX = ".old-"
 PHASE_STOPPED = "stopped"
 """In `status.json` beside the values of `engines.base.Phase`: everything has ended as it should."""
 
+LOG_BYTES_PER_S = 4 * 1024 * 1024
+"""What an instance may write into its log in the long run, where the settings say nothing else."""
+
 KIND_BOOT_TIMEOUT = "boot_timeout"
 """A worker was not ready in time and was killed. (Kinds of `Exit.report` that only a supervisor can know.)"""
 KIND_LIVENESS = "liveness"

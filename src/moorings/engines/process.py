@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 from moorings import contract
 from moorings.engines import children, layout
 from moorings.engines.base import CONTAINERS, Exit, GroupSpec, Instance, Phase
-from moorings.engines.logfile import Follower, tail
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
+from moorings.lib.logfile import Follower, tail
 
 T = TypeVar("T")
 
@@ -55,6 +55,8 @@ class ProcessEngineSettings:
     log_file_bytes: int = 4 * 1024 * 1024
     log_files: int = 4
     """A container-equivalent's log takes at most `log_file_bytes * log_files`."""
+    log_bytes_per_s: int = layout.LOG_BYTES_PER_S
+    """What an instance may write into its log in the long run; what is more is dropped and counted."""
     logs_kept: int = 10
     """Ended instances of a deployment whose logs are kept."""
     cgroup_parent: Path | None = None
@@ -100,7 +102,7 @@ class ProcessEngine:
             while True:
                 lines = await asyncio.to_thread(follower.poll)
                 for line in lines:
-                    yield line
+                    yield line.text
                 if not lines:
                     await asyncio.sleep(FOLLOW_PERIOD_S)
         finally:
@@ -200,6 +202,7 @@ class ProcessEngine:
             "logs": str(layout.owner_folder(settings.root, group.owner) / layout.LOGS / instance),
             "log_file_bytes": settings.log_file_bytes,
             "log_files": settings.log_files,
+            "log_bytes_per_s": settings.log_bytes_per_s,
             "cgroup_parent": None if settings.cgroup_parent is None else str(settings.cgroup_parent),
             "template": asdict(template),
         }

@@ -1,19 +1,50 @@
-"""Log files of bounded size: a writer that rotates them, readers that find the last lines and follow new
-ones.
+"""Log files of bounded size: a writer that rotates them, readers that go back from the last line and follow new ones.
 
-Raw bytes in, text out; knows nothing of who writes. `name.log` is the newest, `name.log.1` the one before.
+`name.log` is the newest, `name.log.1` the one before. A line is `<stamp> <text>`, the stamp being the UTC time at which
+it was taken in (`2026-11-25T16:46:52.123456Z`); lines without one, of other writers, are read too. Knows nothing of who
+writes. It runs inside containers as well: standard library only, Python 3.8.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 LONGEST_LINE_BYTES = 64 * 1024
-"""A longer line is handed out in pieces: a reader's memory is bounded whatever a script prints."""
+"""A longer line is handed out in pieces: a reader's memory is bounded whatever is in a file."""
 BLOCK_BYTES = 64 * 1024
+POLL_BYTES = 1024 * 1024
+"""About how much a follower takes at once: it may be far behind."""
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ")
+
+
+class Line(NamedTuple):
+    """One line of a log."""
+
+    at: str
+    """UTC, `2026-11-25T16:46:52.123456Z`, so that texts compare as times do; "" when the line had none."""
+    text: str
+
+
+def stamp(now: float) -> bytes:
+    """The stamp of a line taken in at `now` (Unix seconds), with the space after it."""
+    micros = int(now * 1_000_000)
+    seconds, micros = divmod(micros, 1_000_000)
+    return b"%s.%06dZ " % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode(), micros)
+
+
+def parsed(raw: bytes) -> Line:
+    """A line as it is in a file (or comes from a container runtime, which stamps alike), without its newline."""
+    found = _STAMP.match(raw)
+    if found is None:
+        return Line("", raw.decode(errors="replace"))
+    fraction = (found[2] or b"")[:6].ljust(6, b"0")
+    return Line(f"{found[1].decode()}.{fraction.decode()}Z", raw[found.end() :].decode(errors="replace"))
 
 
 class RotatingWriter:
@@ -89,23 +120,32 @@ def numbered(path: Path, index: int) -> Path:
     return path if index == 0 else path.with_name(f"{path.name}.{index}")
 
 
+def backwards(path: Path) -> Iterator[Line]:
+    """The lines of all rotated files, the newest first. Lazy: whoever stops has read no more than that."""
+    rest: bytes | None = None
+    for block in _blocks_backwards(path):
+        if rest is None:  # the last of all: what follows the final newline is no line
+            block = block[:-1] if block.endswith(b"\n") else block
+        rest, *whole = (block + (rest or b"")).split(b"\n")
+        yield from (parsed(raw) for raw in reversed(whole))
+        if len(rest) > LONGEST_LINE_BYTES:
+            yield parsed(rest)
+            rest = b""
+    if rest is not None:
+        yield parsed(rest)
+
+
 def tail(path: Path, lines: int) -> str | None:
-    """The last `lines` lines over all rotated files, oldest first, each ended by a newline; None without a
-    file."""
+    """The last `lines` lines over all rotated files, oldest first, without stamps, each ended by a newline; None
+    without a file."""
     if not path.exists():
         return None
-    if lines <= 0:
-        return ""
-    chunks: list[bytes] = []
-    seen = 0
-    for block in _blocks_backwards(path):
-        chunks.append(block)
-        seen += block.count(b"\n")
-        if seen > lines:
+    found: list[str] = []
+    for line in backwards(path):
+        if len(found) >= lines:
             break
-    content = b"".join(reversed(chunks))
-    kept = _split(content)[-lines:]
-    return "".join(line.decode(errors="replace") + "\n" for line in kept)
+        found.append(f"{line.text}\n")
+    return "".join(reversed(found))
 
 
 class Follower:
@@ -117,16 +157,20 @@ class Follower:
         self._rest = b""
         self._open(path, at_end=not from_start)
 
-    def poll(self) -> list[str]:
-        """Whole lines that came since the last call; never blocks."""
-        lines: list[str] = []
+    def poll(self) -> list[Line]:
+        """Whole lines that came since the last call, or the first of them; never blocks."""
+        lines: list[Line] = []
+        taken = 0
         for data in self._new_data():
+            taken += len(data)
             self._rest += data
             *whole, self._rest = self._rest.split(b"\n")
-            lines += [line.decode(errors="replace") for line in whole]
+            lines += [parsed(line) for line in whole]
             if len(self._rest) > LONGEST_LINE_BYTES:
-                lines.append(self._rest.decode(errors="replace"))
+                lines.append(parsed(self._rest))
                 self._rest = b""
+            if taken > POLL_BYTES:
+                break
         return lines
 
     def close(self) -> None:
@@ -191,8 +235,3 @@ def _blocks_backwards(path: Path) -> Iterator[bytes]:
                 position -= size
                 handle.seek(position)
                 yield handle.read(size)
-
-
-def _split(content: bytes) -> list[bytes]:
-    lines = content.split(b"\n")
-    return lines[:-1] if lines[-1] == b"" else lines
