@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,25 @@ class Line(NamedTuple):
     at: str
     """UTC, `2026-11-25T16:46:52.123456Z`, so that texts compare as times do; "" when the line had none."""
     text: str
+
+
+class LogSource(NamedTuple):
+    """One log of one instance: what one container of it has said."""
+
+    instance: str
+    container: str
+    running: bool = False
+    """Whether the instance serves now."""
+    last_at: float = 0.0
+    """When it was written last, or its container began, as far as that is known; Unix seconds."""
+
+
+def most_telling(
+    sources: Iterable[LogSource], container: str, instance: str | None = None
+) -> LogSource | None:
+    """The log of the named instance, else of one that runs, else the one that was written last."""
+    found = [s for s in sources if s.container == container and instance in (None, s.instance)]
+    return max(found, key=lambda s: (s.running, s.last_at), default=None)
 
 
 def stamp(now: float) -> bytes:
@@ -149,13 +168,15 @@ def tail(path: Path, lines: int) -> str | None:
 
 
 class Follower:
-    """Reads what is appended to a rotated log, from its end at the time of construction on."""
+    """Reads what is appended to a rotated log: lines taken in later than `after` (Unix seconds; 0: all there are)."""
 
-    def __init__(self, path: Path, *, from_start: bool = False) -> None:
+    def __init__(self, path: Path, *, after: float) -> None:
         self._path = path
+        self._after = stamp(after).decode().strip() if after > 0 else ""
         self._fd = -1
         self._rest = b""
-        self._open(path, at_end=not from_start)
+        files = [f for f in _existing(path) if f.exists() and f.stat().st_mtime >= after - 1]
+        self._open(files[-1] if files else path)
 
     def poll(self) -> list[Line]:
         """Whole lines that came since the last call, or the first of them; never blocks."""
@@ -165,10 +186,10 @@ class Follower:
             taken += len(data)
             self._rest += data
             *whole, self._rest = self._rest.split(b"\n")
-            lines += [parsed(line) for line in whole]
             if len(self._rest) > LONGEST_LINE_BYTES:
-                lines.append(parsed(self._rest))
+                whole.append(self._rest)
                 self._rest = b""
+            lines += [line for line in map(parsed, whole) if self._is_new(line)]
             if taken > POLL_BYTES:
                 break
         return lines
@@ -178,8 +199,14 @@ class Follower:
             os.close(self._fd)
             self._fd = -1
 
+    def _is_new(self, line: Line) -> bool:
+        """Once one line is, all that follow are."""
+        if self._after and line.at > self._after:
+            self._after = ""
+        return not self._after
+
     def _new_data(self) -> Iterator[bytes]:
-        if self._fd < 0 and not self._open(self._path, at_end=False):
+        if self._fd < 0 and not self._open(self._path):
             return
         while True:
             newer = (
@@ -187,7 +214,7 @@ class Follower:
             )  # looked up before reading: what is read after is all there will be in this file
             while data := os.read(self._fd, BLOCK_BYTES):
                 yield data
-            if newer is None or not self._open(newer, at_end=False):
+            if newer is None or not self._open(newer):
                 return
 
     def _newer(self) -> Path | None:
@@ -200,15 +227,13 @@ class Follower:
                     return names[index - 1] if index else None
         return names[-1] if names else None
 
-    def _open(self, path: Path, *, at_end: bool) -> bool:
+    def _open(self, path: Path) -> bool:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         self.close()
         self._fd = fd
-        if at_end:
-            os.lseek(fd, 0, os.SEEK_END)
         return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 from hypothesis import given
@@ -73,23 +74,27 @@ def test_a_writer_goes_on_where_it_was(tmp_path):
 
 def test_follow_sees_every_line_once_across_rotations(tmp_path):
     path = tmp_path / "a.log"
-    writer = RotatingWriter(path, file_bytes=50, files=100)
-    writer.write(b"old\n")
-    follower = Follower(path)
+    writer = RotatingWriter(path, file_bytes=200, files=100)
+    now = time.time()
+    writer.write(stamp(now) + b"old\n")
+    follower = Follower(path, after=now)
     seen, expected = [], [f"line number {n}" for n in range(60)]
     for number, line in enumerate(expected):
-        writer.write(line.encode() + b"\n")
+        writer.write(stamp(now + 1 + number) + line.encode() + b"\n")
         if number % 17 == 0:
             seen += texts(follower)
     assert seen + texts(follower) == expected
     follower.close()
+    whole = Follower(path, after=0.0)
+    assert texts(whole) == ["old", *expected]
+    whole.close()
     writer.close()
 
 
 def test_follow_waits_for_the_end_of_a_line_but_not_for_ever(tmp_path):
     path = tmp_path / "a.log"
     path.write_bytes(b"")
-    follower = Follower(path)
+    follower = Follower(path, after=0.0)
     with path.open("ab", buffering=0) as handle:
         handle.write(b"half")
         assert follower.poll() == []
@@ -101,9 +106,9 @@ def test_follow_waits_for_the_end_of_a_line_but_not_for_ever(tmp_path):
 
 
 def test_follow_of_a_file_that_is_not_there_yet(tmp_path):
-    follower = Follower(tmp_path / "a.log")
+    follower = Follower(tmp_path / "a.log", after=time.time())
     assert follower.poll() == []
-    (tmp_path / "a.log").write_text("first\n")
+    (tmp_path / "a.log").write_bytes(stamp(time.time() + 1) + b"first\n")
     assert texts(follower) == ["first"]
     follower.close()
 
@@ -146,7 +151,7 @@ def test_a_follower_far_behind_takes_a_bounded_part_at_once(tmp_path):
     path = tmp_path / "a.log"
     path.write_bytes(b"x" * 99 + b"\n")
     path.write_bytes((b"x" * 99 + b"\n") * 50_000)
-    follower = Follower(path, from_start=True)
+    follower = Follower(path, after=0.0)
     first = len(follower.poll())
     assert 0 < first < 20_000
     rest = 0
