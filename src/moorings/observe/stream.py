@@ -20,6 +20,7 @@ from moorings.observe import access
 from moorings.observe.journal import CONTROL, Journal, Told, entries, told
 from moorings.observe.phases import OF_CONTAINER, SERVE, Labels, began_serving
 from moorings.observe.query import ALL, SERVER, LogQuery
+from moorings.observe.requests import lines_of_requests
 
 MOST_BYTES = 32 * 1024 * 1024
 """Of text in one answer: what is older is left out."""
@@ -167,7 +168,8 @@ class LogStream:
 
     def _container(self, source: LogSource, lines: Iterator[Line], query: LogQuery) -> Iterator[LogEntry]:
         fixed = OF_CONTAINER.get(source.container, SERVE)
-        for line in _wanted(lines, query):
+        timed = _timed(lines, query.since)
+        for line in lines_of_requests(timed, query.request_ids) if query.request_ids else timed:
             yield LogEntry(line.at, fixed, source.container, source.instance, line.text)
 
     def _collect(
@@ -240,15 +242,14 @@ def _chosen(sources: Sequence[LogSource], query: LogQuery) -> list[LogSource]:
     return [] if best is None else [best]
 
 
-def _wanted(lines: Iterable[Line], query: LogQuery) -> Iterator[Line]:
-    """Newest first. A line without a time of its own gets that of the one after it."""
+def _timed(lines: Iterable[Line], since: str) -> Iterator[Line]:
+    """Newest first, back to `since`. A line without a time of its own gets that of the one after it."""
     last = ""
     for line in lines:
         last = line.at or last
-        if query.since and last and last < query.since:
+        if since and last and last < since:
             return
-        if _fits_text(line, query):
-            yield line if line.at else line._replace(at=last)
+        yield line if line.at else line._replace(at=last)
 
 
 def _fits_text(line: Line, query: LogQuery) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from moorings.controller.story import told
@@ -45,7 +46,7 @@ def test_phases_as_they_go_on():
 def test_instances_from_their_start_to_their_end():
     steps = [[], [instance()], [instance(phase="running", ready=True)]]
     steps += [[instance(phase="backoff", restarts=1)], []]
-    said = [texts({"instances": a}, {"instances": b}) for a, b in zip(steps, steps[1:], strict=False)]
+    said = [texts({"instances": a}, {"instances": b}) for a, b in itertools.pairwise(steps)]
     assert said == [
         ["boot i-0 instance i-0 is starting"],
         ["boot i-0 starting -> running", "probe i-0 the readiness probe succeeds"],

@@ -18,6 +18,7 @@ from moorings.observe import retention
 from moorings.observe.journal import Journal, Told, entries
 from moorings.observe.phases import Labels, began_serving
 from moorings.observe.query import MAX_LINES, LogQuery, parse, since_stamp
+from moorings.observe.requests import lines_of_requests
 from moorings.observe.retention import Ended, expired
 from moorings.observe.stream import LogStream
 
@@ -84,6 +85,48 @@ def test_what_came_before_the_lines_that_are_seen():
     assert began_serving(["x", ENDED, READY], running=False)
     assert began_serving(["x", REQUEST], running=False)
     assert began_serving(["x"], running=True) and not began_serving(["x"], running=False)
+
+
+# --- one request ---
+
+
+def server(text: str, ms: int, *, pid: int = 7) -> Line:
+    return Line(
+        f"2026-11-25T16:46:52.{ms:03}900Z", f"2026-11-25 16:46:52,{ms:03} I [{pid}] azmlinfsrv - {text}"
+    )
+
+
+def raw(text: str, ms: int) -> Line:
+    return Line(f"2026-11-25T16:46:52.{ms:03}900Z", text)
+
+
+def test_what_a_worker_wrote_while_it_had_the_request_is_the_request_s():
+    written = [
+        server("POST /score 200 5.000ms 2 request_id=before", 90),
+        server("print of it", 110),
+        server("print of a neighbour", 115, pid=8),
+        raw("neighbour's second line", 115),
+        server("Encountered Exception Traceback (most recent call last):", 120),
+        raw("  File score.py, line 3", 120),
+        raw("ValueError: no", 120),
+        server("POST /score 500 30.000ms 92 request_id=wanted", 130),
+        raw("a warning without a stamp", 125),
+        server("POST /score 200 5.000ms 2 request_id=after", 150),
+        server("print of the next", 160),
+        raw("names wanted itself", 500),
+    ]
+    found = [
+        line.text.partition(" - ")[2] or line.text for line in lines_of_requests(written[::-1], ["wanted"])
+    ][::-1]
+    assert found == [
+        "print of it",
+        "Encountered Exception Traceback (most recent call last):",
+        "  File score.py, line 3",
+        "ValueError: no",
+        "POST /score 500 30.000ms 92 request_id=wanted",
+        "a warning without a stamp",
+        "names wanted itself",
+    ]
 
 
 # --- retention ---
