@@ -238,9 +238,9 @@ async def test_every_log_is_a_source_whose_lines_have_times(world, until, runnin
     await world.engine.apply(world.group(2))
     first, second = await until(running(2))
     began = world.now()
-    await world.says(first, "from the first")
-    await world.says(second, "from the second")
-    for instance, word in ((first, "from the first"), (second, "from the second")):
+    await world.says(first, "from-the-first")
+    await world.says(second, "from-the-second")
+    for instance, word in ((first, "from-the-first"), (second, "from-the-second")):
         source = await source_of(world, instance)
         assert source.running
         async with asyncio.timeout(10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -101,13 +102,14 @@ def test_every_phase_is_in_one_stream_in_order(shop: Any) -> None:
 
 
 def test_a_request_is_found_by_either_of_its_ids(shop: Any) -> None:
-    answer = shop.score("logs", {}, headers={"x-ms-client-request-id": "order-66"})
+    answer = shop.score("logs", {"say": "a word of order 66"}, headers={"x-ms-client-request-id": "order-66"})
     request_id = {k.lower(): v for k, v in answer.headers.items()}["x-request-id"]
     for id_ in ("order-66", request_id):
         found = until(shop, "client_request_id=order-66", "--request-id", id_)
         while not any(line["container"] == "inference-server" for line in found):
             found = lines(shop, "--request-id", id_)
         assert {line["container"] for line in found} == {"gateway", "inference-server"}
+        assert any("a word of order 66" in line["text"] for line in found), found
     assert lines(shop, "--request-id", "nobody-asked") == []
 
 
@@ -218,6 +220,16 @@ def test_following_shows_a_crash_an_update_and_the_end(shop: Any) -> None:
     for text in ("about to exit", "generation 2 accepted", "deleted"):
         assert sum(text in said for said in kept) == 1, (text, kept)
     assert {said for said in seen if "init of" in said} <= set(kept)
+    graves = list((shop.home / "logs" / "deployments").glob("life.blue~*"))
+    assert len(graves) == 1
+    for path in [*graves[0].rglob("*"), graves[0]]:
+        os.utime(path, (time.time() - 31 * 86400,) * 2)
+    shop.kill("daemon")
+    assert lines(shop), "what lives is kept"
+    deadline = time.monotonic() + 60
+    while graves[0].exists():
+        assert time.monotonic() < deadline, "what is older than the settings allow goes"
+        time.sleep(0.2)
 
 
 def test_a_deployment_that_fails_before_its_container_tells_all(shop: Any) -> None:

@@ -56,6 +56,8 @@ def print_logs(session: Session, endpoint: str, name: str, flags: LogFlags) -> N
         session.emit(lines, COLUMNS)
     else:
         click.echo("".join(f"{shown(line, flags.container)}\n" for line in lines), nl=False)
+    if not lines and not told:
+        session.say("There are no lines like that.")
     if told:
         # Scripts that look for text find it on stdout, where other lines would be.
         click.echo(told, nl=not told.endswith("\n"), err=bool(session.options.output))

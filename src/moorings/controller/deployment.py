@@ -126,6 +126,8 @@ class _Memory:
     serving: int = -1
     progress_at: float = 0.0
     written_at: float = 0.0
+    told: int = 0
+    """The generation whose acceptance is in the journal."""
     away_since: float | None = None
     """Since when the engine has not answered."""
 
@@ -161,6 +163,8 @@ class DeploymentReconciler:
         fresh = status.begin(DEPLOYMENT_PHASES)
         if fresh:
             self.tools.publisher.changed()
+        if fresh and memory.told != row.generation:
+            memory.told = row.generation
             said = Told(PLAN, f"generation {row.generation} accepted")
             self.tools.journal.note(row.name, (said,), self.tools.clock.now())
         template = await self._template(row, spec, status, memory)

@@ -70,7 +70,7 @@ class Journal:
 
     def end(self, owner: str, uid: str, now: float) -> None:
         """The deployment is no more: what is known of it is put aside, and the next of this name begins with nothing."""
-        grave = self.root / f"{self.folder(owner).name}{GRAVE}{uid or 'unknown'}"
+        grave = self.root / f"{self.folder(owner).name}{GRAVE}{uid or f'{now:.0f}'}"
         with self._lock, contextlib.suppress(OSError):
             if grave.exists():  # we were killed after this: what came since tells nothing new
                 shutil.rmtree(self.folder(owner), ignore_errors=True)
