@@ -25,6 +25,7 @@ from moorings.api.capacity import MachineCapacity
 from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Listener, QuietServer
+from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
 from moorings.assets.origins import Origins
@@ -51,6 +52,9 @@ from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
 from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, SystemClock
+from moorings.observe import retention
+from moorings.observe.journal import Journal
+from moorings.observe.stream import LogStream
 from moorings.security.folders import private
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
@@ -64,6 +68,9 @@ EXIT_ALREADY_RUNNING = 4
 EXIT_CANNOT_START = 5
 SCAN_PERIOD_S = 1.0
 """How often all resources are listed; hints make it faster, this makes it certain."""
+LOG_FILES = 4
+"""Files of one log: a quarter of it goes at a time."""
+KEEP_LOGS_PERIOD_S = 60.0
 KEEP_LOG_BYTES = 8 * 1024 * 1024
 
 
@@ -109,6 +116,7 @@ class Daemon:
         self._clock = clock
         self._blobs = Blobs(self._database, Uploads(home / "uploads"), self._store)
         self._listener = Listener(home / "access", settings.clients.port, clock)
+        self._journal = Journal(settings.deployment_logs)
         self._loops: dict[str, Loop] = {}
 
     async def run(self) -> None:
@@ -139,6 +147,7 @@ class Daemon:
                     tasks.create_task(self._scan(), name="scan"),
                     tasks.create_task(self._keep_gateway(), name="gateway"),
                     tasks.create_task(self._listener.run(), name="listener"),
+                    tasks.create_task(self._keep_logs(engine), name="logs"),
                 ]
                 api = tasks.create_task(server.serve(sockets=[listener]), name="api")
                 await asyncio.wait({api, tasks.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -193,12 +202,20 @@ class Daemon:
     def _engine(self, workspace_id: str) -> Engine:
         home, parent = self._settings.home, self._settings.instances.cgroup_parent
         root = self._settings.instances_root(self._settings.engine)
+        kept = self._settings.logs
+        logs: dict[str, Any] = {
+            "logs_root": self._settings.deployment_logs,
+            "log_file_bytes": kept.instance_bytes // LOG_FILES,
+            "log_files": LOG_FILES,
+            "log_bytes_per_s": kept.instance_bytes_per_s,
+        }
         if self._settings.engine == DOCKER:
             return DockerEngine(
                 DockerEngineSettings(
                     root=root,
                     run_dir=self._settings.run_dir,
                     store_root=home / "assets",
+                    **logs,
                     initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
                     workspace_id=workspace_id,
                     home_digest=home_digest(home),
@@ -212,6 +229,7 @@ class Daemon:
                 root=root,
                 run_dir=self._settings.run_dir,
                 store_root=home / "assets",
+                **logs,
                 initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),
                 workspace_id=workspace_id,
                 cgroup_parent=Path(parent) if parent else None,
@@ -230,6 +248,7 @@ class Daemon:
                 publisher=self._publisher,
                 prober=Prober(self._clock),
                 verdicts=Verdicts(engine),
+                journal=self._journal,
                 resync_s=options.resync_s,
                 busy_s=options.busy_s,
                 progress_deadline_s=options.progress_deadline_s,
@@ -304,7 +323,16 @@ class Daemon:
                 uploaded=self._blobs.tree,
             ),
             blobs=self._blobs,
-            engine=engine,
+            logs=DeploymentLogs(
+                resources,
+                LogStream(
+                    engine,
+                    self._journal,
+                    self._gateway.settings.access_log,
+                    (resources.secret_values,),
+                    self._clock.now,
+                ),
+            ),
             build_logs=self._environments,
             environment_builds=EnvironmentBuilds(
                 database=self._database,
@@ -363,6 +391,27 @@ class Daemon:
             except MooringsError as problem:
                 logger.error("cannot list resources: %s", problem)
             await asyncio.sleep(SCAN_PERIOD_S)
+
+    async def _keep_logs(self, engine: Engine) -> None:
+        """Let go of old logs, and put aside those of deployments that went unseen."""
+        kept = self._settings.logs
+        while True:
+            try:
+                instances = await engine.observe()
+                names = (await asyncio.to_thread(self._names))[DEPLOYMENT]
+                owners = {*names, *(i.owner for i in instances)}
+                await asyncio.to_thread(self._journal.end_others, owners, self._clock.now())
+                await asyncio.to_thread(
+                    retention.sweep,
+                    self._journal.root,
+                    {i.id for i in instances},
+                    self._clock.now(),
+                    kept_s=kept.kept_days * 86400,
+                    kept_bytes=kept.kept_bytes,
+                )
+            except (MooringsError, OSError) as problem:
+                logger.warning("old logs stay for now: %s", problem)
+            await asyncio.sleep(KEEP_LOGS_PERIOD_S)
 
     def _names(self) -> dict[str, list[str]]:
         with self._database.read() as tx:

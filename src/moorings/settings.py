@@ -33,6 +33,7 @@ _KEYS = frozenset(
         "docker",
         "registry",
         "image_aliases",
+        "logs",
     }
 )
 LONGEST_SOCKET_NAME = 40
@@ -142,6 +143,19 @@ class CapacitySettings:
     """Bytes that are promised for each byte of memory."""
 
 
+class Logs:
+    """How much is kept of what deployments write, and for how long."""
+
+    instance_bytes: int = 16 * 1024 * 1024
+    """Most bytes of one container of one instance; the oldest lines go first."""
+    instance_bytes_per_s: int = 4 * 1024 * 1024
+    """What an instance may write in the long run (twice as much at once); what is more is dropped and counted."""
+    kept_days: float = 30.0
+    """How long the logs of instances that have ended, and of deployments that were deleted, are kept."""
+    kept_bytes: int = 1024 * 1024 * 1024
+    """Most bytes of all those together; the oldest go first."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything one workspace on this machine needs to know."""
@@ -161,6 +175,7 @@ class Settings:
     """What runs instances: one of `ENGINES`."""
     docker: Docker = field(default_factory=Docker)
     registry: Registry = field(default_factory=Registry)
+    logs: Logs = field(default_factory=Logs)
     image_aliases: Mapping[str, str] = field(default_factory=dict)
     """Image names of specs -> names this machine has or can pull (`"mcr.example/*"`: all that begin so)."""
 
@@ -179,6 +194,11 @@ class Settings:
     @property
     def logs_dir(self) -> Path:
         return self.home / "logs"
+
+    @property
+    def deployment_logs(self) -> Path:
+        """What deployments and their instances have written, those that are no more too."""
+        return self.logs_dir / "deployments"
 
     @property
     def defaults_file(self) -> Path:
@@ -232,6 +252,7 @@ class Settings:
             engine=_engine(data),
             docker=_docker(data, env),
             registry=_section(Registry, data, "registry"),
+            logs=_section(Logs, data, "logs"),
             image_aliases=_aliases(data),
         )
         _check(settings)
@@ -256,7 +277,7 @@ class Settings:
 def _check(settings: Settings) -> None:
     """Values of the right kind that still cannot be."""
     port, controller = settings.gateway.port, settings.controller
-    solver = settings.environments.conda_solver
+    solver, logs = settings.environments.conda_solver, settings.logs
     wrong: dict[str, tuple[object, str, bool]] = {
         "environments.conda_solver": (
             solver,
@@ -277,6 +298,14 @@ def _check(settings: Settings) -> None:
             0 <= controller.progress_deadline_s < math.inf,
         ),
         **_capacity_checks(settings.capacity),
+        "logs.instance_bytes": (logs.instance_bytes, "65536 or more", logs.instance_bytes >= 65536),
+        "logs.instance_bytes_per_s": (
+            logs.instance_bytes_per_s,
+            "1024 or more",
+            logs.instance_bytes_per_s >= 1024,
+        ),
+        "logs.kept_days": (logs.kept_days, "0 or more", 0 <= logs.kept_days < math.inf),
+        "logs.kept_bytes": (logs.kept_bytes, "0 or more", logs.kept_bytes >= 0),
     }
     for key, (value, expected, right) in wrong.items():
         if not right:

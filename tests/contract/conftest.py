@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, replace
@@ -57,6 +58,9 @@ class World(Protocol):
 
     async def passes(self) -> None:
         """A moment of time."""
+
+    def now(self) -> float:
+        """Unix seconds, as lines of logs have them."""
 
     async def crash(self, instance: Instance) -> None: ...
 
@@ -120,6 +124,9 @@ class FakeWorld:
         self.clock.advance(0.05)
         await asyncio.sleep(0)
 
+    def now(self) -> float:
+        return self.clock.now()
+
     async def crash(self, instance: Instance) -> None:
         self.engine.crash(instance.id)
 
@@ -138,6 +145,7 @@ class ProcessWorld:
         self.settings = ProcessEngineSettings(
             home=home,
             root=home / "instances",
+            logs_root=home / "logs",
             run_dir=run_dir,
             store_root=home / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),
@@ -164,6 +172,9 @@ class ProcessWorld:
     async def passes(self) -> None:
         await asyncio.sleep(0.02)
 
+    def now(self) -> float:
+        return time.time()
+
     async def crash(self, instance: Instance) -> None:
         ask(instance.addresses[0], "/exit?1")
 
@@ -185,6 +196,7 @@ class DockerWorld:
         self.container = ContainerTemplate(image="moorings.test/worker:1", image_id=image)
         self.settings = DockerEngineSettings(
             root=home / "containers",
+            logs_root=home / "logs",
             run_dir=run_dir,
             store_root=home / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),
@@ -216,6 +228,9 @@ class DockerWorld:
 
     async def passes(self) -> None:
         await asyncio.sleep(0.02)
+
+    def now(self) -> float:
+        return time.time()
 
     async def crash(self, instance: Instance) -> None:
         ask(instance.addresses[0], "/exit?1")

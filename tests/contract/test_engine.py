@@ -8,6 +8,7 @@ import pytest
 
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, Phase
 from moorings.errors.exceptions import MooringsError
+from moorings.lib.logfile import stamp
 
 OWNER = "shop/blue"
 
@@ -211,46 +212,71 @@ async def test_logs_are_the_last_lines_and_outlive_the_instance(world, until, ru
     assert await world.engine.logs(OWNER, container=CONTAINER_SERVER, tail=5, instance="other") is None
 
 
-async def test_forget_drops_logs_only_of_what_is_dead(world, until, running):
+async def test_logs_outlive_what_an_engine_forgets(world, until, running):
     group = world.group(1)
     await world.engine.apply(group)
     await until(running(1))
     await world.engine.forget(OWNER)
-    assert await world.engine.logs(OWNER, container=CONTAINER_SERVER, tail=5) is not None
-    assert len(await world.engine.observe()) == 1
+    assert len(await world.engine.observe()) == 1, "what lives is not forgotten"
     await world.engine.remove(OWNER, group.revision, grace_s=1)
     await until(lambda seen: seen == [])
     await world.engine.forget(OWNER)
-    assert await world.engine.logs(OWNER, container=CONTAINER_SERVER, tail=5) is None
+    assert await world.engine.logs(OWNER, container=CONTAINER_SERVER, tail=5) is not None
+    assert await world.engine.log_sources("no/body") == []
 
 
-async def test_follow_gives_lines_as_they_are_written(world, until, running):
+async def source_of(world, instance, container=CONTAINER_SERVER):
+    async with asyncio.timeout(10):
+        while True:
+            for source in await world.engine.log_sources(OWNER):
+                if (source.instance, source.container) == (instance.id, container):
+                    return source
+            await world.passes()
+
+
+async def test_every_log_is_a_source_whose_lines_have_times(world, until, running):
+    await world.engine.apply(world.group(2))
+    first, second = await until(running(2))
+    began = world.now()
+    await world.says(first, "from-the-first")
+    await world.says(second, "from-the-second")
+    for instance, word in ((first, "from-the-first"), (second, "from-the-second")):
+        source = await source_of(world, instance)
+        assert source.running
+        async with asyncio.timeout(10):
+            while word not in (
+                found := [line.text for line in await world.engine.log_lines(OWNER, source, most=3)]
+            ):
+                await world.passes()
+        assert found.index(word) == 0, "the newest first"
+        newest = next(await world.engine.log_lines(OWNER, source, most=None))
+        assert stamp(began - 1).decode() < newest.at < stamp(world.now() + 1).decode()
+    await source_of(world, first, CONTAINER_INITIALIZER)
+
+
+async def test_following_gives_what_is_written_later_and_nothing_twice(world, until, running):
     await world.engine.apply(world.group(1))
     instance = (await until(running(1)))[0]
     await world.says(instance, "before")
     async with asyncio.timeout(10):
         while "before" not in (await world.engine.logs(OWNER, container=CONTAINER_SERVER, tail=1) or ""):
             await world.passes()
-    lines = world.engine.follow(OWNER, container=CONTAINER_SERVER)
+    source = await source_of(world, instance)
+    await world.passes()
+    lines = world.engine.follow_log(OWNER, source, after=world.now())
     first = asyncio.ensure_future(anext(lines))
     await asyncio.sleep(0.1)
+    await world.passes()
     for word in ("alpha", "beta"):
         await world.says(instance, word)
     async with asyncio.timeout(10):
-        assert [await first, await anext(lines)] == ["alpha", "beta"]
+        assert [(await first).text, (await anext(lines)).text] == ["alpha", "beta"]
     await lines.aclose()
-
-
-async def test_follow_waits_for_an_instance_to_come(world, until, running):
-    lines = world.engine.follow(OWNER, container=CONTAINER_SERVER)
-    first = asyncio.ensure_future(anext(lines))
-    await asyncio.sleep(0.05)
-    await world.engine.apply(world.group(1))
-    instance = (await until(running(1)))[0]
-    await world.says(instance, "hello")
+    whole = world.engine.follow_log(OWNER, source, after=0.0)
     async with asyncio.timeout(10):
-        assert await first
-    await lines.aclose()
+        while (await anext(whole)).text != "before":
+            pass
+    await whole.aclose()
 
 
 async def test_an_unknown_container_is_named(world):

@@ -10,30 +10,21 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, datastores, environments, error_pages, errors, quota_routes, wire
+from moorings.api import asset_routes, datastores, environments, error_pages, errors, logs, quota_routes, wire
 from moorings.api.assets import Assets
 from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.datastores import ClientListener
 from moorings.api.guard import in_our_name
 from moorings.api.limits import Limits
+from moorings.api.logs import DeploymentLogs
 from moorings.api.resources import Accepted, Resources
-from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, CONTAINERS, Engine
 from moorings.errors.exceptions import error
 from moorings.state.lookup import ENVIRONMENTS
 from moorings.state.transaction import Event, Operation, OperationStatus, Resource
 
 RETRY_MS = "100"
 """Hint on every answer that is not final; clients wait 5 to 30 s without it."""
-LOG_TYPES: Mapping[str, str] = {
-    "inferenceserver": CONTAINER_SERVER,
-    "storageinitializer": CONTAINER_INITIALIZER,
-}
-MAX_LOG_LINES = 100_000
-TRY_LATER = (
-    "The {container} container of deployment {deployment} has not been up yet. "
-    "Try again in a moment; what it waits for: moor online-deployment show -e {endpoint} -n {deployment}\n"
-)
 
 
 class BuildLogs(Protocol):
@@ -49,7 +40,7 @@ class Api:
     resources: Resources
     assets: Assets
     blobs: Blobs
-    engine: Engine
+    logs: DeploymentLogs
     build_logs: BuildLogs
     environment_builds: environments.EnvironmentBuilds
     workspace_path: str
@@ -75,6 +66,7 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
+    app.include_router(logs.routes(api.logs), prefix=_prefix(), tags=["online deployments"])
     app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
     app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])
     if api.listener is not None:
@@ -207,27 +199,7 @@ def _deployments(api: Api) -> APIRouter:
     def delete_deployment(endpoint: str, deployment: str, request: Request) -> Response:
         return _started(api, request, resources.delete_deployment(endpoint, deployment))
 
-    @router.post("/{deployment}/getLogs")
-    async def get_logs(endpoint: str, deployment: str, body: JsonBody | None = None) -> Json:
-        return {"content": await _logs(api, endpoint, deployment, body or {})}
-
     return router
-
-
-async def _logs(api: Api, endpoint: str, deployment: str, body: Json) -> str:
-    asked = str(body.get("containerType") or CONTAINER_SERVER)
-    container = LOG_TYPES.get(asked.lower(), asked)
-    if container not in CONTAINERS:
-        message = f"containerType {asked!r}: expected InferenceServer or StorageInitializer"
-        raise error("RequestInvalid", message, target="containerType")
-    tail = body.get("tail")
-    lines = tail if isinstance(tail, int) and not isinstance(tail, bool) and tail >= 0 else 5000
-    owner = f"{endpoint}/{deployment}"
-    api.resources.deployment(endpoint, deployment)
-    content = await api.engine.logs(owner, container=container, tail=min(lines, MAX_LOG_LINES))
-    if content is None:
-        return TRY_LATER.format(container=container, endpoint=endpoint, deployment=deployment)
-    return content
 
 
 def _in_our_name(api: Api, request: Request, body: Json) -> Json:

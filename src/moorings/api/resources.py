@@ -121,6 +121,16 @@ class Resources:
             text, target = problem.failure.message, problem.failure.target
             raise error("VaultKeyMismatch", text, target=target, fields={"endpoint": name}) from None
 
+    def secret_values(self, owner: str) -> list[str]:
+        """What must not be shown to who reads logs of `<endpoint>/<deployment>`: the keys of its endpoint."""
+        name = owner.partition("/")[0]
+        with self.database.read() as tx:
+            stored = tx.secret_values(ENDPOINT, name)
+        try:
+            return [self.vault.decrypt(value) for value in stored.values()]
+        except MooringsError:  # without the vault's key they open nothing that could be seen
+            return []
+
     def regenerate_key(self, name: str, which: str) -> Operation:
         """Replace one key; the old value stops working when the gateway has accepted the new one.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from moorings.client.faults import from_answer
+from moorings.client.following import Thread
 from moorings.client.intake import Watcher
 from moorings.client.operations import Operation, Report, poll_delay_s, report_from
 from moorings.client.transport import Answer, Transport, Write
@@ -104,11 +105,35 @@ class Client:
     def delete_deployment(self, endpoint: str, name: str) -> Accepted:
         return _accepted(self._send("DELETE", _deployment(endpoint, name)))
 
-    def logs(self, endpoint: str, name: str, *, container: str, tail: int) -> str:
-        """The last `tail` lines; `container` is `InferenceServer` or `StorageInitializer`."""
-        body = {"containerType": container, "tail": tail}
+    def logs(self, endpoint: str, name: str, asked: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
+        """(lines, what to tell when there are none). `asked`: `containerType` (`InferenceServer`, `StorageInitializer`,
+        `All`), `tail`, `since`, `requestId`, `instance`, `deleted`. A line has `time`, `phase`, `container`, `instance`
+        and `text`."""
+        body = {**asked, "structured": True}
         answer = _object(self._send("POST", f"{_deployment(endpoint, name)}/getLogs", body))
-        return str(answer.get("content") or "")
+        return list(answer.get("lines") or ()), str(answer.get("content") or "")
+
+    def follow_logs(
+        self, endpoint: str, name: str, asked: Mapping[str, Any], heard: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """The same lines to `heard`, then new ones as they come, until the deployment is gone. A connection that breaks
+        is taken up again after the last line that was heard."""
+        path = f"{self.workspace_path}{_deployment(endpoint, name)}/followLogs?api-version={API_VERSION}"
+        thread = Thread(dict(asked), heard)
+        while True:
+            try:
+                answer = self._transport.stream(path, thread.asked(), thread.line)
+                if answer.status >= 400:
+                    raise from_answer(answer, f"POST {path.partition('?')[0]}")
+                if thread.ended:
+                    return
+                broken = error("WorkspaceUnreachable", "the stream of lines broke off")
+            except MooringsError as problem:
+                if problem.failure.code != "WorkspaceUnreachable":
+                    raise
+                broken = problem
+            if not thread.try_again():
+                raise broken
 
     def check_quota(self, endpoint: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Whether a deployment would fit (`client/quota.py`); an empty `body`: the one that is there."""

@@ -33,6 +33,8 @@ _SECRET_KEYS = frozenset(
 )
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _TRACED_BODY_CHARS = 20_000
+STREAM_SILENCE_S = 60.0
+"""A stream sends something every ten seconds or so: one that is silent for this long is broken."""
 _FETCH_CHUNK_BYTES = 1 << 20
 
 
@@ -60,6 +62,10 @@ class Transport(Protocol):
     def fetch(self, path: str, write: Write) -> Answer:
         """GET something large: its content goes to `write`, and the answer is without it. An error is
         answered whole. Raises `WorkspaceUnreachable` when the content ended before its length."""
+
+    def stream(self, path: str, body: Mapping[str, Any], heard: Callable[[bytes], None]) -> Answer:
+        """POST something whose answer goes on for a while: each of its lines goes to `heard`, and the answer is without
+        them. An error is answered whole. Raises `WorkspaceUnreachable` when the connection broke."""
 
 
 @dataclass
@@ -141,6 +147,31 @@ class SocketTransport:
         if left:
             broke = EOFError(f"{left} bytes are missing")
             raise self._unreachable(f"the connection broke during GET {path}", broke)
+        return Answer(response.status, headers, b"", response.reason)
+
+    def stream(self, path: str, body: Mapping[str, Any], heard: Callable[[bytes], None]) -> Answer:
+        from http.client import HTTPException
+
+        content = json.dumps(body).encode()
+        self._note(f"> POST {path}", content, {})
+        if self.revive is not None:
+            try:
+                self._knock()
+            except Exception:  # noqa: BLE001 - whatever keeps it from answering, it is started
+                self.revive()
+        connection = _unix_connection(self.socket, timeout_s=STREAM_SILENCE_S)
+        try:
+            connection.request("POST", path, content, headers={"content-type": "application/json"})
+            with connection.getresponse() as response:
+                headers = {k.lower(): v for k, v in response.headers.items()}
+                if response.status >= 400:
+                    return Answer(response.status, headers, response.read(), response.reason)
+                while line := response.readline():
+                    heard(line)
+        except (OSError, HTTPException) as problem:
+            raise self._unreachable(f"the connection broke during POST {path}", problem) from None
+        finally:
+            connection.close()
         return Answer(response.status, headers, b"", response.reason)
 
     def close(self) -> None:

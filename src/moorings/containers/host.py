@@ -318,16 +318,19 @@ class DockerHost:
             self._api.remove_container(container, v=True, force=True)
 
     def logs(self, container: str, *, tail: int | None) -> bytes | None:
-        """The last `tail` lines (all of them: None) of its output; None when it is gone."""
+        """The last `tail` lines (all of them: None) of its output, each with its time; None when it is gone."""
         with contextlib.suppress(_Absent), self._coded():
-            found: bytes = self._api.logs(container, tail="all" if tail is None else tail)
+            found: bytes = self._api.logs(container, tail="all" if tail is None else tail, timestamps=True)
             return found
         return None
 
     def follow(self, container: str, since: float) -> Output | None:
-        """Its output after `since` (Unix seconds) as it comes; ends with the container. None: it is gone."""
+        """Its output after `since` (Unix seconds) as it comes, each line with its time; ends with the container. None:
+        it is gone."""
         with contextlib.suppress(_Absent), self._coded():
-            return Output(self._api.logs(container, stream=True, follow=True, since=since or None))
+            return Output(
+                self._api.logs(container, stream=True, follow=True, since=since or None, timestamps=True)
+            )
         return None
 
     def run(

@@ -19,11 +19,14 @@ from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.controller.publisher import GatewayView, Publisher
 from moorings.controller.resolve import Content, resolve
 from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
+from moorings.controller.story import told
 from moorings.controller.templates import probe_times, revision_of, template_from_json, template_of
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import ContainerTemplate, Engine, GroupSpec, Instance, InstanceTemplate
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib.timing import Clock
+from moorings.observe.journal import Journal, Told
+from moorings.observe.phases import BUILD, PLAN
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.status import (
@@ -71,8 +74,14 @@ class Environments(Protocol):
     """Builds what a deployment needs to run. Raises MooringsError."""
 
     async def ensure(
-        self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
-    ) -> tuple[Content, Built]: ...
+        self,
+        spec: EnvironmentSpec | None,
+        content: Content,
+        progress: Callable[[str], None],
+        said: Callable[[str], None],
+    ) -> tuple[Content, Built]:
+        """`progress` gets short texts, `said` each line of the build log of a build that has to be made."""
+        ...
 
     def release(self, key: str) -> None:
         """That a deployment uses what `ensure` gave is written down now; until then it is kept for it."""
@@ -95,6 +104,7 @@ class Tools:
     publisher: Publisher
     prober: Prober
     verdicts: Verdicts
+    journal: Journal
     resync_s: float
     busy_s: float
     progress_deadline_s: float
@@ -118,6 +128,8 @@ class _Memory:
     serving: int = -1
     progress_at: float = 0.0
     written_at: float = 0.0
+    told: int = 0
+    """The generation whose acceptance is in the journal."""
     away_since: float | None = None
     """Since when the engine has not answered."""
 
@@ -154,6 +166,10 @@ class DeploymentReconciler:
         if fresh:
             self.tools.publisher.changed()
         status.mark(QUOTA_GRANTED, Truth.TRUE, "Granted", granted(spec))
+        if fresh and memory.told != row.generation:
+            memory.told = row.generation
+            said = Told(PLAN, f"generation {row.generation} accepted")
+            self.tools.journal.note(row.name, (said,), self.tools.clock.now())
         template = await self._template(row, spec, status, memory)
         try:
             delay = await self._instances(row, spec, status, memory, template)
@@ -283,7 +299,10 @@ class DeploymentReconciler:
             if memory.build is not None and memory.build.generation == row.generation:
                 memory.build.message = message
 
-        work = self.tools.environments.ensure(content.environment, content, note)
+        def said(line: str) -> None:
+            self.tools.journal.note(row.name, (Told(BUILD, line),), self.tools.clock.now())
+
+        work = self.tools.environments.ensure(content.environment, content, note, said)
         memory.build = _Build(row.generation, asyncio.create_task(work, name=f"environment:{row.name}"))
         return memory.build
 
@@ -517,6 +536,9 @@ class DeploymentReconciler:
                     await self.tools.engine.remove(row.name, revision, grace_s=grace_s)
             return self.tools.busy_s
         await self.tools.engine.forget(row.name)
+        now = self.tools.clock.now()
+        self.tools.journal.note(row.name, (Told(PLAN, "deleted"),), now)
+        await asyncio.to_thread(self.tools.journal.end, row.name, row.uid, now)
 
         def drop() -> bool:
             with self.tools.database.write() as tx:
@@ -544,6 +566,7 @@ class DeploymentReconciler:
         if instances:
             return self.tools.busy_s
         await self.tools.engine.forget(key)
+        await asyncio.to_thread(self.tools.journal.end, key, "", self.tools.clock.now())
         return None
 
     # --- state ---
@@ -581,4 +604,5 @@ class DeploymentReconciler:
             if outcome is not None:
                 failed = status.gave_up
                 tx.finish_operations(row, outcome, failed.to_json() if failed else None)
+        self.tools.journal.note(row.name, told(status.before, status.data), self.tools.clock.now())
         status.stored()

@@ -78,7 +78,11 @@ class Provisioner:
     store: AssetStore
 
     async def ensure(
-        self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
+        self,
+        spec: EnvironmentSpec | None,
+        content: Content,
+        progress: Callable[[str], None],
+        said: Callable[[str], None],
     ) -> tuple[Content, Built]:
         """Build or reuse. Raises the codes of `environments` (mostly the user's fault)."""
         given = content.code_digest
@@ -90,7 +94,7 @@ class Provisioner:
                 "without an environment and a scoring script only a container could serve this",
                 target="environment" if spec is None else "code_configuration",
             )
-        built = await self.builder.ensure(spec, progress=progress)
+        built = await self.builder.ensure(spec, progress=progress, said=said)
         content = replace(content, variables={**built.variables, **content.variables})
         return content, Built(
             key=built.key,
@@ -123,7 +127,11 @@ class ImageProvisioner:
     store: AssetStore
 
     async def ensure(
-        self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
+        self,
+        spec: EnvironmentSpec | None,
+        content: Content,
+        progress: Callable[[str], None],
+        said: Callable[[str], None],
     ) -> tuple[Content, Built]:
         """Build or reuse. Raises the codes of `environments` and `containers` (mostly the user's fault)."""
         spec, content = await Recipes(self.store).complete(spec, content)
@@ -133,7 +141,7 @@ class ImageProvisioner:
                 "there is neither a scoring script nor a server of the image's own (inference_config)",
                 target="environment" if spec is None else "code_configuration",
             )
-        built = await self.builder.ensure(spec, self._context(content), progress=progress)
+        built = await self.builder.ensure(spec, self._context(content), progress=progress, said=said)
         content = replace(content, variables={**built.variables, **content.variables})
         return content, Built(
             key=built.build_key,

@@ -89,6 +89,11 @@ class Status:
         return None
 
     @property
+    def before(self) -> Mapping[str, Any]:
+        """As it is stored."""
+        return self._before
+
+    @property
     def changed(self) -> bool:
         return self.data != self._before
 

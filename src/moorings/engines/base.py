@@ -8,13 +8,17 @@ without a memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from moorings.lib.logfile import Line, LogSource
+
 CONTAINER_SERVER = "inference-server"
 CONTAINER_INITIALIZER = "storage-initializer"
+CONTAINER_PULLER = "image-puller"
+"""Its log tells what was pulled for an instance; it is asked for only as a part of the whole."""
 CONTAINERS = (CONTAINER_SERVER, CONTAINER_INITIALIZER)
 
 
@@ -189,15 +193,24 @@ class Engine(Protocol):
     async def remove(self, owner: str, revision: str, *, grace_s: float) -> None:
         """Begin to stop a whole group: SIGTERM, wait at most `grace_s`, kill. Unknown is success.
 
-        Once stopped the instances leave `observe`; their logs stay readable until `forget`.
+        Once stopped the instances leave `observe`; their logs stay readable.
         """
 
     async def forget(self, owner: str) -> None:
-        """Drop logs and leftovers of an owner with no living instance. Unknown is success."""
+        """Drop leftovers of an owner with no living instance, but for its logs, which the workspace keeps. Unknown is
+        success."""
 
     async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
         """The last `tail` lines, oldest first, of the named or the most telling instance (running, else
         newest); works after the instance has died. None when that container has not been up yet."""
 
-    def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
-        """Lines as they are written, until the caller stops."""
+    async def log_sources(self, owner: str) -> Sequence[LogSource]:
+        """All logs there are of an owner, those of instances that have ended too."""
+
+    async def log_lines(self, owner: str, source: LogSource, *, most: int | None) -> Iterator[Line]:
+        """The lines of one log, the newest first; at least the last `most`, all of them with None. To be read on a
+        thread: it may look at files."""
+
+    def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
+        """Lines of one log that are written later than `after` (Unix seconds, not long ago), as they come, until the
+        caller stops."""

@@ -16,9 +16,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,6 @@ from moorings.containers.host import DockerHost
 from moorings.engines import docker_config as cfg
 from moorings.engines import layout
 from moorings.engines.base import (
-    CONTAINER_INITIALIZER,
     CONTAINER_SERVER,
     CONTAINERS,
     GroupSpec,
@@ -34,12 +34,14 @@ from moorings.engines.base import (
     Phase,
 )
 from moorings.engines.bundle import write_bundle
-from moorings.engines.docker_lines import Lines
+from moorings.engines.docker_lines import Lines, parsed_at, shortened
 from moorings.engines.docker_look import Liveness, Sight, look
 from moorings.engines.docker_start import Starter, free_ports
-from moorings.engines.logfile import Follower, tail
+from moorings.engines.logfolder import LogFolder
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
+from moorings.lib.logfile import Line, LogSource, RotatingWriter, backwards, most_telling, parsed
+from moorings.lib.redaction import Redactor
 
 T = TypeVar("T")
 
@@ -57,6 +59,8 @@ class DockerEngineSettings:
 
     root: Path
     """Folder of the instances."""
+    logs_root: Path
+    """Folder of their logs, which outlive them: the workspace lets go of those."""
     run_dir: Path
     """Folder of the folders of sockets: short, 0700."""
     store_root: Path
@@ -70,7 +74,7 @@ class DockerEngineSettings:
     worker_argv: tuple[str, ...] = ("-m", "moorings_server", "--worker")
     log_file_bytes: int = 4 * 1024 * 1024
     log_files: int = 4
-    logs_kept: int = 10
+    log_bytes_per_s: int = layout.LOG_BYTES_PER_S
 
 
 class DockerEngine:
@@ -84,6 +88,7 @@ class DockerEngine:
     def __init__(self, settings: DockerEngineSettings, host: DockerHost) -> None:
         self._settings = settings
         self._host = host
+        self._logs_kept = LogFolder(settings.logs_root)
         self._thread = ThreadPoolExecutor(1, "docker")
         """One thing at a time, on a thread of our own: when Docker hangs, nobody else runs out of threads."""
         self._liveness = Liveness()
@@ -104,32 +109,29 @@ class DockerEngine:
     async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
         return await self._in_thread(lambda: self._logs(owner, container, tail, instance))
 
-    async def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
-        """Stays with the instance it has found; waits for one when there is none yet."""
-        since = time.time()
-        found = await self._in_thread(lambda: self._choose(owner, container, instance))
-        while found is None:
-            since = 0.0
-            await asyncio.sleep(FOLLOW_PERIOD_S)
-            found = await self._in_thread(lambda: self._choose(owner, container, instance))
-        if container == CONTAINER_INITIALIZER:
-            follower = Follower(self._log_file(owner, found, container), from_start=since == 0.0)
-            try:
-                while True:
-                    for line in await asyncio.to_thread(follower.poll):
-                        yield line
-                    await asyncio.sleep(FOLLOW_PERIOD_S)
-            finally:
-                follower.close()
-        name = cfg.container_name(self._settings.workspace_id, found)
+    async def log_sources(self, owner: str) -> Sequence[LogSource]:
+        return await self._in_thread(lambda: self._log_sources(owner))
+
+    async def log_lines(self, owner: str, source: LogSource, *, most: int | None) -> Iterator[Line]:
+        if source.container != CONTAINER_SERVER:
+            return self._logs_kept.lines(owner, source)
+        return self._newest_first(
+            owner, source, await self._in_thread(lambda: self._said(source.instance, most))
+        )
+
+    async def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
+        if source.container != CONTAINER_SERVER:
+            async for line in self._logs_kept.follow(owner, source, after=after):
+                yield line
+        name, since = cfg.container_name(self._settings.workspace_id, source.instance), after
         while True:
-            lines = Lines(self._host, name, since)
+            output = Lines(self._host, name, since)
             try:
-                async for line in lines.read():
+                async for line in output.read():
                     yield line
             finally:
-                lines.close()
-            since = lines.last_at
+                output.close()
+            since = output.last_at
             await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or it is gone
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -144,7 +146,8 @@ class DockerEngine:
         self._host.check()
         owner_dir = layout.owner_folder(self._settings.root, group.owner)
         try:
-            for folder in (self._settings.root, self._settings.run_dir, owner_dir, owner_dir / layout.LOGS):
+            logs = layout.owner_folder(self._settings.logs_root, group.owner)
+            for folder in (self._settings.root, self._settings.run_dir, owner_dir, logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._sweep(owner_dir)
             seen = self._containers(group.owner)
@@ -153,7 +156,6 @@ class DockerEngine:
             for folder, data in layout.folders(owner_dir):
                 if data["revision"] == group.revision and data["ordinal"] >= group.count:
                     self._end(folder, data, group.grace_s)
-            layout.prune_logs(owner_dir, self._settings.logs_kept)
         except OSError as problem:
             raise _coded(problem, group) from problem
 
@@ -179,7 +181,7 @@ class DockerEngine:
                 self._create(owner_dir, group, ordinal, instance)
             elif sight.phase is Phase.GONE:
                 (folder / layout.STATUS).unlink(missing_ok=True)
-                self._keep_log(folder, instance)
+                self._keep_log(group.owner, instance)
                 self._write_description(folder, group, ordinal, instance)
                 started = True
                 self._start(folder, held)
@@ -225,7 +227,10 @@ class DockerEngine:
             "sockets": [str(run_folder / f"{index}.sock") for index in range(workers)],
             "inside_sockets": cfg.sockets(workers),
             "ports": free_ports(cfg.ports_of(routes)) if routes else {},
-            "logs": str(layout.owner_folder(settings.root, group.owner) / layout.LOGS / instance),
+            "log_file_bytes": settings.log_file_bytes,
+            "log_files": settings.log_files,
+            "log_bytes_per_s": settings.log_bytes_per_s,
+            "logs": str(self._logs_kept.instance(group.owner, instance)),
             "template": template,
         }
         atomic.write(folder / layout.INSTANCE, json.dumps(description).encode())
@@ -294,7 +299,7 @@ class DockerEngine:
     def _discard(self, folder: Path) -> None:
         """Remove an instance that does not run (its lock is held by us); its log is kept."""
         data = layout.read(folder / layout.INSTANCE)
-        self._keep_log(folder, folder.name)
+        self._keep_log(data.get("owner", folder.parent.name.replace(".", "/")), folder.name)
         self._host.remove(cfg.container_name(self._settings.workspace_id, folder.name))
         if data:
             shutil.rmtree(data["run_folder"], ignore_errors=True)
@@ -303,14 +308,20 @@ class DockerEngine:
         folder.replace(old)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _keep_log(self, folder: Path, instance: str) -> None:
+    def _keep_log(self, owner: str, instance: str) -> None:
         """What a container has said goes with it: copy it to where logs outlive their instances."""
         said = self._host.logs(cfg.container_name(self._settings.workspace_id, instance), tail=None)
         if said:
-            path = folder.parent / layout.LOGS / instance / f"{CONTAINER_SERVER}.log"
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):
-                atomic.write(path, said)
+            folder, settings = self._logs_kept.instance(owner, instance), self._settings
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / f"{CONTAINER_SERVER}.log"
+            last = next(
+                backwards(path), Line("", "")
+            ).at  # killed before the container went, we come here again
+            new = [raw for raw in said.splitlines(keepends=True) if parsed(raw).at > last]
+            log = RotatingWriter(path, file_bytes=settings.log_file_bytes, files=settings.log_files)
+            log.write(Redactor().redact(b"".join(new)))
+            log.close()
 
     def _sweep(self, owner_dir: Path) -> None:
         """Clear what a killed process left half made or half removed."""
@@ -333,7 +344,6 @@ class DockerEngine:
             finally:
                 held.release()
         self._sweep(owner_dir)
-        shutil.rmtree(owner_dir / layout.LOGS, ignore_errors=True)
         with contextlib.suppress(OSError):
             owner_dir.rmdir()
 
@@ -401,36 +411,35 @@ class DockerEngine:
     # --- logs ---
 
     def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
-        found = self._choose(owner, container, instance)
-        if found is None:
-            return None
-        path = self._log_file(owner, found, container)
-        kept = tail(path, lines)
-        if container == CONTAINER_INITIALIZER:
-            return kept
-        said = self._host.logs(cfg.container_name(self._settings.workspace_id, found), tail=lines)
-        if said is None:
-            return kept
-        text = (kept or "") + said.decode(errors="replace")
-        return "".join(f"{line}\n" for line in text.split("\n")[:-1][-lines:]) if lines > 0 else ""
-
-    def _choose(self, owner: str, container: str, instance: str | None) -> str | None:
-        """The named or the most telling instance that has such a log: one that runs, else the one that came last."""
         if container not in CONTAINERS:
             raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
-        logs = layout.owner_folder(self._settings.root, owner) / layout.LOGS
-        seen = self._containers(owner) if container == CONTAINER_SERVER else {}
-        up = {i: c["State"]["StartedAt"] for i, c in seen.items() if c["State"]["Status"] != "created"}
-        kept = list(logs.glob(f"*/{container}.log")) if logs.is_dir() else []
-        names = {f.parent.name: f.stat().st_mtime for f in kept}
-        candidates = [n for n in {*up, *names} if instance is None or n == instance]
-        if not candidates:
+        source = most_telling(self._log_sources(owner), container, instance)
+        if source is None:
             return None
-        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
-        return max(candidates, key=lambda n: (n in running, n in up, up.get(n, ""), names.get(n, 0.0)))
+        said = self._said(source.instance, lines) if container == CONTAINER_SERVER else []
+        newest_first = self._newest_first(owner, source, said)
+        return "".join(reversed([f"{line.text}\n" for line in islice(newest_first, max(0, lines))]))
 
-    def _log_file(self, owner: str, instance: str, container: str) -> Path:
-        return layout.owner_folder(self._settings.root, owner) / layout.LOGS / instance / f"{container}.log"
+    def _newest_first(self, owner: str, source: LogSource, said: Sequence[Line]) -> Iterator[Line]:
+        """What the container says, then what earlier ones of this name have left."""
+        kept: Iterator[Line] = map(shortened, self._logs_kept.lines(owner, source))
+        if said:  # which may be kept already, when the container is about to go
+            kept = dropwhile(lambda line: line.at >= said[0].at, kept)
+        return chain(reversed(said), kept)
+
+    def _log_sources(self, owner: str) -> list[LogSource]:
+        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
+        found = {(s.instance, s.container): s for s in self._logs_kept.sources(owner)}
+        for instance, container in self._containers(owner).items():
+            if container["State"]["Status"] != "created":
+                began = parsed_at(container["State"]["StartedAt"])
+                found[instance, CONTAINER_SERVER] = LogSource(instance, CONTAINER_SERVER, last_at=began)
+        return [s._replace(running=s.instance in running) for s in found.values()]
+
+    def _said(self, instance: str, most: int | None) -> list[Line]:
+        """What the container of an instance has said so far, as far as Docker keeps it, oldest first."""
+        said = self._host.logs(cfg.container_name(self._settings.workspace_id, instance), tail=most)
+        return [shortened(parsed(raw)) for raw in (said or b"").split(b"\n")[:-1]]
 
 
 def _user() -> str:

@@ -8,8 +8,11 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 from moorings.containers.host import DockerHost, Output
+from moorings.engines.logintake import LINE_BYTES
+from moorings.lib.logfile import LONGEST_LINE_BYTES, Line, parsed
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ class Lines:
         self._room = threading.Semaphore(CHUNKS_AHEAD)
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-    async def read(self) -> AsyncIterator[str]:
+    async def read(self) -> AsyncIterator[Line]:
         loop = asyncio.get_running_loop()
 
         def put(data: bytes | None) -> None:
@@ -43,9 +46,12 @@ class Lines:
             self.last_at = time.time()
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
-                yield line.decode(errors="replace")
+                yield shortened(parsed(line))
+            if len(rest) > LONGEST_LINE_BYTES:
+                yield shortened(parsed(rest))
+                rest = b""
         if rest:
-            yield rest.decode(errors="replace")
+            yield shortened(parsed(rest))
 
     def close(self) -> None:
         with self._lock:
@@ -77,3 +83,19 @@ class Lines:
             logger.debug("the log of %s has ended: %s", self._name, problem)
         finally:
             put(None)
+
+
+def shortened(line: Line) -> Line:
+    """A line of a server that is not ours, no longer than lines of ours are."""
+    if len(line.text) <= LINE_BYTES:
+        return line
+    cut = len(line.text) - LINE_BYTES
+    return line._replace(text=f"{line.text[:LINE_BYTES]} [moorings: line cut, {cut} more characters]")
+
+
+def parsed_at(text: str) -> float:
+    """A time of the container runtime in Unix seconds; 0 when there is none yet."""
+    try:
+        return max(0.0, datetime.fromisoformat(text).timestamp())
+    except (ValueError, OverflowError):
+        return 0.0

@@ -23,11 +23,14 @@ from moorings.containers.host import DockerHost
 from moorings.containers.reading import LOCAL_PREFIX
 from moorings.engines import docker_config as cfg
 from moorings.engines import layout
-from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_SERVER, Phase
+from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_PULLER, CONTAINER_SERVER, Phase
 from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import outer_environment
+from moorings.engines.output import Output
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib import atomic, procs
+from moorings.lib.logfile import RotatingWriter, stamp
+from moorings.lib.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class Starter:
                 raise MooringsError(
                     failure("ImageNotFound", message, target=image["image"], evidence=evidence, fix=fix)
                 )
-            found = self._host.ensure_image(image["image"], lambda _line: None)
+            found = self._host.ensure_image(image["image"], self._pulled)
             if found.id != image["image_id"]:
                 message = f"{image['image']} is another image now than when the deployment was made"
                 raise MooringsError(
@@ -124,28 +127,30 @@ class Starter:
             },
         }
         atomic.write(self._folder / layout.PLAN, json.dumps(plan).encode())
-        logs = Path(self._data["logs"])
-        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = logs / f"{CONTAINER_INITIALIZER}.log"
+        path = self._log_path(CONTAINER_INITIALIZER)
         env = {**outer_environment(os.environ), "MOORINGS_ROLE": CONTAINER_INITIALIZER}
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        rate, log = self._data["log_bytes_per_s"], self._log(path)
+        output = Output(log, redact=Redactor().redact, bytes_per_s=rate)
         try:
             process = subprocess.Popen(
                 [*self._data["initializer_argv"], str(self._folder / layout.PLAN)],
                 env=env,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
-                stdout=fd,
-                stderr=fd,
+                stdout=output.writer,
+                stderr=output.writer,
                 umask=0o022,  # the user inside is another one; the folder around is ours alone
                 pass_fds=(self._held.fd,),  # should we be killed, nobody begins anew before it has ended
             )
+            while (code := process.poll()) is None:
+                if self._is_to_stop():
+                    process.kill()
+                output.pump()
+                time.sleep(POLL_S)
+            output.drain()
         finally:
-            os.close(fd)
-        while (code := process.poll()) is None:
-            if self._is_to_stop():
-                process.kill()
-            time.sleep(POLL_S)
+            output.close()
+            log.close()
         if code != 0 and not self._is_to_stop():
             report = with_last_word(None, path)
             self._failed(
@@ -155,6 +160,19 @@ class Starter:
                 signum=-code if code < 0 else None,
             )
         return code == 0
+
+    def _pulled(self, line: str) -> None:
+        log = self._log(self._log_path(CONTAINER_PULLER))
+        log.write(stamp(time.time()) + Redactor().text(line).encode() + b"\n")
+        log.close()
+
+    def _log_path(self, container: str) -> Path:
+        logs = Path(self._data["logs"])
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return logs / f"{container}.log"
+
+    def _log(self, path: Path) -> RotatingWriter:
+        return RotatingWriter(path, file_bytes=self._data["log_file_bytes"], files=self._data["log_files"])
 
     def _prepare_run_folder(self) -> None:
         """The folder of sockets, empty but for what the supervisor reads; it belongs to who runs inside."""

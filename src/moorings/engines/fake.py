@@ -6,7 +6,7 @@ It starts nothing, and time passes only when its clock is moved.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moorings import contract
@@ -22,6 +22,7 @@ from moorings.engines.base import (
 )
 from moorings.engines.policy import crashes_in_a_row, restart_delay_s
 from moorings.errors.exceptions import error
+from moorings.lib.logfile import Line, LogSource, most_telling, stamp
 from moorings.lib.timing import Clock
 
 FOLLOW_PERIOD_S = 0.01
@@ -70,7 +71,7 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self._instances: dict[str, _Running] = {}
-        self._logs: dict[tuple[str, str, str], list[str]] = {}
+        self._logs: dict[tuple[str, str, str], list[Line]] = {}
 
     # --- Engine ---
 
@@ -102,23 +103,40 @@ class FakeEngine:
             return
         for key, _ in mine:
             del self._instances[key]
-        self._logs = {key: lines for key, lines in self._logs.items() if key[0] != owner}
 
     async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
-        lines = self._log(owner, container, instance)
-        if lines is None:
+        if container not in CONTAINERS:
+            raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
+        source = most_telling(await self.log_sources(owner), container, instance)
+        if source is None:
             return None
-        return "".join(f"{line}\n" for line in (lines[-tail:] if tail > 0 else []))
+        lines = self._logs[owner, container, source.instance]
+        return "".join(f"{line.text}\n" for line in (lines[-tail:] if tail > 0 else []))
 
-    async def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
-        lines = self._log(owner, container, instance)
-        position = 0 if lines is None else len(lines)
+    async def log_sources(self, owner: str) -> Sequence[LogSource]:
+        self._advance()
+        return [
+            LogSource(
+                key,
+                container,
+                running=key in self._instances and _phase(self._instances[key]) is Phase.RUNNING,
+                last_at=float(number),
+            )
+            for number, (of, container, key) in enumerate(self._logs)
+            if of == owner
+        ]
+
+    async def log_lines(self, owner: str, source: LogSource, *, most: int | None) -> Iterator[Line]:
+        return reversed(list(self._logs[owner, source.container, source.instance]))
+
+    async def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
+        limit, position = stamp(after).decode().strip(), 0
         while True:
-            if lines is None:
-                lines = self._log(owner, container, instance)
-            while lines is not None and position < len(lines):
-                yield lines[position]
+            lines = self._logs[owner, source.container, source.instance]
+            while position < len(lines):
                 position += 1
+                if lines[position - 1].at > limit:
+                    yield lines[position - 1]
             await asyncio.sleep(FOLLOW_PERIOD_S)
 
     # --- what a test makes happen ---
@@ -135,7 +153,13 @@ class FakeEngine:
 
     def write_log(self, instance: str, line: str, *, container: str = CONTAINER_SERVER) -> None:
         self._advance()
-        self._logs.setdefault((self._instances[instance].group.owner, container, instance), []).append(line)
+        owner = self._instances[instance].group.owner
+        said = Line(stamp(self.clock.now()).decode().strip(), line)
+        self._logs.setdefault((owner, container, instance), []).append(said)
+
+    def leave_log(self, owner: str, container: str, instance: str, lines: Sequence[Line]) -> None:
+        """A log, as an instance that has ended leaves it."""
+        self._logs[owner, container, instance] = list(lines)
 
     # --- the passing of time ---
 
@@ -211,17 +235,6 @@ class FakeEngine:
             restarts=running.restarts,
             exit=running.exit,
         )
-
-    def _log(self, owner: str, container: str, instance: str | None) -> list[str] | None:
-        if container not in CONTAINERS:
-            raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
-        self._advance()
-        found = [
-            (key in self._instances and _phase(self._instances[key]) is Phase.RUNNING, number, lines)
-            for number, ((of, which, key), lines) in enumerate(self._logs.items())
-            if (of, which) == (owner, container) and instance in (None, key)
-        ]
-        return max(found, key=lambda item: item[:2])[2] if found else None
 
 
 def _lives(running: _Running) -> bool:

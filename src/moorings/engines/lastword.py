@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.engines import layout
-from moorings.engines.logfile import tail
+from moorings.lib.logfile import tail
 
 
 def with_last_word(report: dict[str, Any] | None, log: Path) -> dict[str, Any]:

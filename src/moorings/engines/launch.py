@@ -56,6 +56,7 @@ class Launch:
         self.logs = Path(data.get("logs", "/nonexistent"))
         self.log_file_bytes: int = data.get("log_file_bytes", 0)
         self.log_files: int = data.get("log_files", 0)
+        self.log_bytes_per_s: int = data.get("log_bytes_per_s", layout.LOG_BYTES_PER_S)
         self.cgroup_parent: str | None = data.get("cgroup_parent")
         self.apps = Path(data.get("apps") or folder / "app")
         """The folder of the code folder and of `azureml-models`."""

@@ -6,7 +6,7 @@ their supervisor.
         instance.json  stop.json  status.json  lock  supervisor.log
         plan.json      boot-<w>.json
         app/<code folder>/  app/azureml-models/<name>/<version>/
-      logs/<instance id>/<container>.log[.n]  outlives the instance, until its owner is forgotten
+    <logs root>/<endpoint>.<deployment>/<instance id>/<container>.log[.n]  outlives the instance
 
 It must stay quick and small to import (every supervisor does), so: standard library only.
 """
@@ -16,12 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LOGS = "logs"
 LOCK = "lock"
 INSTANCE = "instance.json"
 STATUS = "status.json"
@@ -37,6 +35,9 @@ OLD_PREFIX = ".old-"
 
 PHASE_STOPPED = "stopped"
 """In `status.json` beside the values of `engines.base.Phase`: everything has ended as it should."""
+
+LOG_BYTES_PER_S = 4 * 1024 * 1024
+"""What an instance may write into its log in the long run, where the settings say nothing else."""
 
 KIND_BOOT_TIMEOUT = "boot_timeout"
 """A worker was not ready in time and was killed. (Kinds of `Exit.report` that only a supervisor can know.)"""
@@ -92,20 +93,8 @@ def folders(owner_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         return
     found = []
     for folder in owner_dir.iterdir():
-        if folder.name != LOGS and not folder.name.startswith("."):
+        if not folder.name.startswith("."):
             data = read(folder / INSTANCE)
             if data:
                 found.append((folder, data))
     yield from sorted(found, key=lambda item: (item[1]["revision"], item[1]["ordinal"]))
-
-
-def prune_logs(owner_dir: Path, kept: int) -> None:
-    """Keep the logs of the instances that are there, and of the `kept` that ended last."""
-    ended = [f for f in (owner_dir / LOGS).iterdir() if not (owner_dir / f.name).exists()]
-    ended.sort(key=_newest_at, reverse=True)
-    for folder in ended[kept:]:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _newest_at(folder: Path) -> float:
-    return max((f.stat().st_mtime for f in folder.glob("*.log")), default=0.0)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
+import time
+from collections.abc import Callable
 from typing import Protocol
 
-READ_BYTES = 64 * 1024
+from moorings.engines.logintake import Intake
+
+READ_BYTES = 256 * 1024
+PIPE_BYTES = 1024 * 1024
+"""The larger the pipe, the longer a process may write while we do something else."""
+_SET_PIPE_SIZE = 1031
+SETTLE_S = 0.5
+"""After this long without output, half a line is written as it is."""
 PATIENCE_S = 0.3
 """How long a slow reader of our own output is waited for."""
 READS_PER_TURN = 16
@@ -59,21 +70,50 @@ class Console:
 class Output:
     """The pipe is never closed by a process that ends: it serves the next one too."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(
+        self, log: Log, *, redact: Callable[[bytes], bytes], bytes_per_s: int, stamped: bool = True
+    ) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self._log = log
+        with contextlib.suppress(OSError):  # an unprivileged user may have a limited number of large ones
+            fcntl.fcntl(self.writer, _SET_PIPE_SIZE, PIPE_BYTES)
+        self._intake = Intake(log.write, redact=redact, bytes_per_s=bytes_per_s, stamped=stamped)
+        self._settle_at: float | None = None
+
+    @property
+    def settle_at(self) -> float | None:
+        """When `settle` is to be called, monotonic seconds; None: there is no need."""
+        return self._settle_at
 
     def pump(self, reads: int = READS_PER_TURN) -> None:
         """Move what has come into the log; never blocks."""
+        now, clock = time.time(), time.monotonic()
         for _ in range(reads):
             try:
                 data = os.read(self.reader, READ_BYTES)
             except BlockingIOError:
-                return
-            self._log.write(data)
+                break
+            self._intake.feed(data, now, clock)
+        self._settle_at = clock + SETTLE_S if self._intake.pending else None
+
+    def settle(self) -> None:
+        """Write what has been held for want of its end."""
+        self._intake.settle(time.time(), time.monotonic())
+        self._settle_at = time.monotonic() + SETTLE_S if self._intake.pending else None
 
     def say(self, text: str) -> None:
         """A line of our own, after what the processes have said so far."""
         self.pump(reads=EVERYTHING)
-        self._log.write(f"moorings: {text}\n".encode(errors="replace"))
+        self._intake.line(f"moorings: {text}", time.time())
+        self._settle_at = None
+
+    def drain(self) -> None:
+        """Move everything there is into the log: nobody writes any more."""
+        self.pump(reads=EVERYTHING)
+        self._intake.flush(time.time())
+        self._settle_at = None
+
+    def close(self) -> None:
+        """Give both ends of the pipe back."""
+        os.close(self.reader)
+        os.close(self.writer)

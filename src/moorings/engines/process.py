@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,14 +24,14 @@ from typing import Any, TypeVar
 from moorings import contract
 from moorings.engines import children, layout
 from moorings.engines.base import CONTAINERS, Exit, GroupSpec, Instance, Phase
-from moorings.engines.logfile import Follower, tail
+from moorings.engines.logfolder import LogFolder
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
+from moorings.lib.logfile import Line, LogSource, most_telling, tail
 
 T = TypeVar("T")
 
 LONGEST_SOCKET_PATH_BYTES = 107
-FOLLOW_PERIOD_S = 0.2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -43,6 +43,8 @@ class ProcessEngineSettings:
     """The workspace's folder; every process carries it as `MOORINGS_HOME`."""
     root: Path
     """Folder of the instances."""
+    logs_root: Path
+    """Folder of their logs, which outlive them: the workspace lets go of those."""
     run_dir: Path
     """Folder of the workers' sockets: short, 0700."""
     store_root: Path
@@ -55,8 +57,8 @@ class ProcessEngineSettings:
     log_file_bytes: int = 4 * 1024 * 1024
     log_files: int = 4
     """A container-equivalent's log takes at most `log_file_bytes * log_files`."""
-    logs_kept: int = 10
-    """Ended instances of a deployment whose logs are kept."""
+    log_bytes_per_s: int = layout.LOG_BYTES_PER_S
+    """What an instance may write into its log in the long run; what is more is dropped and counted."""
     cgroup_parent: Path | None = None
     """Control group to make groups in; None: one that is delegated to us, where there is one."""
 
@@ -68,6 +70,7 @@ class ProcessEngine:
 
     def __init__(self, settings: ProcessEngineSettings) -> None:
         self._settings = settings
+        self._logs_kept = LogFolder(settings.logs_root)
         self._mutex = (
             threading.Lock()
         )  # one look or change at a time; other processes are kept out by the locks
@@ -88,23 +91,14 @@ class ProcessEngine:
     async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
         return await self._in_thread(lambda: self._logs(owner, container, tail, instance))
 
-    async def follow(self, owner: str, *, container: str, instance: str | None = None) -> AsyncIterator[str]:
-        """Stays with the instance it has found; waits for one when there is none yet."""
-        path = await self._in_thread(lambda: self._log_path(owner, container, instance))
-        from_start = path is None
-        while path is None:
-            await asyncio.sleep(FOLLOW_PERIOD_S)
-            path = await self._in_thread(lambda: self._log_path(owner, container, instance))
-        follower = Follower(path, from_start=from_start)
-        try:
-            while True:
-                lines = await asyncio.to_thread(follower.poll)
-                for line in lines:
-                    yield line
-                if not lines:
-                    await asyncio.sleep(FOLLOW_PERIOD_S)
-        finally:
-            follower.close()
+    async def log_sources(self, owner: str) -> Sequence[LogSource]:
+        return await self._in_thread(lambda: self._log_sources(owner))
+
+    async def log_lines(self, owner: str, source: LogSource, *, most: int | None) -> Iterator[Line]:
+        return self._logs_kept.lines(owner, source)
+
+    def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
+        return self._logs_kept.follow(owner, source, after=after)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         def locked() -> T:
@@ -118,7 +112,8 @@ class ProcessEngine:
     def _apply(self, group: GroupSpec) -> None:
         owner_dir = layout.owner_folder(self._settings.root, group.owner)
         try:
-            for folder in (self._settings.root, self._settings.run_dir, owner_dir, owner_dir / layout.LOGS):
+            logs = layout.owner_folder(self._settings.logs_root, group.owner)
+            for folder in (self._settings.root, self._settings.run_dir, owner_dir, logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._sweep(owner_dir)
             for ordinal in range(group.count):
@@ -126,7 +121,6 @@ class ProcessEngine:
             for folder, data in layout.folders(owner_dir):
                 if data["revision"] == group.revision and data["ordinal"] >= group.count:
                     self._end(folder, group.grace_s)
-            layout.prune_logs(owner_dir, self._settings.logs_kept)
         except OSError as problem:
             raise _coded(problem, group) from problem
 
@@ -197,9 +191,10 @@ class ProcessEngine:
             "initializer_argv": list(settings.initializer_argv),
             "store_root": str(settings.store_root),
             "sockets": sockets,
-            "logs": str(layout.owner_folder(settings.root, group.owner) / layout.LOGS / instance),
+            "logs": str(self._logs_kept.instance(group.owner, instance)),
             "log_file_bytes": settings.log_file_bytes,
             "log_files": settings.log_files,
+            "log_bytes_per_s": settings.log_bytes_per_s,
             "cgroup_parent": None if settings.cgroup_parent is None else str(settings.cgroup_parent),
             "template": asdict(template),
         }
@@ -286,7 +281,6 @@ class ProcessEngine:
             finally:
                 held.release()
         self._sweep(owner_dir)
-        shutil.rmtree(owner_dir / layout.LOGS, ignore_errors=True)
         with contextlib.suppress(OSError):
             owner_dir.rmdir()
 
@@ -338,23 +332,15 @@ class ProcessEngine:
             limits=status.get("limits", {}),
         )
 
-    def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
-        path = self._log_path(owner, container, instance)
-        return None if path is None else tail(path, lines)
+    def _log_sources(self, owner: str) -> list[LogSource]:
+        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
+        return [s._replace(running=s.instance in running) for s in self._logs_kept.sources(owner)]
 
-    def _log_path(self, owner: str, container: str, instance: str | None) -> Path | None:
-        """The log of the named or the most telling instance: one that runs, else the one that wrote last."""
+    def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
         if container not in CONTAINERS:
             raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
-        logs = layout.owner_folder(self._settings.root, owner) / layout.LOGS
-        if not logs.is_dir():
-            return None
-        paths = [f / f"{container}.log" for f in logs.iterdir() if instance is None or f.name == instance]
-        paths = [path for path in paths if path.exists()]
-        if not paths:
-            return None
-        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
-        return max(paths, key=lambda path: (path.parent.name in running, path.stat().st_mtime))
+        source = most_telling(self._log_sources(owner), container, instance)
+        return None if source is None else tail(self._logs_kept.path(owner, source), lines)
 
 
 def _has_ended(folder: Path) -> bool:

@@ -32,10 +32,11 @@ from moorings.engines.cgroup import ContainerGroup, Group, delegated_parent
 from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import Launch
 from moorings.engines.liveness import Liveness
-from moorings.engines.logfile import RotatingWriter
-from moorings.engines.output import EVERYTHING, Console, Output
+from moorings.engines.output import Console, Output
 from moorings.engines.worker import Worker, boot_failure
 from moorings.lib import atomic, procs
+from moorings.lib.logfile import RotatingWriter
+from moorings.lib.redaction import Redactor, secret_values
 
 SERVER, INITIALIZER = "inference-server", "storage-initializer"
 STARTING, RUNNING, BACKOFF, FAILED, STOPPING = "starting", "running", "backoff", "failed", "stopping"
@@ -105,6 +106,9 @@ class Supervisor:
                 key.data.pump()
             elif key.fileobj is self._signals and signal.SIGTERM in self._signals.recv(4096):
                 self._stop_asked = True
+        for output in self.outputs.values():
+            if output.settle_at is not None and output.settle_at <= time.monotonic():
+                output.settle()
         if self._stop_asked:
             self._stop_asked = False
             self._begin_stop()
@@ -112,7 +116,8 @@ class Supervisor:
     def _sleep_s(self, now: float) -> float:
         times = [now + LONGEST_SLEEP_S]
         times += [w.start_at for w in self.workers if w.start_at is not None and self.initialized]
-        due = (self.initializer_at, self.unready_stop_at, self.stop_at, self.liveness.next_at(now))
+        due = [self.initializer_at, self.unready_stop_at, self.stop_at, self.liveness.next_at(now)]
+        due += [output.settle_at for output in self.outputs.values()]
         times += [t for t in due if t is not None]
         for w in self.workers if self.phase != STOPPING else []:
             if w.killed_for is not None:
@@ -177,7 +182,10 @@ class Supervisor:
             output = Output(
                 Console()
                 if launch.in_container
-                else RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files)
+                else RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files),
+                redact=Redactor(secret_values(launch.variables)).redact,
+                bytes_per_s=launch.log_bytes_per_s,
+                stamped=not launch.in_container,
             )
             self.selector.register(output.reader, selectors.EVENT_READ, output)
             self.outputs[container] = output
@@ -367,7 +375,7 @@ class Supervisor:
             worker.ended()
         self.group.remove()
         for output in self.outputs.values():
-            output.pump(EVERYTHING)
+            output.drain()
 
     def _failed(self) -> int:
         """The folder stays, with what there is to see; only the processes end."""

@@ -34,8 +34,10 @@ async def held_lock(shelf: Shelf, key: str, progress: Callable[[str], None]) -> 
 class BuildLog:
     """A build log that is written line by line; only its owner may read it (addresses may hold secrets)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, said: Callable[[str], None] | None = None) -> None:
+        """`said` gets each line, too."""
         self.path = path
+        self._said = said
         self._lines: list[str] = []
         self._file: IO[str] | None = None
 
@@ -53,6 +55,8 @@ class BuildLog:
     def line(self, text: str) -> None:
         safe = without_credentials(text)
         self._lines.append(safe)
+        if self._said is not None:
+            self._said(safe)
         with contextlib.suppress(OSError):
             assert self._file is not None, "used inside the with block only"
             self._file.write(safe + "\n")

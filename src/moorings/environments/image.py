@@ -100,7 +100,12 @@ class ImageBuilder:
         self._platform = f"{platform.system().lower()}-{platform.machine()}"
 
     async def ensure(
-        self, spec: EnvironmentSpec, context: Context | None, *, progress: Progress
+        self,
+        spec: EnvironmentSpec,
+        context: Context | None,
+        *,
+        progress: Progress,
+        said: Progress | None = None,
     ) -> BuiltImage:
         """The image of `spec`: found or built now. `context` is given where the spec has a build context.
 
@@ -121,7 +126,7 @@ class ImageBuilder:
                 kept = await asyncio.to_thread(self._kept, recipe, key)
                 if kept is not None:
                     return replace(kept, reused=True, seconds=time.monotonic() - began)
-                with BuildLog(self._shelf.log_file(key)) as log:
+                with BuildLog(self._shelf.log_file(key), said) as log:
                     means = (self._shelf, self._installer, recipe, key, wheel, self._platform)
                     build = _Build(self, spec, Work(*means, log, progress), context, held)
                     return await build.run(began)

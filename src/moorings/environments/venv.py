@@ -93,11 +93,14 @@ class EnvironmentBuilder:
         self._solving = Solving(solver)
         self._platform = f"{platform.system().lower()}-{platform.machine()}"
 
-    async def ensure(self, spec: EnvironmentSpec, *, progress: Progress) -> BuiltEnvironment:
+    async def ensure(
+        self, spec: EnvironmentSpec, *, progress: Progress, said: Progress | None = None
+    ) -> BuiltEnvironment:
         """The environment of `spec`: kept from before, or built now. It is leased: it will not be pruned until
         `release(key)` is called, or for `leases.LEASE_S`.
 
-        `progress` gets short texts as the work goes on. The user's fault: `EnvironmentNotTranslatable`,
+        `progress` gets short texts as the work goes on, `said` each line of the log of a build. The user's fault:
+        `EnvironmentNotTranslatable`,
         `EnvironmentNeedsContainer`, `PythonUnsupported`, `EnvironmentUnsatisfiable`, `PackageNotFound`,
         `PackageVersionNotFound`, `NoWheelForPython`, `PackageBuildFailed`, `EnvironmentBuildFailed`,
         `CondaSpecInvalid`, `CondaPackageNotFound`, `CondaUnsatisfiable`. The machine's: `PythonNotFound`,
@@ -113,7 +116,7 @@ class EnvironmentBuilder:
                 async with held_lock(self._shelf, key, progress):
                     kept = self._kept(recipe, key)
                     if kept is None:
-                        with BuildLog(self._shelf.log_file(key)) as log:
+                        with BuildLog(self._shelf.log_file(key), said) as log:
                             means = (self._shelf, self._installer, recipe, key, wheel, self._platform)
                             work = Work(*means, log, progress)
                             return await self._build(work, began)

@@ -33,18 +33,18 @@ class Texts:
 def texts_of(entry: Entry, language: str) -> Texts:
     """The entry in that language; what has no translation is in English."""
     return Texts(
-        *(_said(language, f"{entry.code}.{part}", getattr(entry, part)) for part in ("title", "cause", "fix"))
+        *(said(language, f"{entry.code}.{part}", getattr(entry, part)) for part in ("title", "cause", "fix"))
     )
 
 
 def word(name: str, language: str) -> str:
     """One of `WORDS` in that language."""
-    return _said(language, f"word.{name}", WORDS[name])
+    return said(language, f"word.{name}", WORDS[name])
 
 
 def title_of(group: str, language: str) -> str:
     """What a group of `GROUPS` says, in that language."""
-    return _said(language, f"{group}.title", GROUPS[group])
+    return said(language, f"{group}.title", GROUPS[group])
 
 
 def from_environment(environ: Mapping[str, str]) -> str:
@@ -80,7 +80,8 @@ def _known(tags: Iterable[str]) -> str | None:
     return None
 
 
-def _said(language: str, context: str, english: str) -> str:
+def said(language: str, context: str, english: str) -> str:
+    """A text of the catalogues in that language; in English where it has no translation."""
     if language == ENGLISH:
         return english
     return _catalogue(language).get((context, english)) or english

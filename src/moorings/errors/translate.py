@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import polib
 
+from moorings.errors import guide
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.find import GROUPS
 from moorings.errors.language import ENGLISH, FOLDER, LANGUAGES
@@ -30,6 +31,8 @@ def english_texts() -> Iterator[tuple[str, str]]:
         yield f"{group}.title", title
     for name, text in WORDS.items():
         yield f"word.{name}", text
+    for text in guide.texts(guide.SOURCE.read_text(encoding="utf-8")):
+        yield guide.context(text), text
 
 
 def untouchable(text: str) -> list[str]:

@@ -41,6 +41,7 @@ class Harbour:
         self.settings = ProcessEngineSettings(
             home=home,
             root=home / "instances",
+            logs_root=home / "logs",
             run_dir=run_dir,
             store_root=home / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),

@@ -33,6 +33,7 @@ from moorings.engines.base import (
 )
 from moorings.engines.docker import DockerEngine, DockerEngineSettings
 from moorings.errors.exceptions import MooringsError
+from moorings.lib.logfile import LogSource
 
 DATA = Path(__file__).parents[2] / "contract" / "data"
 OWNER = "shop/blue"
@@ -45,6 +46,7 @@ class Place:
         self.dockerd = dockerd
         self.settings = DockerEngineSettings(
             root=folder / "containers",
+            logs_root=folder / "logs",
             run_dir=folder / "run",
             store_root=folder / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),
@@ -218,8 +220,10 @@ async def test_whoever_stops_following_leaves_no_thread_and_no_connection(place:
     await place.engine.apply(group)
     instance = await place.until(Phase.RUNNING)
 
+    source = LogSource(instance.id, CONTAINER_SERVER)
+
     async def follow_once() -> None:
-        lines = place.engine.follow(OWNER, container=CONTAINER_SERVER)
+        lines = place.engine.follow_log(OWNER, source, after=time.time())
         first = asyncio.ensure_future(anext(lines))
         await asyncio.sleep(0.1)
         ask(instance.addresses[0], "/print?hello")

@@ -93,7 +93,7 @@ async def test_a_flood_of_output_stays_within_its_bounds(harbour):
     instance = (await harbour.phase(Phase.RUNNING))[0]
     await harbour.settled(lambda: b"Healthy" in harbour.ask(instance.addresses[0], "/"))
     harbour.ask(instance.addresses[0], "/print?after")
-    logs = harbour.settings.root / "shop.blue" / "logs" / instance.id
+    logs = harbour.settings.logs_root / "shop.blue" / instance.id
     async_tail = ""
     while "after" not in async_tail:
         async_tail = await harbour.log(tail=1)
@@ -198,15 +198,16 @@ async def test_the_environment_of_a_worker(harbour, monkeypatch):
 async def test_what_is_on_disk_is_private(harbour):
     instance = await harbour.started(harbour.group(environment_variables={"TOKEN": "secret"}))
     folder = harbour.settings.root / "shop.blue" / instance.id
+    logs = harbour.settings.logs_root / "shop.blue" / instance.id
     for path in (
         harbour.settings.root,
         folder.parent,
         folder,
-        folder.parent / "logs",
-        folder.parent / "logs" / instance.id,
+        logs.parent,
+        logs,
     ):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
-    for path in (*folder.glob("*.json"), *(folder.parent / "logs" / instance.id).iterdir()):
+    for path in (*folder.glob("*.json"), *logs.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
@@ -227,18 +228,6 @@ async def test_a_wish_to_stop_survives_everybody(harbour):
     await harbour.until(lambda seen: not seen)
     assert not folder.exists()
     assert list(harbour.settings.run_dir.iterdir()) == []
-
-
-async def test_logs_of_ended_instances_are_bounded(harbour):
-    harbour.use(logs_kept=2)
-    for number in range(4):
-        group = harbour.group(environment_variables={"BOOT": "fail", "N": str(number)})
-        await harbour.engine.apply(group)
-        await harbour.phase(Phase.FAILED)
-        await harbour.engine.remove(OWNER, group.revision, grace_s=0)
-        await harbour.until(lambda seen: not seen)
-    await harbour.started(harbour.group())
-    assert len(list((harbour.settings.root / "shop.blue" / "logs").iterdir())) == 3
 
 
 async def test_a_folder_that_cannot_be_used_is_a_coded_failure(harbour):

@@ -19,6 +19,7 @@ from moorings.api.blobs import Blobs
 from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
 from moorings.api.listener import Access
+from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
 from moorings.assets.store import AssetStore
@@ -28,6 +29,8 @@ from moorings.environments.inventory import Inventory
 from moorings.environments.leases import Leases
 from moorings.environments.shelf import Shelf
 from moorings.lib.timing import ManualClock
+from moorings.observe.journal import Journal
+from moorings.observe.stream import LogStream
 from moorings.security.access import AccessKeys
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
@@ -85,6 +88,7 @@ class Served:
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock)
+        self.journal = Journal(self.folder / "logs")
         self.leases = Leases()
         self.tokens = TokenIssuer(self.folder / "token-keys.json", self.clock)
         resources = Resources(
@@ -102,7 +106,16 @@ class Served:
             resources=resources,
             assets=Assets(self.database, store, uploaded=self.blobs.tree),
             blobs=self.blobs,
-            engine=self.engine,
+            logs=DeploymentLogs(
+                resources,
+                LogStream(
+                    self.engine,
+                    self.journal,
+                    self.folder / "access.log",
+                    (resources.secret_values,),
+                    self.clock.now,
+                ),
+            ),
             build_logs=self.build_logs,
             environment_builds=EnvironmentBuilds(
                 database=self.database,

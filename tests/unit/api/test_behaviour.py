@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 import httpx
 import pytest
 
+from moorings.errors.exceptions import failure
+from moorings.lib.logfile import Line, stamp
+from moorings.observe.journal import Told
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
 
 Api = Any
@@ -291,32 +295,109 @@ async def test_logs_that_are_not_there_yet_say_to_try_later(shop: Api) -> None:
         assert "moor online-deployment show -e shop -n blue" in answer.json()["content"]
 
 
+def written(
+    shop: Api, container: str, *texts: str, instance: str = "shop-blue-abc-0", at: float = 0.0
+) -> None:
+    lines = [Line(stamp(at + number).decode().strip(), text) for number, text in enumerate(texts)]
+    shop.engine.leave_log("shop/blue", container, instance, lines)
+
+
+async def logs(shop: Api, **body: Any) -> Any:
+    return (await shop.ask("POST", f"{BLUE}/getLogs", body)).json()
+
+
 async def test_logs_are_the_last_lines_of_the_container_that_is_asked_for(shop: Api) -> None:
-    asked: list[tuple[str, str, int]] = []
-
-    async def logs(owner: str, *, container: str, tail: int, instance: str | None = None) -> str:
-        asked.append((owner, container, tail))
-        return "line\n"
-
-    shop.engine.logs = logs
-    for body in (
-        {"tail": 7},
-        {"containerType": "StorageInitializer"},
-        {"containerType": "inference-server", "tail": 10**9},
-        {"tail": -1},
-        {"tail": True},
-    ):
-        assert (await shop.ask("POST", f"{BLUE}/getLogs", body)).json() == {"content": "line\n"}
-    assert asked == [
-        ("shop/blue", "inference-server", 7),
-        ("shop/blue", "storage-initializer", 5000),
-        ("shop/blue", "inference-server", 100_000),
-        ("shop/blue", "inference-server", 5000),
-        ("shop/blue", "inference-server", 5000),
-    ]
-    answer = await shop.ask("POST", f"{BLUE}/getLogs", {"containerType": "sidecar"})
+    written(shop, "inference-server", "one", "two", "three")
+    written(shop, "storage-initializer", "laid out")
+    assert await logs(shop, tail=2) == {"content": "two\nthree\n"}
+    assert await logs(shop, containerType="StorageInitializer") == {"content": "laid out\n"}
+    for tail in (10**9, -1, True, None, "7"):
+        assert await logs(shop, containerType="inference-server", tail=tail) == {
+            "content": "one\ntwo\nthree\n"
+        }
+    assert await logs(shop, tail=0) == {"content": ""}
+    answer = await shop.ask("POST", f"{BLUE}/getLogs", {"containerType": "sidecar", "since": "never"})
     assert code_of(answer) == "400 RequestInvalid"
-    assert "StorageInitializer" in answer.json()["error"]["message"]
+    for word in ("StorageInitializer", "never", "get-logs -h"):
+        assert word in answer.text
+
+
+async def test_everything_comes_in_one_stream_in_order(shop: Api) -> None:
+    written(shop, "storage-initializer", "laid out", at=1.0)
+    written(shop, "inference-server", "booting", "moorings: worker 0 ended (exit code 1)", "booting", at=2.5)
+    shop.journal.note("shop/blue", (Told("plan", "generation 1 accepted"),), 0.5)
+    shop.journal.note("shop/blue", (Told("probe", "ready", "shop-blue-abc-0"),), 9.0)
+    lines = (await logs(shop, containerType="All", structured=True))["lines"]
+    assert [(line["phase"], line["container"], line["text"].split()[0]) for line in lines] == [
+        ("plan", "control-plane", "generation"),
+        ("initialise", "storage-initializer", "laid"),
+        ("serve", "inference-server", "booting"),
+        ("serve", "inference-server", "moorings:"),
+        ("boot", "inference-server", "booting"),
+        ("probe", "control-plane", "ready"),
+    ]
+    text = (await logs(shop, containerType="All"))["content"]
+    assert text.splitlines()[0] == "1970-01-01T00:00:00.500000Z plan - generation 1 accepted"
+    late = await logs(shop, containerType="All", since="1970-01-01T00:00:04Z", structured=True)
+    assert [line["text"] for line in late["lines"]] == ["booting", "ready"]
+
+
+async def test_logs_of_one_instance_and_of_one_request(shop: Api) -> None:
+    written(shop, "inference-server", "a", "POST /score 200 request_id=r-1", instance="shop-blue-abc-0")
+    written(shop, "inference-server", "b", instance="shop-blue-abc-1")
+    for instance in ("shop-blue-abc-1", "abc-1", "1"):
+        assert await logs(shop, instance=instance) == {"content": "b\n"}
+    assert await logs(shop, requestId="r-1") == {"content": "POST /score 200 request_id=r-1\n"}
+    entry = {
+        "time": "2026-11-25T16:46:52.123456Z",
+        "endpoint": "shop",
+        "deployment": "blue",
+        "method": "POST",
+    }
+    entry |= {"path": "/score", "code": 424, "total_ms": 3, "request_id": "r-1", "client_request_id": "mine"}
+    others = json.dumps({**entry, "endpoint": "other"})
+    (shop.folder / "access.log").write_text(f"{json.dumps(entry)}\n{others}\nbroken mine\n")
+    lines = (await logs(shop, containerType="All", requestId="mine", structured=True))["lines"]
+    assert [line["container"] for line in lines] == ["inference-server", "gateway"]
+    assert "POST /score 424 3ms" in lines[1]["text"]
+
+
+async def test_keys_of_the_endpoint_are_never_in_its_logs(shop: Api) -> None:
+    keys = (await shop.ask("POST", "/onlineEndpoints/shop/listKeys")).json()
+    written(shop, "inference-server", f"asked with {keys['primaryKey']} and {keys['secondaryKey']}")
+    assert await logs(shop) == {"content": "asked with *** and ***\n"}
+
+
+async def test_a_deployment_that_failed_before_its_container_says_so(shop: Api) -> None:
+    failed = failure("PackageNotFound", "there is no package nosuch")
+    with shop.database.write() as tx:
+        row = tx.resource("deployment", "shop/blue")
+        tx.set_status(row, {"gave_up": {"generation": 1, "failure": failed.to_json()}})
+    content = (await logs(shop))["content"]
+    assert "PackageNotFound" in content and "never up" in content and "--local" in content
+
+
+async def test_logs_of_a_deleted_deployment_are_kept_and_named(shop: Api) -> None:
+    shop.journal.note("shop/green", (Told("plan", "generation 1 accepted"),), 1.0)
+    folder = shop.journal.folder("shop/green") / "shop-green-abc-0"
+    folder.mkdir()
+    (folder / "inference-server.log").write_bytes(stamp(2.0) + b"last words\n")
+    shop.journal.end("shop/green", "uid", 3.0)
+    path = "/onlineEndpoints/shop/deployments/green/getLogs"
+    answer = await shop.ask("POST", path, {})
+    assert code_of(answer) == "404 DeploymentNotFound"
+    assert "get-logs -e shop -n green --deleted" in answer.text
+    kept = (await shop.ask("POST", path, {"deleted": True, "containerType": "All"})).json()["content"]
+    assert [line.partition("Z ")[2] for line in kept.splitlines()] == [
+        "plan - generation 1 accepted",
+        "boot shop-green-abc-0 last words",
+    ]
+    assert (await shop.ask("POST", path, {"deleted": True})).json() == {"content": "last words\n"}
+    for name in ("gone", "*", "..%2e", "green~uid"):
+        answer = await shop.ask(
+            "POST", f"/onlineEndpoints/shop/deployments/{name}/getLogs", {"deleted": True}
+        )
+        assert code_of(answer) == "404 DeploymentNotFound"
 
 
 # --- assets -------------------------------------------------------------------------------------------------

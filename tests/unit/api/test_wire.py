@@ -339,7 +339,7 @@ async def test_text_that_is_no_unicode_is_refused_and_nothing_is_kept(api: Api) 
 async def test_a_defect_of_ours_is_500_with_a_request_id_and_no_traceback(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(api.engine, "logs", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(api.engine, "log_sources", lambda *a, **k: 1 / 0)
     await api.assets()
     await api.endpoint()
     await api.deployment()
@@ -377,6 +377,7 @@ async def test_the_openapi_document_has_every_route(api: Api) -> None:
         f"GET {deployments}",
         *(f"{verb} {deployments}/{{deployment}}" for verb in ("GET", "PUT", "PATCH", "DELETE")),
         f"POST {deployments}/{{deployment}}/getLogs",
+        f"POST {deployments}/{{deployment}}/followLogs",
         "GET /environments/{name}/versions/{version}/build",
         "GET /environments/{name}/versions/{version}/buildLog",
         "GET /environmentBuilds",

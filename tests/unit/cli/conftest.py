@@ -32,6 +32,8 @@ class MemoryWorkspace:
     failing: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What operations about the resource of this name fail with."""
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    streams: list[list[Any]] = field(default_factory=list)
+    """What each following stream says: lines, None for an empty one, or how it breaks."""
     _polls: dict[str, int] = field(default_factory=dict)
 
     def send(
@@ -61,6 +63,14 @@ class MemoryWorkspace:
             return answer(200, {"value": [v for k, v in self.resources.items() if k.startswith(path + "/")]})
         found = self.resources.get(path)
         return answer(200, found) if found is not None else missing(path)
+
+    def stream(self, path: str, body: Any, heard: Callable[[bytes], None]) -> Answer:
+        self.requests.append(("POST", path.partition("?")[0].removeprefix(WS), body))
+        for piece in self.streams.pop(0):
+            if isinstance(piece, Exception):
+                raise piece
+            heard(json.dumps(piece).encode() + b"\n" if piece else b"\n")
+        return Answer(200, {}, b"")
 
     def _put(self, path: str, body: Any) -> Answer:
         document = json.loads(json.dumps(body))
@@ -92,7 +102,11 @@ class MemoryWorkspace:
         if path.endswith("/regenerateKeys"):
             return answer(202, None, operation=True)
         if path.endswith("/getLogs"):
-            return answer(200, {"content": f"last {body['tail']} of {body['containerType']}\n"})
+            text = f"last {body['tail']} of {body['containerType']}"
+            line = {"time": "2026-11-25T16:46:52.123456Z", "phase": "serve", "container": "inference-server"}
+            return answer(
+                200, {"content": "", "lines": [{**line, "instance": "shop-blue-abc-0", "text": text}]}
+            )
         return missing(path)
 
     def _operation(self, path: str) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from moorings.client.transport import Answer
+from moorings.errors.exceptions import error
 
 EP = "/onlineEndpoints/shop"
 BLUE = f"{EP}/deployments/blue"
@@ -279,7 +280,75 @@ def test_regenerate_keys_names_the_key(moor: Any, workspace: Any) -> None:
 @pytest.mark.parametrize("flag", ["-l", "--lines", "--tail"])
 def test_get_logs_prints_raw_text(moor: Any, flag: str) -> None:
     code, out, _ = moor("online-deployment", "get-logs", "-n", "blue", "-e", "shop", flag, "7")
-    assert (code, out) == (0, "last 7 of InferenceServer\n")
+    assert (code, out) == (0, "2026-11-25T16:46:52.123 serve      abc-0 | last 7 of All\n")
+
+
+def test_get_logs_of_one_container_are_as_it_wrote_them(moor: Any) -> None:
+    code, out, _ = moor("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "-c", "inference-server")
+    assert (code, out) == (0, "last 5000 of InferenceServer\n")
+
+
+def test_get_logs_asks_for_less_and_gives_structured_lines(moor: Any, workspace: Any) -> None:
+    flags = ("--since", "10m", "--request-id", "r1", "--instance", "abc-0", "--deleted", "-o", "json")
+    code, out, _ = moor("online-deployment", "get-logs", "-n", "blue", "-e", "shop", *flags)
+    assert code == 0
+    assert workspace.sent("POST", "/getLogs") == {
+        "containerType": "All",
+        "tail": 5000,
+        "since": "10m",
+        "requestId": "r1",
+        "instance": "abc-0",
+        "deleted": True,
+        "structured": True,
+    }
+    assert [line["phase"] for line in json.loads(out)] == ["serve"]
+
+
+def a_line(second: int, text: str) -> dict[str, str]:
+    at = f"2026-11-25T16:46:{second:02}.000000Z"
+    return {
+        "time": at,
+        "phase": "serve",
+        "container": "inference-server",
+        "instance": "s-b-a-0",
+        "text": text,
+    }
+
+
+def test_following_goes_on_after_a_break_with_no_line_twice(
+    moor: Any, workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorings.client.following.PAUSE_S", 0)
+    broken = error("WorkspaceUnreachable", "the connection broke")
+    one, two, twin, three = a_line(1, "one"), a_line(2, "two"), a_line(2, "two"), a_line(3, "three")
+    workspace.streams = [
+        [None, one, two, twin, broken],
+        [broken],
+        [None, two],
+        [None, two, twin, three, {"end": "deleted"}],
+    ]
+    argv = ("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "-c", "inference-server", "--follow")
+    code, out, err = moor(*argv)
+    assert (code, out) == (0, "one\ntwo\ntwo\nthree\n")
+    assert "is deleted" in err
+    asked = [body for verb, path, body in workspace.requests if path.endswith("/followLogs")]
+    assert [body.get("since") for body in asked] == [None, two["time"], two["time"], two["time"]]
+
+
+def test_following_gives_up_when_nothing_answers_any_more(
+    moor: Any, workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorings.client.following.PAUSE_S", 0)
+    workspace.streams = [[error("WorkspaceUnreachable", "the connection broke")] for _ in range(20)]
+    code, _, err = moor("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "--follow", "-o", "json")
+    assert code == 1
+    assert "WorkspaceUnreachable" in err
+
+
+def test_a_deleted_deployment_is_not_followed(moor: Any) -> None:
+    code, _, err = moor("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "--follow", "--deleted")
+    assert code == 1
+    assert "FlagNotServed" in err
 
 
 def test_get_logs_of_the_other_container(moor: Any) -> None:

@@ -63,7 +63,7 @@ def test_the_published_cycle(moor: Any, workspace: Any, project: Path) -> None:
     code, _, err = moor("online-deployment", "create", "--local", "-n", "blue", "-e", "shop", "-f", file)
     assert code == 0, err
     code, out, _ = moor("online-deployment", "get-logs", "--local", "-n", "blue", "--endpoint", "shop")
-    assert (code, out) == (0, "last 5000 of InferenceServer\n")
+    assert (code, out) == (0, "2026-11-25T16:46:52.123 serve      abc-0 | last 5000 of All\n")
     assert [e["name"] for e in moor.json("online-endpoint", "list", "--local")] == ["shop"]
     assert moor("online-endpoint", "delete", "--name", "shop", "--local", "--yes")[0] == 0
     code, _, err = moor("online-endpoint", "delete", "--name", "shop", "--local", "--yes")

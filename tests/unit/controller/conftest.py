@@ -25,6 +25,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.gateway import envoy, snapshot
 from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus, Published
 from moorings.lib.timing import ManualClock
+from moorings.observe.journal import Journal
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.spec.assets import CodeConfiguration, EnvironmentSpec
@@ -184,10 +185,15 @@ class FakeEnvironments:
         self.released.append(key)
 
     async def ensure(
-        self, spec: EnvironmentSpec | None, content: Content, progress: Callable[[str], None]
+        self,
+        spec: EnvironmentSpec | None,
+        content: Content,
+        progress: Callable[[str], None],
+        said: Callable[[str], None],
     ) -> tuple[Content, Built]:
         self.begun += 1
         progress("solving packages")
+        said("Resolved 7 packages")
         try:
             if self.gate is not None:
                 await self.gate.wait()
@@ -214,6 +220,7 @@ class World:
     clock: ManualClock
     vault: Vault
     tokens: TokenIssuer
+    journal: Journal
     gateway: FakeGateway = field(default_factory=FakeGateway)
     environments: FakeEnvironments = field(default_factory=FakeEnvironments)
     store: Store = field(default_factory=Store)
@@ -244,6 +251,7 @@ class World:
                 publisher=publisher,
                 prober=Prober(self.clock, self._answers),
                 verdicts=Verdicts(self.engine),
+                journal=self.journal,
                 resync_s=1.0,
                 busy_s=0.001,
                 progress_deadline_s=0.0,
@@ -417,7 +425,11 @@ async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
         )
         tx.add_asset("environments", "env", "1", digest="e" * 64, body={"image": "local/base"})
     made = World(
-        database, clock, Vault(tmp_path / "secret.key"), TokenIssuer(tmp_path / "token-keys.json", clock)
+        database,
+        clock,
+        Vault(tmp_path / "secret.key"),
+        TokenIssuer(tmp_path / "token-keys.json", clock),
+        Journal(tmp_path / "logs"),
     )
     made.engine.by_variable = {
         "slow": Script(boot_s=5.0),

@@ -27,7 +27,7 @@ class Builder:
     def __init__(self) -> None:
         self.asked: list[EnvironmentSpec] = []
 
-    async def ensure(self, spec: EnvironmentSpec, *, progress: Any) -> BuiltEnvironment:
+    async def ensure(self, spec: EnvironmentSpec, *, progress: Any, said: Any) -> BuiltEnvironment:
         self.asked.append(spec)
         return BuiltEnvironment(
             "k", "r", Path("/p"), "3.12.1", {"a": "1"}, True, 0.0, (), "conda", "why", ACTIVE
@@ -55,7 +55,7 @@ class Yard:
         tree = self.store.ingest(self.folder / "m", keep_name=True, use_ignore=False)
         mount = ModelMount(tree.digest, "m", "1")
         content = Content(code, "own", "own.py" if code else "", mount, model_type, spec)
-        found, built = await self.provisioner.ensure(spec, content, lambda text: None)
+        found, built = await self.provisioner.ensure(spec, content, lambda text: None, lambda line: None)
         assert (built.solver, built.solver_reason, built.packages) == ("conda", "why", 1)
         return found
 

@@ -19,9 +19,7 @@ SOURCES = sorted(p for p in SRC.rglob("*.py") if "catalogue" not in p.relative_t
 MAKERS = ("error", "failure")
 
 UNUSED: dict[str, str] = {
-    "OutOfQuota": "quota is counted, but nothing asks for it yet",
-    "OutOfCapacity": "the same of capacity",
-    "RoleAssignmentQuotaReached": "the same of role assignments",
+    "RoleAssignmentQuotaReached": "there are no role assignments yet",
     "IdentityCannotPull": "endpoints have no identity of their own yet",
     "IdentityCannotRead": "the same",
     "SecretsInjectionError": "there is no secret store yet",

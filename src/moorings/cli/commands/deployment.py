@@ -11,6 +11,7 @@ import click
 from moorings.cli import preflight, specs
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
+from moorings.cli.logs import LogFlags, print_logs
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.client.client import is_missing
@@ -32,7 +33,6 @@ COLUMNS: Columns = (
     ("Model", lambda d: _short(d.get("model"))),
     ("Environment", lambda d: _short(d.get("environment"))),
 )
-CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "StorageInitializer"}
 
 
 @leaf(
@@ -202,18 +202,15 @@ def delete(
 
 @leaf(
     "get-logs",
-    "Print the last lines a deployment wrote.",
+    "Print the last lines of a deployment's log: what was done for it, and what it wrote.",
     flags.deployment_name(required=True),
     flags.endpoint_name("--endpoint-name", "-e"),
-    flags.lines(),
-    flags.container(),
+    *flags.logs(),
     flags.local(),
 )
-def get_logs(
-    session: Session, name: str, endpoint_name: str | None, lines: int, container: str, local: bool
-) -> None:
+def get_logs(session: Session, name: str, endpoint_name: str | None, local: bool, **given: Any) -> None:
     endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
-    print_logs(session, endpoint, name, container=container, lines=lines)
+    print_logs(session, endpoint, name, LogFlags(**given))
 
 
 # --- what both forms of the command do -----------------------------------------------------------------------
@@ -232,12 +229,6 @@ def delete_deployment(
         watch = f"moor online-deployment list -e {endpoint} -o table"
         session.follow(accepted, f"Deleting deployment {name} of endpoint {endpoint}", watch=watch)
         session.say(f"Deployment {name} is deleted.")
-
-
-def print_logs(session: Session, endpoint: str, name: str, *, container: str, lines: int) -> None:
-    """The last lines of a deployment's log."""
-    text = session.client.logs(endpoint, name, container=CONTAINERS[container], tail=lines)
-    click.echo(text, nl=bool(text) and not text.endswith("\n"))
 
 
 def _require_endpoint(session: Session, name: str, *, local: bool) -> None:

@@ -96,11 +96,27 @@ def lines() -> click.Option:
 def container() -> click.Option:
     return click.Option(
         ["--container", "-c"],
-        type=click.Choice(["inference-server", "storage-initializer"]),
-        default="inference-server",
+        type=click.Choice(["all", "inference-server", "storage-initializer"]),
+        default="all",
         show_default=True,
-        help="Which part: the model server, or the step that lays out model and code.",
+        help="Everything that has to do with the deployment in one stream; or one part as it is: the model server, or "
+        "the step that lays out model and code.",
     )
+
+
+def logs() -> list[click.Option]:
+    """What narrows a log down, and how it is read."""
+    return [
+        lines(),
+        container(),
+        click.Option(["--follow"], is_flag=True, help="Go on with new lines as they are written."),
+        click.Option(
+            ["--since"], metavar="TIME", help="Not older than so long ago (30s, 10m, 2h, 1d), or than a time."
+        ),
+        click.Option(["--request-id"], metavar="ID", help="Only what names this request."),
+        click.Option(["--instance"], metavar="ID", help="Only of this instance (its id, or its end)."),
+        click.Option(["--deleted"], is_flag=True, help="What is kept of a deployment that was deleted."),
+    ]
 
 
 def yes() -> click.Option:

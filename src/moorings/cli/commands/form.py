@@ -14,6 +14,7 @@ from moorings.cli.commands import deployment as deployments
 from moorings.cli.commands import endpoint as endpoints
 from moorings.cli.commands import flags
 from moorings.cli.framework import SeveralOption, leaf
+from moorings.cli.logs import LogFlags, print_logs
 from moorings.cli.session import Session
 from moorings.client import form
 from moorings.errors.exceptions import error
@@ -244,26 +245,19 @@ def regenerate_keys(
 
 @leaf(
     "get-logs",
-    "Print the last lines a deployment wrote.",
+    "Print the last lines of a deployment's log: what was done for it, and what it wrote.",
     flags.endpoint_name("--name", "-n"),
     _deployment(required=True, what="The deployment."),
-    flags.lines(),
-    flags.container(),
+    *flags.logs(),
     flags.type_(),
     flags.local(),
 )
 def get_logs(
-    session: Session,
-    endpoint_name: str | None,
-    deployment: str,
-    lines: int,
-    container: str,
-    type_: str | None,
-    local: bool,
+    session: Session, endpoint_name: str | None, deployment: str, type_: str | None, local: bool, **given: Any
 ) -> None:
     _online(type_)
     name = session.endpoint_name(endpoint_name, "--name")
-    deployments.print_logs(session, name, deployment, container=container, lines=lines)
+    print_logs(session, name, deployment, LogFlags(**given))
 
 
 @leaf("list-jobs", "Jobs of a batch endpoint; there are none here.", flags.endpoint_name("--name", "-n"))

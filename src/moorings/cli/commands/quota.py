@@ -88,7 +88,9 @@ def show(
             raise error("FlagsExclusive", "--resource-name is about no single deployment", fields=fields)
         _show_holders(session, resource_name)
     elif file is not None:
-        spec = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
+        spec = specs.deployment_to_create(
+            file, name, endpoint_name, session.defaults.get("endpoint"), set_
+        ).valid()
         _show_fit(session, remote.would_fit(session.client, spec))
     elif name is not None:
         endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")

@@ -61,6 +61,7 @@ ENTRIES: tuple[Entry, ...] = (
         fault=Fault.USER,
         step=Step.API,
         http_status=400,
+        evidence=(Evidence.QUOTA, Evidence.CHOICES),
         aliases=(
             "InvalidVMFamilyName",
             "InvalidQuotaBelowClusterMinimum",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorings.engines.logfile import Follower, RotatingWriter, numbered, tail
+from moorings.lib.logfile import Follower, Line, RotatingWriter, backwards, numbered, parsed, stamp, tail
 
 
 def kept(path: Path) -> bytes:
@@ -17,6 +18,10 @@ def kept(path: Path) -> bytes:
         data = numbered(path, index).read_bytes() + data
         index += 1
     return data
+
+
+def texts(follower: Follower) -> list[str]:
+    return [line.text for line in follower.poll()]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=40), st.integers(1, 100), st.integers(1, 4))
@@ -69,36 +74,88 @@ def test_a_writer_goes_on_where_it_was(tmp_path):
 
 def test_follow_sees_every_line_once_across_rotations(tmp_path):
     path = tmp_path / "a.log"
-    writer = RotatingWriter(path, file_bytes=50, files=100)
-    writer.write(b"old\n")
-    follower = Follower(path)
+    writer = RotatingWriter(path, file_bytes=200, files=100)
+    now = time.time()
+    writer.write(stamp(now) + b"old\n")
+    follower = Follower(path, after=now)
     seen, expected = [], [f"line number {n}" for n in range(60)]
     for number, line in enumerate(expected):
-        writer.write(line.encode() + b"\n")
+        writer.write(stamp(now + 1 + number) + line.encode() + b"\n")
         if number % 17 == 0:
-            seen += follower.poll()
-    assert seen + follower.poll() == expected
+            seen += texts(follower)
+    assert seen + texts(follower) == expected
     follower.close()
+    whole = Follower(path, after=0.0)
+    assert texts(whole) == ["old", *expected]
+    whole.close()
     writer.close()
 
 
 def test_follow_waits_for_the_end_of_a_line_but_not_for_ever(tmp_path):
     path = tmp_path / "a.log"
     path.write_bytes(b"")
-    follower = Follower(path)
+    follower = Follower(path, after=0.0)
     with path.open("ab", buffering=0) as handle:
         handle.write(b"half")
         assert follower.poll() == []
         handle.write(b" whole\n")
-        assert follower.poll() == ["half whole"]
+        assert texts(follower) == ["half whole"]
         handle.write(b"x" * 200_000)
-        assert sum(map(len, follower.poll())) > 0
+        assert sum(map(len, texts(follower))) > 0
     follower.close()
 
 
 def test_follow_of_a_file_that_is_not_there_yet(tmp_path):
-    follower = Follower(tmp_path / "a.log")
+    follower = Follower(tmp_path / "a.log", after=time.time())
     assert follower.poll() == []
-    (tmp_path / "a.log").write_text("first\n")
-    assert follower.poll() == ["first"]
+    (tmp_path / "a.log").write_bytes(stamp(time.time() + 1) + b"first\n")
+    assert texts(follower) == ["first"]
+    follower.close()
+
+
+@given(st.floats(0, 4e9), st.text())
+def test_a_stamp_comes_back(now, text):
+    text = text.replace("\n", " ").encode(errors="replace").decode()
+    line = parsed(stamp(now) + text.encode())
+    assert line.text == text
+    assert line.at.encode() + b" " == stamp(now)
+
+
+@given(st.lists(st.floats(0, 4e9), min_size=2, max_size=2))
+def test_stamps_sort_as_times_do(moments):
+    early, late = sorted(moments)
+    assert stamp(early) <= stamp(late)
+
+
+def test_stamps_of_a_container_runtime_have_the_same_length():
+    assert parsed(b"2026-11-25T16:46:52.123456789Z hello") == Line("2026-11-25T16:46:52.123456Z", "hello")
+    assert parsed(b"2026-11-25T16:46:52Z hello") == Line("2026-11-25T16:46:52.000000Z", "hello")
+    assert parsed(b"2026-11-25 16:46:52,123 I hello").at == ""
+
+
+@given(st.lists(st.text(alphabet="ab ", max_size=9), max_size=40), st.integers(5, 60), st.booleans())
+def test_backwards_gives_every_line_the_last_first(lines, file_bytes, ended):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.log"
+        writer = RotatingWriter(path, file_bytes=file_bytes, files=1000)
+        data = "\n".join(lines).encode() + (b"\n" if ended and lines else b"")
+        writer.write(data)
+        writer.close()
+        expected = data.decode().split("\n")
+        if expected[-1] == "":
+            expected.pop()
+        assert [line.text for line in backwards(path)] == expected[::-1]
+
+
+def test_a_follower_far_behind_takes_a_bounded_part_at_once(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x" * 99 + b"\n")
+    path.write_bytes((b"x" * 99 + b"\n") * 50_000)
+    follower = Follower(path, after=0.0)
+    first = len(follower.poll())
+    assert 0 < first < 20_000
+    rest = 0
+    while lines := follower.poll():
+        rest += len(lines)
+    assert first + rest == 50_000
     follower.close()

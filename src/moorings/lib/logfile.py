@@ -1,19 +1,69 @@
-"""Log files of bounded size: a writer that rotates them, readers that find the last lines and follow new
-ones.
+"""Log files of bounded size: a writer that rotates them, readers that go back from the last line and follow new ones.
 
-Raw bytes in, text out; knows nothing of who writes. `name.log` is the newest, `name.log.1` the one before.
+`name.log` is the newest, `name.log.1` the one before. A line is `<stamp> <text>`, the stamp being the UTC time at which
+it was taken in (`2026-11-25T16:46:52.123456Z`); lines without one, of other writers, are read too. Knows nothing of who
+writes. It runs inside containers as well: standard library only, Python 3.8.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 LONGEST_LINE_BYTES = 64 * 1024
-"""A longer line is handed out in pieces: a reader's memory is bounded whatever a script prints."""
+"""A longer line is handed out in pieces: a reader's memory is bounded whatever is in a file."""
 BLOCK_BYTES = 64 * 1024
+POLL_BYTES = 1024 * 1024
+"""About how much a follower takes at once: it may be far behind."""
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ")
+
+
+class Line(NamedTuple):
+    """One line of a log."""
+
+    at: str
+    """UTC, `2026-11-25T16:46:52.123456Z`, so that texts compare as times do; "" when the line had none."""
+    text: str
+
+
+class LogSource(NamedTuple):
+    """One log of one instance: what one container of it has said."""
+
+    instance: str
+    container: str
+    running: bool = False
+    """Whether the instance serves now."""
+    last_at: float = 0.0
+    """When it was written last, or its container began, as far as that is known; Unix seconds."""
+
+
+def most_telling(
+    sources: Iterable[LogSource], container: str, instance: str | None = None
+) -> LogSource | None:
+    """The log of the named instance, else of one that runs, else the one that was written last."""
+    found = [s for s in sources if s.container == container and instance in (None, s.instance)]
+    return max(found, key=lambda s: (s.running, s.last_at), default=None)
+
+
+def stamp(now: float) -> bytes:
+    """The stamp of a line taken in at `now` (Unix seconds), with the space after it."""
+    micros = int(now * 1_000_000)
+    seconds, micros = divmod(micros, 1_000_000)
+    return b"%s.%06dZ " % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode(), micros)
+
+
+def parsed(raw: bytes) -> Line:
+    """A line as it is in a file (or comes from a container runtime, which stamps alike), without its newline."""
+    found = _STAMP.match(raw)
+    if found is None:
+        return Line("", raw.decode(errors="replace"))
+    fraction = (found[2] or b"")[:6].ljust(6, b"0")
+    return Line(f"{found[1].decode()}.{fraction.decode()}Z", raw[found.end() :].decode(errors="replace"))
 
 
 class RotatingWriter:
@@ -89,44 +139,59 @@ def numbered(path: Path, index: int) -> Path:
     return path if index == 0 else path.with_name(f"{path.name}.{index}")
 
 
+def backwards(path: Path) -> Iterator[Line]:
+    """The lines of all rotated files, the newest first. Lazy: whoever stops has read no more than that."""
+    rest: bytes | None = None
+    for block in _blocks_backwards(path):
+        if rest is None:  # the last of all: what follows the final newline is no line
+            block = block[:-1] if block.endswith(b"\n") else block
+        rest, *whole = (block + (rest or b"")).split(b"\n")
+        yield from (parsed(raw) for raw in reversed(whole))
+        if len(rest) > LONGEST_LINE_BYTES:
+            yield parsed(rest)
+            rest = b""
+    if rest is not None:
+        yield parsed(rest)
+
+
 def tail(path: Path, lines: int) -> str | None:
-    """The last `lines` lines over all rotated files, oldest first, each ended by a newline; None without a
-    file."""
+    """The last `lines` lines over all rotated files, oldest first, without stamps, each ended by a newline; None
+    without a file."""
     if not path.exists():
         return None
-    if lines <= 0:
-        return ""
-    chunks: list[bytes] = []
-    seen = 0
-    for block in _blocks_backwards(path):
-        chunks.append(block)
-        seen += block.count(b"\n")
-        if seen > lines:
+    found: list[str] = []
+    for line in backwards(path):
+        if len(found) >= lines:
             break
-    content = b"".join(reversed(chunks))
-    kept = _split(content)[-lines:]
-    return "".join(line.decode(errors="replace") + "\n" for line in kept)
+        found.append(f"{line.text}\n")
+    return "".join(reversed(found))
 
 
 class Follower:
-    """Reads what is appended to a rotated log, from its end at the time of construction on."""
+    """Reads what is appended to a rotated log: lines taken in later than `after` (Unix seconds; 0: all there are)."""
 
-    def __init__(self, path: Path, *, from_start: bool = False) -> None:
+    def __init__(self, path: Path, *, after: float) -> None:
         self._path = path
+        self._after = stamp(after).decode().strip() if after > 0 else ""
         self._fd = -1
         self._rest = b""
-        self._open(path, at_end=not from_start)
+        files = [f for f in _existing(path) if f.exists() and f.stat().st_mtime >= after - 1]
+        self._open(files[-1] if files else path)
 
-    def poll(self) -> list[str]:
-        """Whole lines that came since the last call; never blocks."""
-        lines: list[str] = []
+    def poll(self) -> list[Line]:
+        """Whole lines that came since the last call, or the first of them; never blocks."""
+        lines: list[Line] = []
+        taken = 0
         for data in self._new_data():
+            taken += len(data)
             self._rest += data
             *whole, self._rest = self._rest.split(b"\n")
-            lines += [line.decode(errors="replace") for line in whole]
             if len(self._rest) > LONGEST_LINE_BYTES:
-                lines.append(self._rest.decode(errors="replace"))
+                whole.append(self._rest)
                 self._rest = b""
+            lines += [line for line in map(parsed, whole) if self._is_new(line)]
+            if taken > POLL_BYTES:
+                break
         return lines
 
     def close(self) -> None:
@@ -134,8 +199,14 @@ class Follower:
             os.close(self._fd)
             self._fd = -1
 
+    def _is_new(self, line: Line) -> bool:
+        """Once one line is, all that follow are."""
+        if self._after and line.at > self._after:
+            self._after = ""
+        return not self._after
+
     def _new_data(self) -> Iterator[bytes]:
-        if self._fd < 0 and not self._open(self._path, at_end=False):
+        if self._fd < 0 and not self._open(self._path):
             return
         while True:
             newer = (
@@ -143,7 +214,7 @@ class Follower:
             )  # looked up before reading: what is read after is all there will be in this file
             while data := os.read(self._fd, BLOCK_BYTES):
                 yield data
-            if newer is None or not self._open(newer, at_end=False):
+            if newer is None or not self._open(newer):
                 return
 
     def _newer(self) -> Path | None:
@@ -156,15 +227,13 @@ class Follower:
                     return names[index - 1] if index else None
         return names[-1] if names else None
 
-    def _open(self, path: Path, *, at_end: bool) -> bool:
+    def _open(self, path: Path) -> bool:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         self.close()
         self._fd = fd
-        if at_end:
-            os.lseek(fd, 0, os.SEEK_END)
         return True
 
 
@@ -191,8 +260,3 @@ def _blocks_backwards(path: Path) -> Iterator[bytes]:
                 position -= size
                 handle.seek(position)
                 yield handle.read(size)
-
-
-def _split(content: bytes) -> list[bytes]:
-    lines = content.split(b"\n")
-    return lines[:-1] if lines[-1] == b"" else lines
