@@ -143,6 +143,7 @@ class CapacitySettings:
     """Bytes that are promised for each byte of memory."""
 
 
+@dataclass(frozen=True)
 class Logs:
     """How much is kept of what deployments write, and for how long."""
 
