@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ for number in range(count):
             mine.append(key)
             done["made"] = True
         except MooringsError as problem:
-            assert problem.failure.code == "OutOfQuota", problem
+            # A busy machine may keep one from the lock for longer than it is waited for: nothing was taken then.
+            assert problem.failure.code in ("OutOfQuota", "StateUnavailable"), problem
             done["refused"] = True
     print(json.dumps(done), flush=True)
 """
@@ -85,9 +88,20 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def start(path: Path, name: str, count: int, die_at: int) -> subprocess.Popen[str]:
+def start(ending: ExitStack, path: Path, name: str, count: int, die_at: int) -> subprocess.Popen[str]:
+    """A worker; one that is left when the test has failed is ended with it."""
     argv = [sys.executable, "-c", WORKER, str(path), name, str(count), str(die_at), json.dumps(SPEC)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    worker = ending.enter_context(
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    )
+    ending.callback(worker.kill)
+    return worker
+
+
+@pytest.fixture
+def ending() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
 def drop(tx: Transaction, beginning: str) -> None:
@@ -99,13 +113,13 @@ def drop(tx: Transaction, beginning: str) -> None:
 
 
 def test_a_thousand_creates_and_deletes_at_once_take_no_more_than_there_is_and_lose_nothing(
-    path: Path,
+    path: Path, ending: ExitStack
 ) -> None:
     # Every other process dies at one of its first commits, before it or right after it. What it was told it has stays
     # held, whatever became of it; the test gives it back in its place.
     share = OPERATIONS // PROCESSES
-    dying = [start(path, f"dying{n}", 100 * OPERATIONS, 1 + n) for n in range(PROCESSES // 2)]
-    living = [start(path, f"living{n}", share, 0) for n in range(PROCESSES // 2)]
+    dying = [start(ending, path, f"dying{n}", 100 * OPERATIONS, 1 + n) for n in range(PROCESSES // 2)]
+    living = [start(ending, path, f"living{n}", share, 0) for n in range(PROCESSES // 2)]
     database = Database.at(path, SystemClock())
     quotas = Quotas(database, lambda: Capacity(100, 1000 * GIB, 0))
     steps: list[dict[str, Any]] = []
@@ -119,7 +133,7 @@ def test_a_thousand_creates_and_deletes_at_once_take_no_more_than_there_is_and_l
         out, err = worker.communicate()
         assert worker.returncode == 0, err
         steps += [json.loads(line) for line in out.splitlines()]
-    last = start(path, "last", max(1, OPERATIONS - len(steps)), 0)
+    last = start(ending, path, "last", max(1, OPERATIONS - len(steps)), 0)
     out, err = last.communicate()
     assert last.returncode == 0, err
     steps += [json.loads(line) for line in out.splitlines()]
