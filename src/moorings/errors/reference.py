@@ -32,9 +32,11 @@ most 40 characters. `traceparent`, `tracestate` and `baggage` reach the containe
 
 ```json
 {"error": {"code": "RateLimited", "message": "the endpoint gets too many requests: the rate limit is 100 ...",
-           "request_id": "7d2f...", "limit": {"name": "the rate limit", "value": 100,
+           "request_id": "7d2f...", "explain": "moor explain RateLimited", "limit": {"name": "the rate limit", "value": 100,
            "setting": "properties.moorings.rate_limit_per_s of the endpoint"}}}
 ```
+
+`explain` is the command that says what the code means and what to do.
 
 `limit` is there where a limit was met: its name, its value, and the setting that changes it. A 429 carries
 `Retry-After` (seconds) and `ms-azureml-reject-reason`, so that clients that obey the one need not read the other.

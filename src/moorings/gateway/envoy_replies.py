@@ -23,6 +23,11 @@ def first_of(*commands: str) -> str:
     return f"%COALESCE({json.dumps({'operators': operators})})%"
 
 
+def explained(code: str) -> str:
+    """Where a caller reads on: the page of the code is on the control API, which is not reached through the gateway."""
+    return f"moor explain {code}"
+
+
 _ID = "x-request-id"
 _NEW_ID = "%UNIQUE_ID%"
 _REPLY_ID = first_of("REQ", "RESP")
@@ -83,6 +88,7 @@ TOO_LARGE_JSON = json.dumps(
             "code": "ResponseTooLarge",
             "message": _TOO_LONG + RESPONSE.told("%d"),
             "request_id": "%s",
+            "explain": explained("ResponseTooLarge"),
             "limit": RESPONSE.document("%d"),
         }
     }
@@ -183,7 +189,12 @@ def _platform() -> list[dict[str, Any]]:
 def _body(
     code: str, message: str, limit: Limit | None = None, request_id: str = REQUEST_ID
 ) -> dict[str, Any]:
-    error: dict[str, Any] = {"code": code, "message": message, "request_id": request_id}
+    error: dict[str, Any] = {
+        "code": code,
+        "message": message,
+        "request_id": request_id,
+        "explain": explained(code),
+    }
     if limit is None:
         return {"json_format": {"error": error}}
     error["message"] += limit.told(limit.value)

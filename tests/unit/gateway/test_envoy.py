@@ -281,7 +281,8 @@ def test_every_reply_of_the_gateway_has_the_one_shape_and_a_code_of_the_catalogu
     bodies = [mapper["body_format_override"] for mapper in replies["mappers"]] + [replies["body_format"]]
     for body in bodies:
         error = _error(body)
-        assert set(error) - {"limit"} == {"code", "message", "request_id"}
+        assert set(error) - {"limit"} == {"code", "message", "request_id", "explain"}
+        assert error["explain"] == f"moor explain {error['code']}"
         if "limit" in error:
             assert error["limit"]["setting"] in error["message"]
         assert error["code"].startswith("%METADATA(ROUTE:moorings:code)") or error["code"] in CATALOGUE
