@@ -29,7 +29,8 @@ check: $(STAMP) ## lint, types, layers
 	$(VENV)/bin/lint-imports
 
 test: $(STAMP) check ## everything CI proves
-	$(PY) -m pytest
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not alone"
+	$(PY) -m pytest -q -m alone
 
 bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (an hour): docs/performance.md
 	$(PY) -m bench

@@ -17,6 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("moorings", deadline=None)  # a busy machine is no failure of a test
+settings.load_profile("moorings")
 
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 

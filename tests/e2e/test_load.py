@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 LOAD = Path(__file__).parents[2] / "bench" / "load.py"
 RATE, SECONDS = 100, 12
 

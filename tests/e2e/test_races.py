@@ -68,7 +68,10 @@ for line in sys.stdin:
 NEVER = 1_000_000
 
 # A connection that is refused because the daemon was killed leaves a socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
