@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from moorings.cli.main import run
@@ -73,8 +75,10 @@ def test_the_request_id_is_shown_when_it_helps() -> None:
 
 
 def test_a_defect_that_hits_the_crash_log_too_is_told_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     def broken(*_: object) -> None:
         raise TypeError("a defect")
 
