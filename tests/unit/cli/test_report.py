@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from moorings.cli.main import run
 from moorings.cli.report import render
 from moorings.client.faults import from_body
 from moorings.errors.exceptions import MooringsError, error, failure
@@ -67,3 +72,18 @@ def test_the_request_id_is_shown_when_it_helps() -> None:
     assert "r-1" not in render(problem)
     assert "r-1" in render(problem, with_request_id=True)
     assert "r-2" in render(from_body({"code": "InternalServerError", "message": "m"}, request_id="r-2"))
+
+
+def test_a_defect_that_hits_the_crash_log_too_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def broken(*_: object) -> None:
+        raise TypeError("a defect")
+
+    monkeypatch.setattr("moorings.cli.session.Settings.load", broken)
+    assert run(["online-endpoint", "list"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("ERROR: (InternalError) TypeError: a defect")
+    assert "Traceback" not in told
