@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from moorings.cli.report import clean
 from moorings.cli.session import Session
 from moorings.client.client import Client
+from moorings.client.faults import from_body
+from moorings.client.quota import would_fit
 from moorings.client.transport import SocketTransport
-from moorings.errors.exceptions import MooringsError, SpecInvalid, error
+from moorings.errors.exceptions import Failure, MooringsError, SpecInvalid, error
 from moorings.preflight.check import Report, Surroundings, check_deployment, of_problem
 from moorings.settings import DOCKER
 from moorings.spec.arm import environment_version_from_arm
@@ -56,9 +58,21 @@ class QuietClient:
         except (MooringsError, ValueError):
             return None
 
+    def refusal(self, spec: DeploymentSpec) -> Failure | None:
+        """Why the workspace would not admit the deployment; None where it would, or cannot be asked."""
+        client = self.client
+        if client is None:
+            return None
+        try:
+            told = would_fit(client, spec).get("error")
+        except MooringsError:
+            return None
+        return from_body(told).failure if told else None
 
-def surroundings(session: Session, *, script: bool) -> Surroundings:
-    settings = session.settings
+
+def surroundings(session: Session, *, script: bool, room: bool) -> Surroundings:
+    """`room`: the workspace is asked for quota and capacity, which makes sense for a deployment that is whole."""
+    settings, asking = session.settings, QuietClient(session)
     return Surroundings(
         home=settings.home,
         environ=session.environ,
@@ -66,7 +80,8 @@ def surroundings(session: Session, *, script: bool) -> Surroundings:
         download_python=settings.environments.allow_python_download,
         in_image=settings.engine == DOCKER,
         script=script,
-        registered=QuietClient(session).environment,
+        registered=asking.environment,
+        refusal=asking.refusal if room else lambda _: None,
     )
 
 
@@ -80,9 +95,8 @@ def look(
         report += of_problem(examined.invalid.failure)
     if examined.partial is None:
         return report
-    return report + check_deployment(
-        examined.partial, examined.locate, surroundings(session, script=script), again=again
-    )
+    around = surroundings(session, script=script, room=examined.invalid is None and not told)
+    return report + check_deployment(examined.partial, examined.locate, around, again=again)
 
 
 def of_spec(spec: DeploymentSpec) -> Examined[DeploymentSpec]:

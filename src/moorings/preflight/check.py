@@ -23,7 +23,7 @@ from moorings.preflight.environment import Contents, Locate, Means, contents_of
 from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure, ordered
 from moorings.preflight.index import Index
 from moorings.preflight.judge import import_findings
-from moorings.preflight.machine import Load, facts_of, machine_findings
+from moorings.preflight.machine import Load, facts_of, machine_findings, room_findings
 from moorings.preflight.model_paths import MODEL_DIR, ModelTree, lookup_findings, path_findings
 from moorings.preflight.source import Source, parse
 from moorings.preflight.walk import Walk
@@ -39,6 +39,8 @@ LISTING_LIMIT_S = 0.5
 APP_MODELS = "/var/azureml-app/azureml-models"
 _BATCH_VARIABLE = "MOORINGS_BATCH_MAX_SIZE"
 
+Refusal = Callable[[DeploymentSpec], Failure | None]
+"""Why the workspace has no quota or no room for a deployment; None where it has, or cannot be asked."""
 Registered = Callable[[str], EnvironmentSpec | None]
 """The environment that a reference names; None where the workspace cannot be asked."""
 
@@ -57,6 +59,7 @@ class Surroundings:
     script: bool = True
     """Whether the scoring script is looked at."""
     registered: Registered = field(default=lambda _: None)
+    refusal: Refusal = field(default=lambda _: None)
     index_limit_s: float = INDEX_LIMIT_S
 
 
@@ -116,6 +119,7 @@ class _Check:
             )
             facts = facts_of(self.around.home)
             self.findings += machine_findings(self.spec, load, facts, self.locate, again=self.again)
+            self.findings += room_findings(self.around.refusal(self.spec), self.locate)
             if answer is not None:
                 contents = answer.result()
                 self.findings += contents.findings

@@ -1,23 +1,21 @@
-"""Whether this machine can carry a deployment: size, disk, ports. `facts_of` looks; the rest is pure."""
+"""Whether this machine can carry a deployment: the size of its instances, quota, disk. `facts_of` looks; the rest is
+pure."""
 
 from __future__ import annotations
 
 import difflib
-import math
-import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moorings.assets.objects import human_size
-from moorings.preflight.findings import Finding, Place, Severity, finding
+from moorings.errors.exceptions import Failure
+from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, InstanceType, lookup
 from moorings.spec.problems import FieldPath, Located
 
-SURGE = 1.2
-"""Instances that an update may hold for each that runs (behaviour reference, section 10.3)."""
 ENVIRONMENT_BYTES = GIB // 2
 """Free disk below which few environments can be built."""
 
@@ -28,8 +26,6 @@ Locate = Callable[[FieldPath], Located]
 class MachineFacts:
     """What there is. Sizes in bytes; None where the system does not tell."""
 
-    cpus: int
-    memory_bytes: int | None
     free_disk_bytes: int | None
     home: str
     """The folder whose disk that is."""
@@ -45,16 +41,12 @@ class Load:
 
 def facts_of(home: Path) -> MachineFacts:
     """Of the machine we run on; `home` need not be there yet."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        memory = None
     there = next((folder for folder in (home, *home.parents) if folder.is_dir()), Path("/"))
     try:
         free = shutil.disk_usage(there).free
     except OSError:
         free = None
-    return MachineFacts(os.cpu_count() or 1, memory, free, str(home))
+    return MachineFacts(free, str(home))
 
 
 def machine_findings(
@@ -66,30 +58,21 @@ def machine_findings(
     if spec.instance_type and size is None:
         found.append(_unknown_type(spec.instance_type, locate, again))
     if size is not None:
-        found += capacity_findings(spec, size, facts, locate, again=again)
         found += _model_findings(size, load, locate, again)
     found += _disk_findings(load, facts, locate, again)
     return found
 
 
-def capacity_findings(
-    spec: DeploymentSpec, size: InstanceType, facts: MachineFacts, locate: Locate, *, again: str
-) -> list[Finding]:
-    """Whether the instances fit on the machine. They share it, so more than it has is a warning."""
-    at: FieldPath = ("instance_type",)
-    count, surge = spec.instance_count, math.ceil(SURGE * spec.instance_count)
-    need_cpus, need_bytes = count * size.vcpus, count * size.memory_bytes
-    short: list[str] = []
-    if need_cpus > facts.cpus:
-        short.append(f"{need_cpus} vCPUs (the machine has {facts.cpus})")
-    if facts.memory_bytes is not None and need_bytes > facts.memory_bytes:
-        short.append(f"{_gib(need_bytes)} of memory (the machine has {_gib(facts.memory_bytes)})")
-    if not short:
+def room_findings(refused: Failure | None, locate: Locate) -> list[Finding]:
+    """Want of quota or capacity, the surge of updates included, as the workspace itself would refuse it."""
+    if refused is None:
         return []
-    what = f"{count} instance{'' if count == 1 else 's'} of {size.name} (up to {surge} during an update)"
-    message = f"{what}: {' and '.join(short)}; they share what there is"
-    fix = f"Choose a smaller instance_type or instance_count, if that is too little; then: {again}"
-    return [_finding(Severity.WARNING, "ContainerCannotStart", message, locate(at), fix)]
+    located = locate(("instance_type",))
+    place = Place.parse(located.target)
+    return [
+        Finding(one.severity, replace(one.failure, target=located.target), place)
+        for one in of_failure(refused)
+    ]
 
 
 def _model_findings(size: InstanceType, load: Load, locate: Locate, again: str) -> list[Finding]:

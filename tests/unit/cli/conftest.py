@@ -48,6 +48,11 @@ class MemoryWorkspace:
             return self._operation(below)
         return getattr(self, f"_{method.lower()}")(below, body)
 
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """The requests that change something."""
+        return [(m, p) for m, p, _ in self.requests if m != "GET" and not p.endswith("/checkQuota")]
+
     def sent(self, method: str, ending: str) -> Any:
         """The body of the last request of that kind."""
         return [b for m, p, b in self.requests if m == method and p.endswith(ending)][-1]

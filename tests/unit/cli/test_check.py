@@ -42,7 +42,7 @@ def test_errors_end_with_the_check_itself_and_exit_code_1(moor: Any, workspace: 
     file = str(project / "blue.yml")
     code, out, _ = moor("check", "-f", file, "--set", "tags.a=b c")
     assert code == 1
-    assert workspace.requests == []
+    assert workspace.changes == []
     assert "3 errors" in out.splitlines()[0]
     for words in (
         "(SpecKeyUnknown)",
@@ -76,7 +76,7 @@ def test_create_tells_the_same_at_once_and_sends_nothing(moor: Any, workspace: A
     assert code == 1
     assert "(PreflightFailed) 2 problems were found before anything was sent" in err
     assert "ModelPathNotFound" in err and "UserScriptFunctionNotFound" in err
-    assert workspace.requests == []
+    assert workspace.changes == []
     moor("online-endpoint", "create", "-n", "shop")
     assert moor("online-deployment", "create", "-f", str(project / "blue.yml"), "--skip-checks")[0] == 0
     code, _, err = moor("online-deployment", "update", "-f", str(project / "blue.yml"))
@@ -94,7 +94,7 @@ def test_spec_problems_and_script_problems_come_together(moor: Any, workspace: A
     )
     assert code == 1
     assert "UserScriptSyntaxError" in err and "instance_count" in err
-    assert workspace.requests == []
+    assert workspace.changes == []
 
 
 def test_an_endpoint_file(moor: Any, tmp_path: Path) -> None:

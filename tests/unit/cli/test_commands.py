@@ -167,7 +167,7 @@ def test_a_broken_script_is_found_before_anything_is_sent(moor: Any, workspace: 
     assert "(UserScriptSyntaxError, ERR_2200)" in err
     assert "score.py:2" in err
     assert "--skip-script-validation" in err
-    assert workspace.requests == []
+    assert workspace.changes == []
 
 
 def test_script_validation_can_be_skipped(moor: Any, workspace: Any, project: Path) -> None:

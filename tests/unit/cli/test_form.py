@@ -116,7 +116,7 @@ def test_all_bad_scripts_are_told_and_nothing_is_sent(
     (project / "src" / "score.py").write_text("def run(:\n")
     code, _, err = moor("endpoint", "create", "-f", write("blue", "green"))
     assert (code, err.count("score.py:1: ")) == (1, 1), "both deployments have the one script"
-    assert not workspace.requests
+    assert not workspace.changes
 
 
 def test_when_one_deployment_fails_the_rest_stands_and_it_is_named(

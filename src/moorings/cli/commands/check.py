@@ -162,7 +162,8 @@ def _form(
     )
     report = of_problem(found.invalid.failure) if found.invalid is not None else Report()
     for each in found.deployments:
-        report += preflight.look(session, each, script=not skip, again=again, told=True)
+        told = found.invalid is not None
+        report += preflight.look(session, each, script=not skip, again=again, told=told)
     return Checked(FORM, report, found.endpoint.name if found.endpoint is not None else name)
 
 
@@ -242,8 +243,8 @@ def _text(file: Path, checked: Checked, following: str, seconds: float) -> list[
 
 
 def _lines(one: Finding) -> list[str]:
-    entry = CATALOGUE[one.failure.code]
-    numeric = f", {entry.numeric}" if entry.numeric else ""
+    entry = CATALOGUE.get(one.failure.code)  # a server may be newer
+    numeric = f", {entry.numeric}" if entry is not None and entry.numeric else ""
     place = str(one.place) if one.place is not None else ""
     lead = f"{place}: " if place and not one.failure.message.startswith(place) else ""
     first = f"{one.severity.value.upper()} ({one.failure.code}{numeric}) {lead}{one.failure.message}"
