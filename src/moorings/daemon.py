@@ -19,27 +19,35 @@ import uvicorn
 from moorings import __version__
 from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
+from moorings.api.audited import Audited
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.callers import Callers
 from moorings.api.capacity import MachineCapacity
 from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
+from moorings.api.identities import Identities
+from moorings.api.instance_tokens import SOCKET, InstanceTokens
 from moorings.api.listener import Listener, QuietServer
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
+from moorings.api.secrets import Secrets
 from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
 from moorings.containers.credentials import from_settings
-from moorings.containers.host import DockerHost
+from moorings.containers.host import DockerHost, kept_login
+from moorings.containers.reading import registry_of
 from moorings.containers.workspace import home_digest
+from moorings.controller.access import Access
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
 from moorings.controller.loop import Loop
 from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
+from moorings.controller.scoring import Scoring
 from moorings.controller.status import fail_operations
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine
@@ -55,7 +63,11 @@ from moorings.lib.timing import Backoff, SystemClock
 from moorings.observe import retention
 from moorings.observe.journal import Journal
 from moorings.observe.stream import LogStream
+from moorings.security.audit import AuditLog
+from moorings.security.directory import AT_MOST_EVERY_S, FRESH_S, Directory
 from moorings.security.folders import private
+from moorings.security.identity_tokens import ISSUER, LIFETIME_S, IdentityTokens
+from moorings.security.places import Places
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.settings import DOCKER, Settings, check_engine
@@ -72,6 +84,26 @@ LOG_FILES = 4
 """Files of one log: a quarter of it goes at a time."""
 KEEP_LOGS_PERIOD_S = 60.0
 KEEP_LOG_BYTES = 8 * 1024 * 1024
+
+
+def _fetch(url: str) -> bytes:
+    """GET, as the directory of users needs it. Raises OSError."""
+    import httpx
+
+    try:
+        answer = httpx.get(url, timeout=10.0, follow_redirects=False)
+        answer.raise_for_status()
+    except httpx.HTTPError as problem:
+        raise OSError(str(problem)) from None
+    return answer.content
+
+
+def _directory(settings: Settings, clock: SystemClock) -> Directory | None:
+    known = settings.directory
+    if not known.issuer:
+        return None
+    cache = settings.home / "directory-keys.json"
+    return Directory(known.issuer, known.audience, known.keys, known.claim, cache, clock, _fetch)
 
 
 class Daemon:
@@ -103,6 +135,14 @@ class Daemon:
             )
         )
         self._tokens = TokenIssuer(home / "token-keys.json", clock)
+        self._places = Places(
+            settings.workspace.path,
+            registry_of(f"{registry.repository}/x") if registry.repository else "",
+        )
+        self._identity_tokens = IdentityTokens(
+            TokenIssuer(home / "identity-keys.json", clock, issuer=ISSUER, lifetime_s=LIFETIME_S)
+        )
+        self._directory = _directory(settings, clock)
         self._publisher = Publisher(
             self._database,
             self._gateway,
@@ -111,9 +151,19 @@ class Daemon:
             clock,
             rate_limit_per_s=settings.gateway.rate_limit_per_s,
             local_requires_key=settings.gateway.local_requires_key,
+            scoring=Scoring(self._identity_tokens, self._places, self._directory),
         )
         self._vault = vault
         self._clock = clock
+        identity_folder = settings.run_dir / "identity"
+        self._callers = Callers(
+            self._database,
+            self._identity_tokens,
+            self._directory.principal_name if self._directory is not None else lambda _token: None,
+        )
+        self._audit = AuditLog(home / "audit", settings.audit.file_mb * 1024 * 1024, settings.audit.files)
+        self._instance_tokens = InstanceTokens(self._database, vault, self._identity_tokens, identity_folder)
+        self._access = Access(self._database, vault, self._places, identity_folder / SOCKET, self._has_login)
         self._blobs = Blobs(self._database, Uploads(home / "uploads"), self._store)
         self._listener = Listener(home / "access", settings.clients.port, clock)
         self._journal = Journal(settings.deployment_logs)
@@ -122,7 +172,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. The data plane goes on without us."""
         settings = self._settings
-        for folder in (settings.home, settings.run_dir, settings.logs_dir):
+        for folder in (settings.home, settings.run_dir, settings.logs_dir, self._audit.folder):
             private(folder)
         workspace_id = await asyncio.to_thread(self._database.open)
         for folder in (settings.home, settings.home / "gateway"):
@@ -130,6 +180,7 @@ class Daemon:
         await asyncio.to_thread(self._sweep_store)
         await asyncio.to_thread(self._blobs.sweep, self._clock.now())
         await asyncio.to_thread(self._environments.builder.sweep)
+        await asyncio.to_thread(self._access.adopt)
         check_engine(settings, settings.engine)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
@@ -148,6 +199,8 @@ class Daemon:
                     tasks.create_task(self._keep_gateway(), name="gateway"),
                     tasks.create_task(self._listener.run(), name="listener"),
                     tasks.create_task(self._keep_logs(engine), name="logs"),
+                    tasks.create_task(self._keep_directory(), name="directory"),
+                    tasks.create_task(self._instance_tokens.run(), name="instance tokens"),
                 ]
                 api = tasks.create_task(server.serve(sockets=[listener]), name="api")
                 await asyncio.wait({api, tasks.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -164,6 +217,26 @@ class Daemon:
             with contextlib.suppress(FileNotFoundError):
                 settings.api_socket.unlink()
         logger.info("stopped")
+
+    async def _keep_directory(self) -> None:
+        """Fetch the keys of the directory of users now and then; what is known counts on while it is away."""
+        while self._directory is not None:
+            period_s = FRESH_S
+            try:
+                if await asyncio.to_thread(self._directory.refresh):
+                    self._publisher.changed()
+            except (OSError, ValueError, KeyError, TypeError) as problem:
+                logger.error("the keys of %s cannot be fetched: %s", self._directory.issuer, problem)
+                period_s = AT_MOST_EVERY_S
+            await asyncio.sleep(period_s)
+
+    def _has_login(self, registry: str) -> bool:
+        """Whether this machine has credentials for a registry."""
+        known = self._settings.registry
+        credentials = from_settings(known.repository, known.user, known.password_file)
+        with contextlib.suppress(MooringsError):
+            return bool(credentials(registry) or kept_login(registry))
+        return False
 
     def _sweep_store(self) -> None:
         with self._database.read() as tx:
@@ -245,6 +318,7 @@ class Daemon:
                 engine=engine,
                 environments=self._environments,
                 store=self._store,
+                access=self._access,
                 publisher=self._publisher,
                 prober=Prober(self._clock),
                 verdicts=Verdicts(engine),
@@ -311,6 +385,7 @@ class Daemon:
             self._vault,
             self._tokens,
             workspace.path,
+            self._places,
             self._hint(asyncio.get_running_loop()),
             Quotas(self._database, self._capacity()),
         )
@@ -340,6 +415,10 @@ class Daemon:
                 engine=engine,
                 key_of=self._environments.key_of,
             ),
+            callers=self._callers,
+            audit=self._audit,
+            identities=Identities(self._database, self._places),
+            secrets=Secrets(self._database, self._vault, self._places),
             workspace_path=workspace.path,
             workspace_name=workspace.name,
             workspace_id=workspace_id,
@@ -351,9 +430,14 @@ class Daemon:
         )
         app = create_app(api)
         keys, clock = self._listener.keys, self._clock
-        self._listener.serve(Guard(app, BlobApp(self._blobs, keys, clock), keys, clock, workspace.path))
+        door = Guard(app, BlobApp(self._blobs, keys, clock), keys, clock, workspace.path, self._callers)
+        self._listener.serve(Audited(door, self._audit, clock, "tls"))
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
+            Audited(app, self._audit, clock, "socket"),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
         )
         return QuietServer(config)
 

@@ -34,6 +34,8 @@ _KEYS = frozenset(
         "registry",
         "image_aliases",
         "logs",
+        "audit",
+        "directory",
     }
 )
 LONGEST_SOCKET_NAME = 40
@@ -120,6 +122,30 @@ class Registry:
 
 
 @dataclass(frozen=True)
+class DirectoryOfUsers:
+    """An OpenID Connect issuer whose users may be given roles (`moor ad user create -n <what its claim says>`)."""
+
+    issuer: str = ""
+    """`iss` of its tokens; empty: there is none."""
+    audience: str = "https://ml.azure.com"
+    """`aud` of the tokens that are taken."""
+    claim: str = "sub"
+    """The claim that names a user."""
+    keys: str = ""
+    """Its JSON Web Key Set: an https address, or the path of a file. Empty: what its configuration names."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit log of the control API (`audit/audit.jsonl` in the home)."""
+
+    file_mb: int = 8
+    """Size in MiB from which a file is put aside."""
+    files: int = 10
+    """How many files are kept; the oldest goes."""
+
+
+@dataclass(frozen=True)
 class Instances:
     cgroup_parent: str = ""
     """Control group (v1 or v2) below which instances get groups of their own, which hold the CPU and memory limits of
@@ -172,6 +198,8 @@ class Settings:
     capacity: CapacitySettings = field(default_factory=CapacitySettings)
     environments: Environments = field(default_factory=Environments)
     instances: Instances = field(default_factory=Instances)
+    audit: Audit = field(default_factory=Audit)
+    directory: DirectoryOfUsers = field(default_factory=DirectoryOfUsers)
     engine: str = PROCESS
     """What runs instances: one of `ENGINES`."""
     docker: Docker = field(default_factory=Docker)
@@ -250,6 +278,8 @@ class Settings:
             capacity=_section(CapacitySettings, data, "capacity"),
             environments=_section(Environments, data, "environments"),
             instances=_section(Instances, data, "instances"),
+            audit=_section(Audit, data, "audit"),
+            directory=_section(DirectoryOfUsers, data, "directory"),
             engine=_engine(data),
             docker=_docker(data, env),
             registry=_section(Registry, data, "registry"),
@@ -285,6 +315,8 @@ def _check(settings: Settings) -> None:
             ", ".join(CONDA_SOLVERS),
             solver in CONDA_SOLVERS,
         ),
+        "audit.file_mb": (settings.audit.file_mb, "1 to 1024", 1 <= settings.audit.file_mb <= 1024),
+        "audit.files": (settings.audit.files, "2 to 1000", 2 <= settings.audit.files <= 1000),
         "gateway.port": (port, "a port, 1 to 65535", 0 < port < 65536),
         "clients.port": (
             settings.clients.port,

@@ -35,15 +35,6 @@ def test_keys_of_an_endpoint_with_tokens_are_refused(site):
     assert "NotKeyAuth" in done.stderr
 
 
-def test_a_mode_that_nobody_serves_is_refused_with_what_to_type(site):
-    done = site.workspace.moor(
-        "online-endpoint", "create", "-n", "nobody", "--auth-mode", "aad_token", check=False
-    )
-    assert done.returncode != 0
-    assert "AuthModeNotServed" in done.stderr
-    assert "--set auth_mode=aml_token" in done.stderr
-
-
 def test_show_says_which_limits_hold(site):
     shown = site.workspace.json("online-endpoint", "show", "-n", "strict")
     assert shown["properties"]["moorings"] == {"max_request_bytes": 1000}

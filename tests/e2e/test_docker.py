@@ -434,3 +434,46 @@ def test_a_disk_that_is_full_during_a_build(small_disk: Path, new_dockerd: Any, 
     workspace.moor("online-endpoint", "update", "-n", spec.stem.partition("-")[0], "--traffic", "blue=100")
     assert scores(workspace, "full").json["mark"] == "one"
     workspace.moor("online-endpoint", "delete", "-n", "full", "--yes")
+
+
+ASKS = """\
+import json, os, urllib.request
+def init():
+    print("the password is", os.environ["PASSWORD"], flush=True)
+def run(data):
+    if json.loads(data) == "password":
+        return os.environ["PASSWORD"]
+    request = urllib.request.Request(
+        os.environ["IDENTITY_ENDPOINT"] + "?api-version=2019-08-01&resource=https://x",
+        headers={"X-IDENTITY-HEADER": os.environ["IDENTITY_HEADER"]},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read())["client_id"]
+"""
+
+
+def test_a_container_has_its_secrets_and_its_identity_and_nobody_sees_them(
+    docker_workspace: Any, dockerd: Any
+) -> None:
+    workspace, password = docker_workspace, "tr0ub4dor&3-horse"
+    (workspace.files / "password").write_text(password)
+    workspace.endpoint("secrets")
+    identity = workspace.json("online-endpoint", "show", "-n", "secrets")["identity"]["principal_id"]
+    grant = ("role", "assignment", "create", "--assignee", identity, "--role", "Key Vault Secrets User")
+    workspace.moor(*grant, "--scope", "keyvault/local")
+    workspace.moor("keyvault", "secret", "set", "--vault-name", "local", "-n", "db", "--file", "password")
+    variables = {"PASSWORD": "${{keyvault:https://local.vault.azure.net/secrets/db}}"}
+    spec = deployment(workspace, "secrets", environment_variables=variables)
+    workspace.script("secrets-blue", ASKS)
+    workspace.deploy(spec, "--all-traffic")
+    assert scores(workspace, "secrets", "password").json == password
+    client_id = scores(workspace, "secrets").json
+    (container,) = only_running(dockerd, "secrets")
+    assert password not in json.dumps(container)
+    assert "the password is ***" in dockerd.cli("logs", container["Id"]).stdout
+    # It starts again by itself, with all it had, while nobody of ours runs.
+    workspace.kill("daemon")
+    dockerd.cli("restart", "-t", "5", container["Id"])
+    assert scores(workspace, "secrets", "password").json == password
+    workspace.moor("workspace", "start")
+    assert scores(workspace, "secrets").json == client_id

@@ -10,21 +10,40 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from moorings import __version__
-from moorings.api import asset_routes, datastores, environments, error_pages, errors, logs, quota_routes, wire
+from moorings.api import (
+    asset_routes,
+    caller_routes,
+    datastores,
+    environments,
+    error_pages,
+    errors,
+    identity_routes,
+    logs,
+    quota_routes,
+    secret_routes,
+    wire,
+)
 from moorings.api.assets import Assets
 from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
+from moorings.api.callers import Callers
 from moorings.api.datastores import ClientListener
 from moorings.api.guard import in_our_name
+from moorings.api.identities import Identities
 from moorings.api.limits import Limits
 from moorings.api.logs import DeploymentLogs
 from moorings.api.resources import Accepted, Resources
+from moorings.api.secrets import Secrets
 from moorings.errors.exceptions import error
+from moorings.security.audit import AuditLog
+from moorings.security.callers import caller_of
+from moorings.security.roles import CONNECTION_READER, READ_CONNECTION
 from moorings.state.lookup import ENVIRONMENTS
 from moorings.state.transaction import Event, Operation, OperationStatus, Resource
 
 RETRY_MS = "100"
 """Hint on every answer that is not final; clients wait 5 to 30 s without it."""
+_SECRET_STORES = "enforce_access_to_default_secret_stores"  # noqa: S105 - the name of a switch
 
 
 class BuildLogs(Protocol):
@@ -43,6 +62,10 @@ class Api:
     logs: DeploymentLogs
     build_logs: BuildLogs
     environment_builds: environments.EnvironmentBuilds
+    secrets: Secrets
+    identities: Identities
+    callers: Callers
+    audit: AuditLog
     workspace_path: str
     workspace_name: str
     workspace_id: str
@@ -55,6 +78,9 @@ class Api:
     """Facts for `workspace status`: home, sockets, gateway."""
     listener: ClientListener | None = None
     """None: only the socket's owner is served, and nothing can be uploaded."""
+
+
+_GROUP = "/subscriptions/{subscription}/resourceGroups/{group}"
 
 
 def create_app(api: Api) -> FastAPI:
@@ -72,6 +98,11 @@ def create_app(api: Api) -> FastAPI:
     if api.listener is not None:
         router = datastores.router(api.listener, api.blobs, api.workspace_path)
         app.include_router(router, prefix=_prefix(), tags=["datastores"])
+    app.include_router(secret_routes.connection_router(api.secrets), prefix=_prefix(), tags=["connections"])
+    app.include_router(secret_routes.vault_router(api.secrets), prefix=_GROUP, tags=["vaults"])
+    app.include_router(identity_routes.router(api.identities), prefix=_GROUP, tags=["identities"])
+    app.include_router(caller_routes.router(api.callers), prefix=_GROUP, tags=["callers"])
+    app.include_router(caller_routes.audit_router(api.audit), prefix=_prefix(), tags=["callers"])
     app.include_router(environments.routes(api.environment_builds), prefix=_prefix(), tags=["environments"])
     quotas = api.resources.quotas
     app.include_router(quota_routes.workspace_router(quotas), prefix=_prefix(), tags=["quota"])
@@ -81,17 +112,21 @@ def create_app(api: Api) -> FastAPI:
 
 
 def _prefix() -> str:
-    return (
-        "/subscriptions/{subscription}/resourceGroups/{group}"
-        "/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
-    )
+    return _GROUP + "/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
 
 
 def _workspace(api: Api) -> APIRouter:
     router = APIRouter()
 
+    @router.put("")
+    def put_workspace() -> Json:
+        """There is one, and it is there: applying it again changes nothing, and takes nothing away."""
+        api.secrets.put_vault(api.secrets.places.vault_name, rbac=None, tags=None, policies={}, replace=False)
+        return workspace()
+
     @router.get("")
     def workspace() -> Json:
+        places = api.secrets.places
         return {
             "id": api.workspace_path,
             "name": api.workspace_name,
@@ -101,6 +136,9 @@ def _workspace(api: Api) -> APIRouter:
                 "friendlyName": api.workspace_name,
                 "workspaceId": api.workspace_id,
                 "provisioningState": "Succeeded",
+                "keyVault": places.vault(places.vault_name),
+                "storageAccount": places.storage,
+                "containerRegistry": places.registry,
                 "mlFlowTrackingUri": f"azureml://moorings{api.workspace_path}",
                 "moorings": {"version": __version__, "gatewayUrl": api.gateway_url, **api.facts()},
             },
@@ -136,6 +174,7 @@ def _endpoints(api: Api) -> APIRouter:
             local_requires_key=api.local_requires_key,
             events=events,
             scoring_path=resources.scoring_path(row),
+            identity=resources.identity(row),
         )
 
     @router.get("")
@@ -148,6 +187,7 @@ def _endpoints(api: Api) -> APIRouter:
 
     @router.put("/{endpoint}")
     def put_endpoint(endpoint: str, request: Request, body: JsonBody) -> Response:
+        _check_secret_stores(api, request, endpoint, body)
         accepted = resources.put_endpoint(endpoint, body)
         return _accepted(api, request, accepted, document(accepted.row))
 
@@ -187,6 +227,7 @@ def _deployments(api: Api) -> APIRouter:
 
     @router.put("/{deployment}")
     def put_deployment(endpoint: str, deployment: str, request: Request, body: JsonBody) -> Response:
+        _check_secret_stores(api, request, endpoint, None)
         accepted = resources.put_deployment(endpoint, deployment, _in_our_name(api, request, body))
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
@@ -200,6 +241,25 @@ def _deployments(api: Api) -> APIRouter:
         return _started(api, request, resources.delete_deployment(endpoint, deployment))
 
     return router
+
+
+def _check_secret_stores(api: Api, request: Request, endpoint: str, body: Json | None) -> None:
+    """An endpoint that may read what its maker may read: whoever makes it, or deploys to it, has to have the right.
+
+    Raises `AuthorizationFailed`. `body`: of the endpoint that is made; None: the one that is there counts.
+    """
+    caller, at = caller_of(request.scope), api.workspace_path
+    if caller.principal is None:
+        return
+    given: object = ((body or {}).get("properties") or {}).get("properties") or {}
+    if body is None:
+        given = api.resources.endpoint(endpoint)[0].spec.get("properties") or {}
+    switch = given.get(_SECRET_STORES) if isinstance(given, dict) else None
+    if switch != "enabled" or api.callers.may(caller, READ_CONNECTION, at):
+        return
+    fields = {"principal": caller.principal, "role": CONNECTION_READER, "scope": at}
+    message = f"{_SECRET_STORES} is enabled, and {caller.name} may not read connections"
+    raise error("AuthorizationFailed", message, target=f"properties.{_SECRET_STORES}", fields=fields)
 
 
 def _in_our_name(api: Api, request: Request, body: Json) -> Json:

@@ -5,21 +5,26 @@ The unix socket has no door: the rights of its file are its guard. Knows no reso
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorings.api import error_pages
+from moorings.api.caller_routes import is_open, sign_in
+from moorings.api.callers import Callers
 from moorings.api.errors import response_of
 from moorings.api.language import listen
 from moorings.errors.exceptions import failure
 from moorings.lib.timing import Clock
 from moorings.security.access import AccessKeys, issue, knows_identity, token_holds
+from moorings.security.callers import CALLER, OWNER_CALLER, Caller
 from moorings.spec.blob_places import BLOB_PATH
 
 logger = logging.getLogger(__name__)
@@ -40,9 +45,16 @@ class Guard:
     """ASGI in front of the control API and the blobs, for connections that anybody on this machine can make."""
 
     def __init__(
-        self, api: ASGIApp, blobs: ASGIApp, keys: Callable[[], AccessKeys], clock: Clock, workspace: str
+        self,
+        api: ASGIApp,
+        blobs: ASGIApp,
+        keys: Callable[[], AccessKeys],
+        clock: Clock,
+        workspace: str,
+        callers: Callers,
     ) -> None:
-        """`workspace`: the ARM path of ours."""
+        """`workspace`: the ARM path of ours; `callers`: who else than its owner may come in."""
+        self._callers = callers
         self._api = api
         self._blobs = blobs
         self._keys = keys
@@ -60,7 +72,9 @@ class Guard:
             await self._blobs(scope, receive, send)
         elif path == IDENTITY_PATH:
             await self._token(scope)(scope, receive, send)
-        elif not self._is_known(scope):
+        elif is_open(path):
+            await (await sign_in(Request(scope, receive), self._callers))(scope, receive, send)
+        elif (caller := await asyncio.to_thread(self._caller, scope)) is None:
             failed = failure(
                 "AccessDenied", "the request carries no bearer token of this workspace", target=path
             )
@@ -71,11 +85,24 @@ class Guard:
             )
             await response_of(failed)(scope, receive, send)
         else:
-            await self._api(_renamed(scope, self._workspace), receive, send)
+            scope[CALLER] = caller
+            renamed = _renamed(scope, self._workspace)
+            refused = await asyncio.to_thread(
+                self._callers.refusal, caller, str(scope["method"]), str(renamed["path"])
+            )
+            if refused is not None:
+                await response_of(refused)(scope, receive, send)
+            else:
+                await self._api(renamed, receive, send)
 
-    def _is_known(self, scope: Scope) -> bool:
+    def _caller(self, scope: Scope) -> Caller | None:
+        """The owner, by a token for the workspace's secret; or somebody who was given roles."""
         kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and token_holds(self._keys(), token.strip(), self._clock.now())
+        if kind.lower() != "bearer":
+            return None
+        if token_holds(self._keys(), token.strip(), self._clock.now()):
+            return OWNER_CALLER
+        return self._callers.caller(token.strip())
 
     def _token(self, scope: Scope) -> JSONResponse:
         """What a managed identity's endpoint answers."""

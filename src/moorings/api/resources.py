@@ -8,10 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from moorings.api.identities import identity_kept
 from moorings.api.quota import Quotas
+from moorings.api.secrets import pinner
 from moorings.contract import ROUTE_SCORE
 from moorings.errors.exceptions import MooringsError, error, failure
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
+from moorings.security.places import Places
 from moorings.security.tokens import Token, TokenIssuer
 from moorings.security.vault import Vault, new_key
 from moorings.spec.arm import deployment_from_arm, endpoint_from_arm
@@ -20,7 +23,9 @@ from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.limits import MAX_DEPLOYMENTS, MAX_DEPLOYMENTS_PER_ENDPOINT, MAX_ENDPOINTS
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
+from moorings.state.identities import ensure_own_identity, identity_of
 from moorings.state.lookup import CODES, DATA, ENVIRONMENTS, MODELS, container_routes, find_asset
+from moorings.state.principal_rows import Principal
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Event, Operation, Resource, Transaction
 
 
@@ -40,6 +45,7 @@ class Resources:
     tokens: TokenIssuer
     workspace: str
     """ARM path of the workspace."""
+    places: Places
     hint: Callable[[str, str], None]
     """`hint(kind, name)` wakes a loop; losing it costs latency only. May be called from any thread."""
     quotas: Quotas
@@ -53,6 +59,11 @@ class Resources:
     def endpoints(self) -> list[Resource]:
         with self.database.read() as tx:
             return list(tx.resources(ENDPOINT))
+
+    def identity(self, endpoint: Resource) -> Principal | None:
+        """Who acts for the endpoint."""
+        with self.database.read() as tx:
+            return identity_of(tx, endpoint)
 
     def scoring_path(self, endpoint: Resource) -> str:
         """Where requests are scored below the endpoint: the scoring route of the container with the most traffic (or
@@ -72,16 +83,13 @@ class Resources:
     def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
         """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, EndpointQuotaReached (the user's fault)."""
         spec = endpoint_from_arm(name, body)
-        if spec.auth_mode is AuthMode.AAD_TOKEN:
-            message = f"endpoint {name} cannot have auth_mode aad_token: this workspace knows no directory"
-            raise error("AuthModeNotServed", message, target="auth_mode", fields={"endpoint": name})
         with self.database.write() as tx:
             old = tx.resource(ENDPOINT, name)
             if old is None and len(tx.resources(ENDPOINT)) >= MAX_ENDPOINTS:
                 raise error(
                     "EndpointQuotaReached", f"the workspace has {MAX_ENDPOINTS} endpoints", target=name
                 )
-            _check_identity(old, spec)
+            spec = identity_kept(tx, old, spec, self.places)
             _check_traffic(tx, spec)
             if old is not None and not old.deleting:
                 self._note_switch(tx, old, spec.auth_mode)
@@ -89,6 +97,10 @@ class Resources:
             if old is None or not tx.secret_values(ENDPOINT, name):
                 for key in (PRIMARY, SECONDARY):
                     tx.set_secret(ENDPOINT, name, key, self.vault.encrypt(new_key()))
+            switch = spec.properties.enforce_access_to_default_secret_stores
+            ensure_own_identity(
+                tx, row, self.places.automatic_roles(secret_stores=old is None and switch == "enabled")
+            )
             operation = tx.start_operation("create" if old is None else "update", row)
         self.hint(ENDPOINT, name)
         return Accepted(row, old is None, operation)
@@ -222,6 +234,9 @@ class Resources:
                 for name, item in spec.data_collector.collections.items()
             }
             changes["data_collector"] = spec.data_collector.model_copy(update={"collections": collections})
+        pin = pinner(tx)
+        variables = spec.environment_variables
+        changes["environment_variables"] = {name: pin(text) for name, text in variables.items()}
         return spec.model_copy(update=changes)
 
     def _id(self, tx: Transaction, kind: str, reference: str) -> str:
@@ -315,8 +330,13 @@ def _only_mode(row: Resource, wanted: AuthMode) -> None:
         return
     kind = "keys" if wanted is AuthMode.KEY else "tokens"
     message = f"endpoint {row.name} does not use {kind} for authentication (auth_mode: {mode})"
-    code = "AuthModeNotServed" if mode is AuthMode.AAD_TOKEN else "WrongCredentialKind"
-    raise error(code, message, target=row.name, fields={"endpoint": row.name})
+    fix = None
+    if mode is AuthMode.AAD_TOKEN:
+        fix = (
+            f'moor role assignment create --assignee <caller> --role "AzureML Data Scientist" --scope endpoint/{row.name} '
+            "&& moor account get-access-token --principal <caller> --resource https://ml.azure.com"
+        )
+    raise error("WrongCredentialKind", message, target=row.name, fields={"endpoint": row.name}, fix=fix)
 
 
 def _check_counts(tx: Transaction, endpoint: str, key: str) -> None:
@@ -328,15 +348,6 @@ def _check_counts(tx: Transaction, endpoint: str, key: str) -> None:
         message = f"the workspace has {MAX_DEPLOYMENTS} deployments, and no more are allowed"
         fix = "Delete what is not used: moor online-deployment delete -e <endpoint> -n <deployment>   (what there is: "
         raise error("DeploymentQuotaReached", message, target=key, fix=f"{fix}moor quota list)")
-
-
-def _check_identity(old: Resource | None, spec: EndpointSpec) -> None:
-    if old is None:
-        return
-    before = EndpointSpec.model_validate(old.spec).identity
-    if before is not None and spec.identity is not None and before.type != spec.identity.type:
-        message = f"the identity of endpoint {spec.name} is {before.type} and cannot change"
-        raise error("ImmutableProperty", message, target="identity.type")
 
 
 def _check_traffic(tx: Transaction, spec: EndpointSpec) -> None:

@@ -16,11 +16,12 @@ from moorings.spec.arm import deployment_to_arm, endpoint_to_arm
 from moorings.spec.blob_places import parse_blob_uri
 from moorings.spec.datastore_uris import content_digest, content_uri
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
-from moorings.spec.endpoint import AuthMode, EndpointLimits, EndpointSpec
+from moorings.spec.endpoint import EndpointLimits, EndpointSpec
 from moorings.spec.quota import REGION
 from moorings.spec.status import Condition, provisioning_state
 from moorings.state.asset_rows import Asset, Container, Numbering
 from moorings.state.lookup import CODES, DATA, MODELS
+from moorings.state.principal_rows import Principal
 from moorings.state.transaction import DEPLOYMENT, Event, Operation, OperationStatus, Resource
 
 PROVIDER = "Microsoft.MachineLearningServices/workspaces"
@@ -43,6 +44,7 @@ def endpoint_json(
     local_requires_key: bool,
     events: Sequence[Event],
     scoring_path: str = ROUTE_SCORE,
+    identity: Principal | None = None,
 ) -> dict[str, Any]:
     """The document of an endpoint; `rate_limit_per_s` holds where the endpoint says nothing."""
     spec = EndpointSpec.model_validate(row.spec)
@@ -58,7 +60,7 @@ def endpoint_json(
             "limits": _limits(spec, rate_limit_per_s),
         },
     }
-    body.setdefault("identity", {"type": "SystemAssigned"})
+    body["identity"] = _identity(body.get("identity") or {"type": "SystemAssigned"}, identity)
     return _envelope(
         row, body, f"{workspace}/onlineEndpoints/{row.name}", f"{PROVIDER}/onlineEndpoints", "Managed"
     )
@@ -191,15 +193,20 @@ def _endpoint_no_effect(spec: EndpointSpec, local_requires_key: bool) -> dict[st
         )
     if spec.compute:
         found["compute"] = "attached clusters come with the Kubernetes engine"
-    if spec.identity is not None:
-        found["identity"] = "identities are kept, but grant nothing yet"
     if spec.public_network_access == "disabled":
         found["public_network_access"] = "the gateway listens on its own address whatever this says"
-    if spec.properties.enforce_access_to_default_secret_stores == "enabled":  # noqa: S105 - a setting's name
-        found["properties.enforce_access_to_default_secret_stores"] = "secret stores are not there yet"  # noqa: S105
-    if spec.auth_mode is AuthMode.AAD_TOKEN:
-        found["auth_mode"] = "this workspace knows no directory: every scoring request is refused with 401"
     return found
+
+
+def _identity(shown: dict[str, Any], found: Principal | None) -> dict[str, Any]:
+    """With the ids by which roles are given."""
+    if found is None:
+        return shown
+    assigned = shown.get("userAssignedIdentities")
+    if assigned:
+        ids = {"clientId": found.client_id, "principalId": found.id}
+        return {**shown, "userAssignedIdentities": dict.fromkeys(assigned, ids)}
+    return {**shown, "principalId": found.id, "tenantId": "local"}
 
 
 def _limits(spec: EndpointSpec, rate_limit_per_s: int) -> dict[str, int]:

@@ -49,6 +49,11 @@ class LazyGroup(click.Group):
         super().__init__(name, context_settings=CONTEXT, **kwargs)
         self._lazy = lazy
 
+    @property
+    def lazy(self) -> Mapping[str, Lazy | click.Command]:
+        """The table."""
+        return self._lazy
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._lazy)
 

@@ -20,6 +20,7 @@ from moorings.settings import Settings
 if TYPE_CHECKING:
     from moorings.cli.output import Columns
     from moorings.cli.progress import Progress
+    from moorings.client.access import Access
     from moorings.client.client import Accepted, Client
     from moorings.client.intake import Watch
     from moorings.client.operations import Report
@@ -70,6 +71,13 @@ class Session:
         transport = SocketTransport(socket, revive=self._revive, trace=trace, language=self.language)
         watcher = Watcher(SocketTransport(socket), self.meter("taken in"))
         return Client(transport, self.settings.workspace.path, watcher)
+
+    @cached_property
+    def access(self) -> Access:
+        """The same for identities, roles and secrets."""
+        from moorings.client.access import Access
+
+        return Access(self.client)
 
     def meter(self, done: str) -> Watch:
         """Shows how far the transfer of content is, as `<size> of <size> <done>`."""

@@ -93,6 +93,41 @@ def _blob() -> LazyGroup:
     return LazyGroup("blob", help="Its blobs.", lazy={"exists": asked})
 
 
+def _commands(at: str, help_text: str, *, prefix: str = "", **verbs: str) -> LazyGroup:
+    """A group whose commands are functions of the module `at`, named by verb (after `prefix`)."""
+    targets = {
+        verb: f"{_COMMANDS}.{at}:{prefix}{verb}{'_' if prefix == '' and verb == 'list' else ''}"
+        for verb in verbs
+    }
+    lazy = {verb.replace("_", "-"): Lazy(targets[verb], explained) for verb, explained in verbs.items()}
+    return LazyGroup(prefix.rstrip("_") or at, help=help_text, lazy=lazy)
+
+
+def _keyvault() -> LazyGroup:
+    secrets = _commands(
+        "keyvault",
+        "The secrets of a vault.",
+        prefix="secret_",
+        set="Set a secret: a new version.",
+        show="Print a secret, its value too.",
+        list="List the secrets, without their values.",
+        list_versions="List the versions of a secret.",
+        set_attributes="Enable or disable a version.",
+        delete="Delete a secret with all versions.",
+    )
+    vaults = _commands(
+        "keyvault",
+        "Vaults: secrets kept encrypted, and who may read them.",
+        create="Create a vault, or apply its settings again.",
+        show="Show a vault and its access policies.",
+        list="List the vaults.",
+        delete="Delete a vault with all its secrets.",
+        set_policy="Say what somebody may do with the secrets of a vault.",
+        delete_policy="Take that away again.",
+    )
+    return LazyGroup("keyvault", help=vaults.help, lazy={**vaults.lazy, "secret": secrets})
+
+
 def _groups() -> dict[str, Lazy | click.Command]:
     return {
         "online-endpoint": _endpoint(),
@@ -130,10 +165,86 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 "start": Lazy(f"{_COMMANDS}.workspace:start", "Start it (commands do so by themselves)."),
                 "stop": Lazy(f"{_COMMANDS}.workspace:stop_", "End all its processes; what is stored stays."),
                 "status": Lazy(f"{_COMMANDS}.workspace:status_", "Show its processes, memory and addresses."),
+                "create": Lazy(
+                    f"{_COMMANDS}.workspace_scope:create",
+                    "Make sure that it is there; what is in it, access policies too, stays.",
+                ),
+                "show": Lazy(
+                    f"{_COMMANDS}.workspace_scope:show", "Show its id, vault, storage and registry."
+                ),
                 "env": Lazy(
                     f"{_COMMANDS}.workspace:env", "Print what the ecosystem's own clients need to find it."
                 ),
             },
+        ),
+        "keyvault": _keyvault(),
+        "identity": _commands(
+            "identity",
+            "User-assigned identities: who endpoints pull, read and act as.",
+            create="Create an identity.",
+            show="Show an identity and its ids.",
+            list="List the identities.",
+            delete="Delete an identity with its roles.",
+        ),
+        "role": LazyGroup(
+            "role",
+            help="Who may do what, where.",
+            lazy={
+                "assignment": _commands(
+                    "role",
+                    "Roles that were given.",
+                    prefix="assignment_",
+                    create="Give somebody a role at a scope.",
+                    list="List who has which role where.",
+                    delete="Take a role away.",
+                ),
+                "definition": _commands(
+                    "role", "The roles there are.", prefix="definition_", list="List the roles."
+                ),
+            },
+        ),
+        "ad": LazyGroup(
+            "ad",
+            help="Who else than its owner may use the workspace.",
+            lazy={
+                "sp": _commands(
+                    "ad",
+                    "Service principals: programs, with a secret.",
+                    prefix="sp_",
+                    create="Create a service principal; prints its secret, this once.",
+                    create_for_rbac="The same, with a role.",
+                    show="Show a service principal.",
+                    list="List the service principals.",
+                    reset="Give it a new secret in place of the old ones.",
+                    delete="Delete it with its roles.",
+                ),
+                "user": _commands(
+                    "ad",
+                    "Users: people, by name.",
+                    prefix="user_",
+                    create="Create a user.",
+                    show="Show a user.",
+                    list="List the users.",
+                    delete="Delete a user with their roles.",
+                ),
+            },
+        ),
+        "account": _commands(
+            "ad",
+            "Tokens of users and service principals.",
+            prefix="account_",
+            get_access_token="Print a token for somebody, at the owner's word.",  # noqa: S106 - a help text
+        ),
+        "audit": _commands(
+            "ad", "Who did what, when, with what result.", prefix="audit_", list="Print the last records."
+        ),
+        "connection": _commands(
+            "connection",
+            "Named addresses with credentials, for environment variables of deployments.",
+            create="Create a connection, or replace it.",
+            show="Show a connection.",
+            list="List the connections.",
+            delete="Delete a connection.",
         ),
         "acr": LazyGroup("acr", help="The workspace's image registry.", lazy={"repository": _repository()}),
         "storage": LazyGroup("storage", help="The workspace's own store of files.", lazy={"blob": _blob()}),

@@ -60,6 +60,19 @@ class Client:
         path = f"{self.workspace_path}/blobExists?api-version={API_VERSION}&{asked}"
         return _object(self._checked("GET", path, None, 60.0))
 
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        asked: Mapping[str, str | None] | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """A request about what is beside the workspace's endpoints and assets: status and body ({} without one)."""
+        query = {"api-version": API_VERSION, **{k: v for k, v in (asked or {}).items() if v is not None}}
+        answer = self._checked(method, f"{path}?{urlencode(query)}", body, 60.0)
+        return answer.status, _object(answer) if answer.body.strip() else {}
+
     # --- endpoints ---
 
     def endpoints(self) -> list[dict[str, Any]]:
@@ -149,7 +162,7 @@ class Client:
     ) -> list[dict[str, Any]]:
         """What is answered below the region of the workspace, which belongs to its subscription: a list."""
         subscription = self.workspace_path.partition("/resourceGroups/")[0]
-        below = f"/providers/Microsoft.MachineLearningServices/locations/{_part(region or REGION)}{path}"
+        below = f"/providers/Microsoft.MachineLearningServices/locations/{part(region or REGION)}{path}"
         url = f"{subscription}{below}?api-version={API_VERSION}"
         found = _object(self._checked(method, url, body, 60.0)).get("value") or ()
         return [item for item in found if isinstance(item, dict)]
@@ -199,7 +212,7 @@ class Client:
 
     def fetch_asset_file(self, kind: str, name: str, version: str, sha256: str, write: Write) -> None:
         """Hand the content of one of its files to `write`, piece by piece."""
-        path = f"{_version(kind, name, version)}/files/{_part(sha256)}"
+        path = f"{_version(kind, name, version)}/files/{part(sha256)}"
         full = f"{self.workspace_path}{path}?api-version={API_VERSION}"
         answer = self._transport.fetch(full, write)
         if answer.status >= 400:
@@ -210,7 +223,7 @@ class Client:
         return _object(self._send("GET", f"{_version('environments', name, version)}/buildLog"))
 
     def build_log(self, key: str) -> dict[str, Any]:
-        return _object(self._send("GET", f"/environmentBuilds/{_part(key)}/log"))
+        return _object(self._send("GET", f"/environmentBuilds/{part(key)}/log"))
 
     def environment_build(self, name: str, version: str) -> dict[str, Any] | None:
         """The build of a registered environment: `key`, `locks`, `sizeBytes`, `usedBy`, ...; None when nothing is known
@@ -227,7 +240,7 @@ class Client:
 
     def build(self, key: str) -> dict[str, Any]:
         """The same of a build key, or of its first digits."""
-        return _object(self._send("GET", f"/environmentBuilds/{_part(key)}"))
+        return _object(self._send("GET", f"/environmentBuilds/{part(key)}"))
 
     def builds(self) -> list[dict[str, Any]]:
         """All built environments, without their locks and packages."""
@@ -315,7 +328,7 @@ def _local(url: str) -> str:
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
     """A name as one part of a path. Raises `RequestInvalid` for one that would lead to another resource."""
     if name in ("", ".", "..") or "/" in name:
         fix = "Give the name as a list shows it: moor online-endpoint list -o table"
@@ -324,16 +337,16 @@ def _part(name: str) -> str:
 
 
 def _endpoint(name: str) -> str:
-    return f"/onlineEndpoints/{_part(name)}"
+    return f"/onlineEndpoints/{part(name)}"
 
 
 def _deployment(endpoint: str, name: str) -> str:
-    return f"{_endpoint(endpoint)}/deployments/{_part(name)}"
+    return f"{_endpoint(endpoint)}/deployments/{part(name)}"
 
 
 def _container(kind: str, name: str) -> str:
-    return f"/{kind}/{_part(name)}"
+    return f"/{kind}/{part(name)}"
 
 
 def _version(kind: str, name: str, version: str) -> str:
-    return f"{_container(kind, name)}/versions/{_part(version)}"
+    return f"{_container(kind, name)}/versions/{part(version)}"

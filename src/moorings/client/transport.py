@@ -29,7 +29,10 @@ Write = Callable[[bytes | memoryview], object]
 
 REQUEST_ID_HEADER = "x-ms-client-request-id"
 _SECRET_KEYS = frozenset(
-    {"primaryKey", "secondaryKey", "accessToken", "keyValue", "identityHeader", "sasToken", "sasUri"}
+    {
+        *("primaryKey", "secondaryKey", "accessToken", "keyValue", "identityHeader", "sasToken", "sasUri"),
+        *("credentials", "clientSecret", "client_secret", "access_token", "password"),
+    }
 )
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _TRACED_BODY_CHARS = 20_000
@@ -274,7 +277,11 @@ def traced(headers: Mapping[str, str], body: bytes | None) -> list[str]:
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: "***" if k in _SECRET_KEYS else _redacted(v) for k, v in value.items()}
+        # `value` is a secret's where it is text; lists have one too.
+        return {
+            k: "***" if k in _SECRET_KEYS or (k == "value" and isinstance(v, str)) else _redacted(v)
+            for k, v in value.items()
+        }
     if isinstance(value, list):
         return [_redacted(v) for v in value]
     return value

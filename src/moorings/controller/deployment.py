@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any, Protocol
 
+from moorings.controller.access import Access
 from moorings.controller.health import Prober
 from moorings.controller.held import granted, released, type_name
 from moorings.controller.plan import Desired, Plan, Seen, plan
@@ -101,6 +102,7 @@ class Tools:
     engine: Engine
     environments: Environments
     store: ContentStore
+    access: Access
     publisher: Publisher
     prober: Prober
     verdicts: Verdicts
@@ -213,7 +215,7 @@ class DeploymentReconciler:
         if status.gave_up:
             return None
         content = await self._content(spec, status)
-        if content is None:
+        if content is None or not await self._admitted(spec, content, status):
             return None
         found = await self._environment(row, content, status, memory)
         if found is None:
@@ -262,6 +264,16 @@ class DeploymentReconciler:
         status.mark(ASSETS_AVAILABLE, Truth.TRUE, "Stored")
         status.phase("assets", "done")
         return content
+
+    async def _admitted(self, spec: DeploymentSpec, content: Content, status: Status) -> bool:
+        """Whether the endpoint's identity may have all this; said before anything is built."""
+        try:
+            await asyncio.to_thread(self.tools.access.check, spec, content)
+        except MooringsError as problem:
+            status.mark(ASSETS_AVAILABLE, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
+            status.fail("assets", problem.failure)
+            return False
+        return True
 
     async def _environment(
         self, row: Resource, content: Content, status: Status, memory: _Memory
@@ -500,9 +512,15 @@ class DeploymentReconciler:
         for revision, count in step.apply.items():
             known = status.data.get("templates", {}).get(revision)
             if known is not None:
-                group = GroupSpec(row.name, revision, count, template_from_json(known), grace_s)
+                template = template_from_json(known)
                 try:
-                    await self.tools.engine.apply(group)
+                    # Resolved when an instance starts, and kept nowhere here.
+                    private = await asyncio.to_thread(
+                        self.tools.access.private, spec, template.environment_variables
+                    )
+                    await self.tools.engine.apply(
+                        GroupSpec(row.name, revision, count, template, grace_s, private)
+                    )
                 except MooringsError as problem:
                     self._not_started(status, problem.failure, overdue=overdue)
         for revision in step.remove:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from moorings.controller.scoring import Scoring
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
-from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus, Published
+from moorings.gateway.state import TOKENS, Caller, GatewayState, GatewayStatus, Issuer, Published
 from moorings.lib.timing import Clock
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, Switch, audience, valid_kinds
 from moorings.security.tokens import TokenIssuer
@@ -95,7 +96,10 @@ class Publisher:
         *,
         rate_limit_per_s: int,
         local_requires_key: bool = False,
+        scoring: Scoring | None = None,
     ) -> None:
+        """`scoring`: who may call endpoints with tokens that say who they are; None: nobody."""
+        self._scoring = scoring
         self._problem_since: float | None = None
         self.stuck: Failure | None = None
         """As in the last view."""
@@ -194,13 +198,21 @@ class Publisher:
                     due_at = min(due_at, switch.until)
                 keys = tuple(stored[k] for k in (PRIMARY, SECONDARY) if k in stored and AuthMode.KEY in kinds)
                 taken = audience(row.uid) if AuthMode.AML_TOKEN in kinds else None
-                inputs.append(EndpointInput(spec, keys, deployments, taken))
+                callers: tuple[Caller, ...] = ()
+                if self._scoring is not None and spec.auth_mode is AuthMode.AAD_TOKEN:
+                    callers = self._scoring.callers(tx, row.name)
+                inputs.append(EndpointInput(spec, keys, deployments, taken, callers))
         token_keys = ""
         if any(item.token_audience for item in inputs):
             token_keys = self._tokens.public_keys()
             due_at = min(due_at, self._tokens.next_change_at())
+        issuers: tuple[Issuer, ...] = ()
+        if self._scoring is not None and any(item.callers for item in inputs):
+            issuers = self._scoring.issuers()
+            due_at = min(due_at, self._scoring.next_change_at())
         state = build(
             inputs,
+            issuers=issuers,
             rate_limit_per_s=self._rate_limit_per_s,
             token_keys=token_keys,
             local_requires_key=self._local_requires_key,

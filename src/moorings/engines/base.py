@@ -116,6 +116,37 @@ class InstanceTemplate:
 
 
 @dataclass(frozen=True)
+class InstanceIdentity:
+    """How an instance gets tokens for the identity of its endpoint."""
+
+    socket: str
+    """Unix socket of the workspace that makes them, as this machine calls it."""
+    credential: str
+    """What it shows there."""
+    client_id: str
+    principal_id: str
+
+    def __repr__(self) -> str:
+        return f"InstanceIdentity({self.principal_id})"
+
+
+@dataclass(frozen=True)
+class Private:
+    """What an instance is told that no log, answer, command line or file that others can read may hold."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables with the values of secrets; they take the place of the template's references."""
+    identity: InstanceIdentity | None = None
+
+    def __repr__(self) -> str:
+        return f"Private({', '.join(self.variables)})"
+
+    def to_json(self) -> dict[str, Any]:
+        identity = None if self.identity is None else vars(self.identity)
+        return {"variables": dict(self.variables), "identity": identity}
+
+
+@dataclass(frozen=True)
 class GroupSpec:
     """One deployment at one revision, `count` times."""
 
@@ -127,6 +158,8 @@ class GroupSpec:
     template: InstanceTemplate
     grace_s: float = 30.0
     """How long an instance that goes away may finish its requests."""
+    private: Private = field(default_factory=Private)
+    """No part of the revision. What runs keeps what it was started with."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ MODULES = (
     "engines/layout",
     "engines/liveness",
     "engines/logintake",
+    "engines/metadata",
     "engines/output",
     "engines/policy",
     "engines/probe",

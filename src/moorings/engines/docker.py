@@ -32,6 +32,7 @@ from moorings.engines.base import (
     GroupSpec,
     Instance,
     Phase,
+    Private,
 )
 from moorings.engines.bundle import write_bundle
 from moorings.engines.docker_lines import Lines, parsed_at, shortened
@@ -184,7 +185,7 @@ class DockerEngine:
                 self._keep_log(group.owner, instance)
                 self._write_description(folder, group, ordinal, instance)
                 started = True
-                self._start(folder, held)
+                self._start(folder, held, group.private)
         finally:
             if not started:
                 held.release()
@@ -205,7 +206,7 @@ class DockerEngine:
         except BaseException:
             held.release()
             raise
-        self._start(folder, held)
+        self._start(folder, held, group.private)
 
     def _write_description(self, folder: Path, group: GroupSpec, ordinal: int, instance: str) -> None:
         template, settings = asdict(group.template), self._settings
@@ -235,7 +236,7 @@ class DockerEngine:
         }
         atomic.write(folder / layout.INSTANCE, json.dumps(description).encode())
 
-    def _start(self, folder: Path, held: procs.Held) -> None:
+    def _start(self, folder: Path, held: procs.Held, private: Private) -> None:
         """On a thread of its own, which holds the lock of the folder until the container runs or has failed."""
         settings = self._settings
         site = cfg.Site(
@@ -246,8 +247,9 @@ class DockerEngine:
             log_file_bytes=settings.log_file_bytes,
             log_files=settings.log_files,
             bundle=str(write_bundle(settings.root)),
+            identity_folder=_folder_of(private),
         )
-        starter = Starter(folder, held, self._host, site)
+        starter = Starter(folder, held, self._host, site, private)
         threading.Thread(target=starter.run, name=f"start {folder.name}", daemon=True).start()
 
     def _remove(self, owner: str, revision: str, grace_s: float) -> None:
@@ -440,6 +442,12 @@ class DockerEngine:
         """What the container of an instance has said so far, as far as Docker keeps it, oldest first."""
         said = self._host.logs(cfg.container_name(self._settings.workspace_id, instance), tail=most)
         return [shortened(parsed(raw)) for raw in (said or b"").split(b"\n")[:-1]]
+
+
+def _folder_of(private: Private) -> str:
+    """The folder to mount for tokens; the engine would make one that is not there, as root."""
+    folder = "" if private.identity is None else str(Path(private.identity.socket).parent)
+    return folder if folder and Path(folder).is_dir() else ""
 
 
 def _user() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from moorings import contract
@@ -21,6 +22,7 @@ APPS = "/var/azureml-app"
 """Where code and model are in a container (behaviour reference, sections 4.9 and 6.4)."""
 RUN = "/run/moorings"
 """The folder that is shared with the host: sockets, status, wishes."""
+IDENTITY = "/run/moorings-identity"
 BUNDLE = "/opt/moorings/supervisor.pyz"
 LOOPBACK = "127.0.0.1"
 CPU_PERIOD_US = 100_000
@@ -39,6 +41,8 @@ class Site:
     log_files: int
     bundle: str
     """Path of the supervisor's file."""
+    identity_folder: str = ""
+    """Folder of this machine with the socket that makes tokens for identities; empty: there is none."""
 
 
 def container_name(workspace_id: str, instance: str) -> str:
@@ -68,11 +72,19 @@ def inside(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def config_of(site: Site, data: Mapping[str, Any], *, folder: str, run_folder: str) -> dict[str, Any]:
-    """The request that creates the container of an instance. `folder`, `run_folder`: its folders on this machine."""
+def config_of(
+    site: Site,
+    data: Mapping[str, Any],
+    *,
+    folder: str,
+    run_folder: str,
+    secrets: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The request that creates the container of an instance. `folder`, `run_folder`: its folders on this machine;
+    `secrets`: variables whose values are for a container with a server of its own, which can be told in no other way."""
     template = data["template"]
     routes = template["container"]["routes"]
-    own = _custom(data, routes) if routes else _ours(site, data, run_folder)
+    own = _custom(data, routes, secrets) if routes else _ours(site, data, run_folder)
     host = {
         "Mounts": [*_assets(template, folder), *own.pop("Mounts", ())],
         "RestartPolicy": {"Name": "unless-stopped"},
@@ -124,6 +136,7 @@ def _ours(site: Site, data: Mapping[str, Any], run_folder: str) -> dict[str, Any
         "Mounts": [
             _mount(run_folder, RUN, read_only=False),
             _mount(site.bundle, BUNDLE),
+            *([_mount(site.identity_folder, IDENTITY)] if site.identity_folder else ()),
         ],
         "HostConfig": {"CapDrop": ["ALL"]},
     }
@@ -133,10 +146,11 @@ def _prefix(data: Mapping[str, Any]) -> str:
     return str(PurePosixPath(data["template"]["python"]).parents[1])
 
 
-def _custom(data: Mapping[str, Any], routes: Mapping[str, Any]) -> dict[str, Any]:
+def _custom(data: Mapping[str, Any], routes: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
     template = data["template"]
     env = dict(_product(template))
     env.update({str(k): str(v) for k, v in template["environment_variables"].items()})
+    env.update(secrets)
     published = {
         f"{port}/tcp": [{"HostIp": LOOPBACK, "HostPort": str(data["ports"][str(port)])}]
         for port in ports_of(routes)

@@ -23,7 +23,7 @@ from moorings.containers.host import DockerHost
 from moorings.containers.reading import LOCAL_PREFIX
 from moorings.engines import docker_config as cfg
 from moorings.engines import layout
-from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_PULLER, CONTAINER_SERVER, Phase
+from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_PULLER, CONTAINER_SERVER, Phase, Private
 from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import outer_environment
 from moorings.engines.output import Output
@@ -42,11 +42,14 @@ _PORT_TAKEN = ("port is already allocated", "address already in use")
 class Starter:
     """One start. `held`: the lock of the folder; it is released at the end."""
 
-    def __init__(self, folder: Path, held: procs.Held, host: DockerHost, site: cfg.Site) -> None:
+    def __init__(
+        self, folder: Path, held: procs.Held, host: DockerHost, site: cfg.Site, private: Private
+    ) -> None:
         self._folder = folder
         self._held = held
         self._host = host
         self._site = site
+        self._private = private
         self._data = layout.read(folder / layout.INSTANCE)
 
     def run(self) -> None:
@@ -105,7 +108,11 @@ class Starter:
 
     def _config(self) -> dict[str, Any]:
         return cfg.config_of(
-            self._site, self._data, folder=str(self._folder), run_folder=self._data["run_folder"]
+            self._site,
+            self._data,
+            folder=str(self._folder),
+            run_folder=self._data["run_folder"],
+            secrets=self._private.variables,
         )
 
     def _lay_out(self) -> bool:
@@ -180,13 +187,24 @@ class Starter:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         atomic.write(folder / layout.INSTANCE, json.dumps(cfg.inside(self._data)).encode())
+        atomic.write(folder / layout.PRIVATE, json.dumps(self._told()).encode())
         wish = layout.read(self._folder / layout.STOP)
         if wish:
             atomic.write(folder / layout.STOP, json.dumps(wish).encode(), mode=0o644)
         if os.getuid() == 0:
             uid, gid = (int(part) for part in self._site.user.split(":"))
-            for path in (folder / layout.INSTANCE, folder):
+            for path in (folder / layout.INSTANCE, folder / layout.PRIVATE, folder):
                 os.chown(path, uid, gid)
+
+    def _told(self) -> dict[str, Any]:
+        """What the instance alone is told, with paths of the container."""
+        told = self._private.to_json()
+        if told["identity"] is not None:
+            if not self._site.identity_folder:
+                return {**told, "identity": None}
+            name = Path(told["identity"]["socket"]).name
+            told["identity"] = {**told["identity"], "socket": f"{cfg.IDENTITY}/{name}"}
+        return told
 
     def _choose_other_ports(self) -> None:
         routes = self._data["template"]["container"]["routes"]

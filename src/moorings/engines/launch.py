@@ -37,7 +37,10 @@ class Launch:
     limits and the log are the runtime's, and the environment around us is the image's and nobody else's.
     """
 
-    def __init__(self, folder: Path, data: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, data: Mapping[str, Any], private: Mapping[str, Any] | None = None
+    ) -> None:
+        """`private`: `engines.base.Private` as JSON."""
         template = data["template"]
         self.folder = folder
         self.id: str = data["id"]
@@ -65,6 +68,11 @@ class Launch:
         self.liveness: Mapping[str, Any] = template["liveness"]
         self.template: Mapping[str, Any] = template
         self.variables: dict[str, str] = {k: str(v) for k, v in template["environment_variables"].items()}
+        self.identity: Mapping[str, Any] | None = (private or {}).get("identity")
+        self.metadata: dict[str, str] = {}
+        """Variables that lead to tokens of the identity; the supervisor sets them before workers start."""
+        self.secrets: dict[str, str] = dict((private or {}).get("variables") or {})
+        """Variables that take the place of references to secrets."""
 
     @property
     def app_root(self) -> Path:
@@ -104,7 +112,9 @@ class Launch:
         env = dict(outer) if self.in_container else outer_environment(outer)
         env["PATH"] = f"{Path(self.python).parent}:{env.get('PATH', DEFAULT_PATH)}"
         env.update(self._product())
+        env.update(self.metadata)
         env.update(self.variables)
+        env.update(self.secrets)
         gates = layout.shares(int(self.template["max_concurrent_requests"]), len(self.sockets))
         env.update(
             {

@@ -27,6 +27,8 @@ STOP = "stop.json"
 """`{"grace_s": seconds}`: the instance is to end. Written before anybody is told, so the wish survives
 every crash."""
 PLAN = "plan.json"
+PRIVATE = "private.json"
+"""Secrets of an instance in a container (0600): it starts again without us. On processes they are in no file."""
 OWN_LOG = "supervisor.log"
 NEW_PREFIX = ".new-"
 """A folder that was being made: garbage when nobody holds its lock."""

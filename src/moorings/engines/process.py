@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from moorings import contract
 from moorings.engines import children, layout
-from moorings.engines.base import CONTAINERS, Exit, GroupSpec, Instance, Phase
+from moorings.engines.base import CONTAINERS, Exit, GroupSpec, Instance, Phase, Private
 from moorings.engines.logfolder import LogFolder
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
@@ -141,7 +141,7 @@ class ProcessEngine:
                     # A new supervisor is not to be taken for the old one's last word.
                     (folder / layout.STATUS).unlink(missing_ok=True)
                     self._write_description(folder, group, ordinal, instance)
-                    self._start(folder, held)
+                    self._start(folder, held, group.private)
                     return
                 self._discard(folder)
             finally:
@@ -161,7 +161,7 @@ class ProcessEngine:
             folder = owner_dir / instance
             new.replace(folder)
             atomic.sync_folder(owner_dir)
-            self._start(folder, held)
+            self._start(folder, held, group.private)
         finally:
             held.release()
 
@@ -199,8 +199,9 @@ class ProcessEngine:
             "template": asdict(template),
         }
 
-    def _start(self, folder: Path, held: procs.Held) -> None:
-        """The supervisor inherits the lock, so there is no instant at which the instance looks dead."""
+    def _start(self, folder: Path, held: procs.Held, private: Private) -> None:
+        """The supervisor inherits the lock, so there is no instant at which the instance looks dead. Secrets reach it
+        in memory that has no name: they are on no disk and in no command line."""
         data = layout.read(folder / layout.INSTANCE)
         env = {
             **os.environ,
@@ -210,14 +211,23 @@ class ProcessEngine:
             contract.ENV_OWNER: str(data["owner"]),
             contract.ENV_WORKSPACE_ID: self._settings.workspace_id,
         }
-        procs.start_detached(
-            [sys.executable, "-P", "-m", "moorings.engines.supervisor", str(folder), str(held.fd)],
-            env=env,
-            cwd=folder,
-            stdout=folder / layout.OWN_LOG,
-            pass_fds=[held.fd],
-            session=procs.Session.SHARED,
-        )
+        with _unnamed(json.dumps(private.to_json()).encode()) as told:
+            procs.start_detached(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "moorings.engines.supervisor",
+                    str(folder),
+                    str(held.fd),
+                    str(told),
+                ],
+                env=env,
+                cwd=folder,
+                stdout=folder / layout.OWN_LOG,
+                pass_fds=[held.fd, told],
+                session=procs.Session.SHARED,
+            )
 
     def _remove(self, owner: str, revision: str, grace_s: float) -> None:
         owner_dir = layout.owner_folder(self._settings.root, owner)
@@ -341,6 +351,18 @@ class ProcessEngine:
             raise error("LogContainerUnknown", f"there is no container {container!r}", target=container)
         source = most_telling(self._log_sources(owner), container, instance)
         return None if source is None else tail(self._logs_kept.path(owner, source), lines)
+
+
+@contextlib.contextmanager
+def _unnamed(content: bytes) -> Iterator[int]:
+    """A descriptor of memory that holds `content`; it ends with its last holder."""
+    fd = os.memfd_create("moorings", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _has_ended(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Keeps one instance alive with nobody else's help: storage initializer, then workers, restarts, liveness,
 logs, stop.
 
-Usage: python -m moorings.engines.supervisor INSTANCE_FOLDER [LOCK_FD]
+Usage: python -m moorings.engines.supervisor INSTANCE_FOLDER [LOCK_FD PRIVATE_FD]
 
 It holds the lock of the folder (a descriptor it was started with) for its whole life, reads
 `instance.json`, obeys `stop.json`, writes `status.json`. One thread, one selector, standard library: it is
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from moorings.engines.cgroup import ContainerGroup, Group, delegated_parent
 from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import Launch
 from moorings.engines.liveness import Liveness
+from moorings.engines.metadata import Connection, Metadata
 from moorings.engines.output import Console, Output
 from moorings.engines.worker import Worker, boot_failure
 from moorings.lib import atomic, procs
@@ -77,6 +79,26 @@ class Supervisor:
         self.liveness = Liveness(self.selector, launch.liveness)
         self._signals, self._stop_asked = children.signal_socket(), False
         self.selector.register(self._signals, selectors.EVENT_READ, None)
+        self.metadata = self._serve_metadata()
+
+    def _serve_metadata(self) -> Metadata | None:
+        """Tokens for the instance's identity, on loopback; an instance without them still serves."""
+        if self.launch.identity is None:
+            return None
+        try:
+            metadata = Metadata(self.selector, self.launch.identity)
+        except OSError as problem:
+            sys.stderr.write(f"no tokens for the identity: {problem}\n")
+            return None
+        self.launch.metadata = metadata.variables()
+        return metadata
+
+    def redactor(self) -> Redactor:
+        """Knows what this instance must keep to itself."""
+        values = [*secret_values(self.launch.variables), *self.launch.secrets.values()]
+        if self.metadata is not None:
+            values.append(self.metadata.header)
+        return Redactor([*values, *(line for value in values for line in value.splitlines())])
 
     # --- the loop ---
 
@@ -104,6 +126,8 @@ class Supervisor:
         for key, _ in self.selector.select(timeout_s):
             if isinstance(key.data, Output):
                 key.data.pump()
+            elif isinstance(key.data, (Metadata, Connection)):
+                key.data.step()
             elif key.fileobj is self._signals and signal.SIGTERM in self._signals.recv(4096):
                 self._stop_asked = True
         for output in self.outputs.values():
@@ -119,6 +143,8 @@ class Supervisor:
         due = [self.initializer_at, self.unready_stop_at, self.stop_at, self.liveness.next_at(now)]
         due += [output.settle_at for output in self.outputs.values()]
         times += [t for t in due if t is not None]
+        metadata_at = None if self.metadata is None else self.metadata.expire(now)
+        times += [] if metadata_at is None else [metadata_at]
         for w in self.workers if self.phase != STOPPING else []:
             if w.killed_for is not None:
                 continue  # its end comes as a signal
@@ -183,7 +209,7 @@ class Supervisor:
                 Console()
                 if launch.in_container
                 else RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files),
-                redact=Redactor(secret_values(launch.variables)).redact,
+                redact=self.redactor().redact,
                 bytes_per_s=launch.log_bytes_per_s,
                 stamped=not launch.in_container,
             )
@@ -241,10 +267,21 @@ class Supervisor:
                 self._initializer_ended(now, code, signum, None)
             for worker in self.workers:
                 if worker.pid == pid:
-                    report = worker.killed_for or boot_failure(self.launch.boot_report(worker.index), pid)
+                    report = worker.killed_for or self._boot_failure(worker, pid)
                     self._worker_ended(worker, now, code, signum, report)
         if ended:
             self._end_strays()
+
+    def _boot_failure(self, worker: Worker, pid: int) -> dict[str, Any] | None:
+        """What the worker wrote of its failed boot; the file is rid of what a script put into its error, too."""
+        path = self.launch.boot_report(worker.index)
+        report = boot_failure(path, pid)
+        if report is None:
+            return None
+        report = dict(_changed(report, self.redactor().text))
+        with contextlib.suppress(OSError):
+            atomic.write(path, json.dumps(report).encode())
+        return report
 
     def _initializer_ended(
         self, now: float, code: int | None, signum: int | None, report: dict[str, Any] | None
@@ -374,6 +411,8 @@ class Supervisor:
         for worker in self.workers:
             worker.ended()
         self.group.remove()
+        if self.metadata is not None:
+            self.metadata.close()
         for output in self.outputs.values():
             output.drain()
 
@@ -433,15 +472,34 @@ class Supervisor:
 
 def main(argv: list[str]) -> int:
     folder = Path(argv[0])
-    for lock_fd in argv[1:]:
-        os.set_inheritable(int(lock_fd), False)
+    if len(argv) > 1:
+        os.set_inheritable(int(argv[1]), False)
     children.become_reaper()
     try:
-        launch = Launch(folder, json.loads((folder / layout.INSTANCE).read_bytes()))
+        description = json.loads((folder / layout.INSTANCE).read_bytes())
+        launch = Launch(folder, description, _private(folder, argv[2:]))
         return Supervisor(launch).run()
     except Exception:  # noqa: BLE001 - process boundary: the workers die with us, the lock says so
         sys.stderr.write(traceback.format_exc())
         return 1
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with all its texts changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _changed(item, change) for key, item in value.items()}
+    return [_changed(item, change) for item in value] if isinstance(value, list) else value
+
+
+def _private(folder: Path, fds: list[str]) -> dict[str, Any]:
+    """What we alone are told: from a descriptor, which ends here; in a container from a file (0600) of its folder."""
+    if not fds:
+        return layout.read(folder / layout.PRIVATE)
+    with os.fdopen(int(fds[0]), "rb") as told:
+        found: dict[str, Any] = json.loads(told.read())
+    return found
 
 
 def _nothing() -> None:

@@ -6,7 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moorings.gateway.state import RATE_LIMIT_PER_S, DeploymentRoute, EndpointRoute, GatewayState
+from moorings.gateway.state import (
+    RATE_LIMIT_PER_S,
+    Caller,
+    DeploymentRoute,
+    EndpointRoute,
+    GatewayState,
+    Issuer,
+)
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 
@@ -29,6 +36,7 @@ class EndpointInput:
     keys: tuple[str, ...]
     deployments: tuple[DeploymentInput, ...] = ()
     token_audience: str | None = None
+    callers: tuple[Caller, ...] = ()
 
 
 def build(
@@ -36,6 +44,7 @@ def build(
     *,
     rate_limit_per_s: int = RATE_LIMIT_PER_S,
     token_keys: str = "",
+    issuers: Sequence[Issuer] = (),
     local_requires_key: bool = False,
 ) -> GatewayState:
     """The state that serves exactly `endpoints`; `rate_limit_per_s` is for those that have none of their own.
@@ -46,7 +55,12 @@ def build(
     ordered = sorted(endpoints, key=lambda item: item.spec.name)
     taken = any(item.token_audience is not None for item in ordered)
     routes = tuple(_endpoint(item, rate_limit_per_s, local_requires_key) for item in ordered)
-    return GatewayState(routes, token_keys if taken else "")
+    named = {caller.issuer for item in ordered for caller in item.callers}
+    return GatewayState(
+        routes,
+        token_keys if taken else "",
+        tuple(sorted((each for each in issuers if each.name in named), key=lambda each: each.name)),
+    )
 
 
 def _endpoint(item: EndpointInput, rate_limit_per_s: int, local_requires_key: bool) -> EndpointRoute:
@@ -63,6 +77,7 @@ def _endpoint(item: EndpointInput, rate_limit_per_s: int, local_requires_key: bo
         max_request_bytes=own.max_request_bytes,
         max_response_bytes=own.max_response_bytes,
         token_audience=item.token_audience,
+        callers=tuple(sorted(set(item.callers), key=lambda c: (c.issuer, c.claim, c.value))),
         keyless_on_loopback=own.local and not local_requires_key,
     )
 

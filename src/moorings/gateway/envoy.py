@@ -68,8 +68,8 @@ def resources(state: GatewayState) -> dict[str, Bundle]:
     out of range."""
     hosts = _hosts([endpoint.name for endpoint in state.endpoints])
     found = {endpoint.name: _bundle(endpoint, hosts[endpoint.name]) for endpoint in state.endpoints}
-    if state.token_keys:
-        check = envoy_tokens.extension(state.token_keys)
+    if state.token_keys or state.issuers:
+        check = envoy_tokens.extension(state.token_keys or None, state.issuers)
         found[TOKENS] = Bundle(TOKENS, (Resource(EXTENSION, check["name"], check),), {})
     return found
 

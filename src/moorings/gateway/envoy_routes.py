@@ -77,7 +77,7 @@ def route_configuration(endpoint: EndpointRoute) -> dict[str, Any]:
 def _filters(endpoint: EndpointRoute) -> dict[str, Any]:
     """What differs between endpoints: who may call, how long bodies may be."""
     filters = {RBAC: _callers(endpoint), BUFFER: _buffer(endpoint.max_request_bytes)}
-    if endpoint.token_audience is not None:
+    if endpoint.token_audience is not None or endpoint.callers:
         filters[envoy_tokens.FILTER] = envoy_tokens.per_endpoint()
     if endpoint.max_response_bytes > endpoint.max_request_bytes:
         filters[RESPONSE_BUFFER] = _buffer(endpoint.max_response_bytes)
@@ -109,6 +109,7 @@ def _callers(endpoint: EndpointRoute) -> dict[str, Any]:
     ]
     if endpoint.token_audience:
         principals.append(envoy_tokens.principal(endpoint.token_audience))
+    principals += [envoy_tokens.known_caller(caller) for caller in endpoint.callers]
     if endpoint.keyless_on_loopback:
         principals.append(_program_on_this_machine())
     policies = {"callers": {"permissions": [{"any": True}], "principals": principals}} if principals else {}

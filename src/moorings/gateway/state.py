@@ -44,6 +44,29 @@ class DeploymentRoute:
 
 
 @dataclass(frozen=True)
+class Issuer:
+    """Whose tokens say who a caller is, beside those of endpoints themselves."""
+
+    name: str
+    """What `Caller.issuer` refers to."""
+    issuer: str
+    """`iss`."""
+    audience: str
+    """`aud`."""
+    keys: str
+    """A JSON Web Key Set."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who may call an endpoint: a claim of a good token of an issuer."""
+
+    issuer: str
+    claim: str
+    value: str
+
+
+@dataclass(frozen=True)
 class EndpointRoute:
     """One endpoint: who may call it and how its requests spread over deployments."""
 
@@ -62,6 +85,8 @@ class EndpointRoute:
     """A longer answer of the model is 424, unless it is a stream."""
     token_audience: str | None = None
     """`aud` of the tokens that open this endpoint; None: no token does."""
+    callers: tuple[Caller, ...] = ()
+    """Who may call with a token that says who they are."""
     keyless_on_loopback: bool = False
     """Whether a request without a credential is let in when a program on this machine sent it."""
 
@@ -73,6 +98,8 @@ class GatewayState:
     endpoints: tuple[EndpointRoute, ...] = ()
     token_keys: str = ""
     """The public keys of tokens as a JSON Web Key Set; empty: no token is valid."""
+    issuers: tuple[Issuer, ...] = ()
+    """Whose other tokens are looked at; none: nobody is known by one."""
 
 
 @dataclass(frozen=True)

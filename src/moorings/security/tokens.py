@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from moorings.errors.exceptions import error
 from moorings.lib import atomic
@@ -59,18 +60,35 @@ class Token:
 class TokenIssuer:
     """Signs tokens with the keys of one file (0600), which it makes and changes. Safe to use from any thread."""
 
-    def __init__(self, key_file: Path, clock: Clock) -> None:
+    def __init__(
+        self, key_file: Path, clock: Clock, *, issuer: str = ISSUER, lifetime_s: float = LIFETIME_S
+    ) -> None:
+        """`lifetime_s`: of its tokens; none lives longer."""
+        self._issuer = issuer
+        self._lifetime_s = lifetime_s
         self._key_file = key_file
         self._clock = clock
         self._lock = threading.Lock()
 
-    def issue(self, audience: str, subject: str) -> Token:
-        """A token for `audience`. Raises `TokenKeysUnreadable` (the machine's side) and OSError."""
+    def issue(
+        self,
+        audience: str,
+        subject: str,
+        *,
+        more: Mapping[str, Any] | None = None,
+        lifetime_s: float | None = None,
+    ) -> Token:
+        """A token for `audience`, with `more` claims; `lifetime_s` is at most that of all.
+
+        Raises `TokenKeysUnreadable` (the machine's side) and OSError.
+        """
         now = self._clock.now()
         key = signer(self._keys(now), now)
-        expires_at, refresh_after = int(now + LIFETIME_S), int(now + REFRESH_AFTER_S)
+        lives_s = min(self._lifetime_s, lifetime_s or self._lifetime_s)
+        expires_at, refresh_after = int(now + lives_s), int(now + lives_s * REFRESH_AFTER_S / LIFETIME_S)
         claims = {
-            "iss": ISSUER,
+            **(more or {}),
+            "iss": self._issuer,
             "sub": subject,
             "aud": audience,
             "iat": int(now),
@@ -79,6 +97,27 @@ class TokenIssuer:
         }
         return Token(_signed(key, claims), expires_at, refresh_after)
 
+    def claims_of(self, text: str) -> dict[str, Any] | None:
+        """The claims of a token that one of these keys signed, of this issuer and not past its time; None for
+        anything else."""
+        now = self._clock.now()
+        body, _, signature = text.rpartition(".")
+        try:
+            head, payload = (json.loads(_bytes(part)) for part in body.split("."))
+            key = next(key for key in self._keys(now) if key.kid == head["kid"])
+            raw = _bytes(signature)
+            if head["alg"] != "ES256" or len(raw) != 2 * _COORDINATE_BYTES:
+                return None
+            r, s = (
+                int.from_bytes(part, "big") for part in (raw[:_COORDINATE_BYTES], raw[_COORDINATE_BYTES:])
+            )
+            encoded = encode_dss_signature(r, s)
+            _private(key).public_key().verify(encoded, body.encode(), ec.ECDSA(hashes.SHA256()))
+            good = payload["iss"] == self._issuer and now < float(payload["exp"])
+        except (ValueError, KeyError, TypeError, StopIteration, InvalidSignature):
+            return None
+        return dict(payload) if good else None
+
     def public_keys(self) -> str:
         """The JSON Web Key Set that tokens are checked with now. Raises as `issue`."""
         keys = [_public(key) for key in self._keys(self._clock.now())]
@@ -86,7 +125,7 @@ class TokenIssuer:
 
     def next_change_at(self) -> float:
         """When `public_keys` will be another, Unix seconds, if nobody rotates before."""
-        return next_change_at(self._keys(self._clock.now()))
+        return next_change_at(self._keys(self._clock.now()), self._lifetime_s)
 
     def rotate(self) -> None:
         """Make a new key now; it signs `SHOWN_BEFORE_S` later."""
@@ -100,7 +139,7 @@ class TokenIssuer:
 
     def _turned(self, now: float) -> tuple[SigningKey, ...]:
         before = self._read()
-        after = kept(before, now)
+        after = kept(before, now, self._lifetime_s)
         if not after:
             after = (new_key(now, now),)
         elif now >= max(key.signs_from for key in after) + KEY_AGE_S:
@@ -131,16 +170,16 @@ def signer(keys: Sequence[SigningKey], now: float) -> SigningKey:
     return max(ready, key=_start) if ready else min(keys, key=_start)
 
 
-def kept(keys: Sequence[SigningKey], now: float) -> tuple[SigningKey, ...]:
+def kept(keys: Sequence[SigningKey], now: float, lifetime_s: float = LIFETIME_S) -> tuple[SigningKey, ...]:
     """`keys` without those whose last token has ended. Pure."""
-    ends = _ends(keys)
+    ends = _ends(keys, lifetime_s)
     return tuple(key for key in keys if now < ends.get(key.kid, now + 1))
 
 
-def next_change_at(keys: Sequence[SigningKey]) -> float:
+def next_change_at(keys: Sequence[SigningKey], lifetime_s: float = LIFETIME_S) -> float:
     """When the next key is made or an old one goes. Pure."""
     made = max(key.signs_from for key in keys) + KEY_AGE_S
-    return min([made, *_ends(keys).values()])
+    return min([made, *_ends(keys, lifetime_s).values()])
 
 
 def new_key(now: float, signs_from: float) -> SigningKey:
@@ -156,11 +195,11 @@ def _start(key: SigningKey) -> float:
     return key.signs_from
 
 
-def _ends(keys: Sequence[SigningKey]) -> dict[str, float]:
+def _ends(keys: Sequence[SigningKey], lifetime_s: float) -> dict[str, float]:
     """Key id -> when its last token has ended; a key without a successor has no end."""
     ordered = sorted(keys, key=_start)
     return {
-        key.kid: successor.signs_from + LIFETIME_S + MARGIN_S
+        key.kid: successor.signs_from + lifetime_s + MARGIN_S
         for key, successor in itertools.pairwise(ordered)
     }
 
@@ -195,3 +234,7 @@ def _signed(key: SigningKey, claims: Mapping[str, Any]) -> str:
 
 def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
 
+from moorings.spec import secret_references
 from moorings.spec.assets import DataSpec, DataVersion, EnvironmentSpec, ModelSpec, ModelType
 from moorings.spec.datastore_uris import DEFAULT_DATASTORE, parse_datastore_uri
 from moorings.spec.deployment import OWN_SETTINGS, DeploymentSpec, Probe
@@ -19,11 +20,6 @@ MIRROR_MAX_PER_CENT = 50
 SMALL_INSTANCE_TYPES = ("standard_ds1_v2", "standard_ds2_v2")
 """Sizes that are often too small for a model server (section 10.4)."""
 
-_SECRET = re.compile(r"\$\{\{(?P<inner>.*)\}\}", re.DOTALL)
-_SECRET_FORMS = re.compile(
-    r"azureml://connections/[^/\s{}]+(?:/(?:credentials|metadata)/[^/\s{}]+|/target)?"
-    r"|keyvault:https://[^/\s{}]+/secrets/[^/\s{}]+(?:/[^/\s{}]+)?"
-)
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _OWN_PREFIX = "moorings."
 _WHOLE = re.compile(r"[0-9]{1,9}")
@@ -346,15 +342,11 @@ def _variable_problems(spec: DeploymentSpec) -> Iterator[Problem]:
             yield Problem(path, f"{name!r} cannot be the name of an environment variable", on_key=True)
         if "\x00" in value:
             yield Problem(path, f"the value of environment variable {name!r} contains a NUL character")
-        secret = _SECRET.fullmatch(value.strip())
-        if secret is not None and _SECRET_FORMS.fullmatch(secret["inner"].strip()) is None:
-            yield Problem(
-                path,
-                f"the secret reference of environment variable {name!r} has none of the known forms; "
-                "expected "
-                "${{azureml://connections/<name>/credentials/<key>}} or ${{keyvault:https://<vault>/secrets/<name>}}",
-                "ReferenceInvalid",
-            )
+        try:
+            secret_references.parse(value)
+        except ValueError:
+            text = f"the secret reference of environment variable {name!r} has none of the known forms; expected "
+            yield Problem(path, text + secret_references.FORMS, "SecretsInjectionError")
 
 
 def _need_problems(spec: DeploymentSpec) -> Iterator[Problem]:

@@ -114,3 +114,73 @@ events = Table(
     Column("message", Text, nullable=False),
 )
 Index("events_by_target", events.c.kind, events.c.name)
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("client_id", String(36), nullable=False),
+    Column("owner", String(36), nullable=True),
+    Column("body", JSON, nullable=False),
+    Column("secret", Text, nullable=True),
+    Column("created_at", Float, nullable=False),
+)
+Index("principals_by_name", principals.c.kind, principals.c.name, unique=True)
+Index("principals_by_client", principals.c.client_id, unique=True)
+
+role_assignments = Table(
+    "role_assignments",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("principal", String(36), nullable=False),
+    Column("role", String(128), nullable=False),
+    Column("scope", String(512), nullable=False),
+    Column("automatic", Boolean, nullable=False, default=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+)
+Index("role_assignments_by_principal", role_assignments.c.principal)
+
+vaults = Table(
+    "vaults",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("rbac", Boolean, nullable=False, default=True),
+    Column("tags", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+access_policies = Table(
+    "access_policies",
+    metadata,
+    Column("vault", String(63), primary_key=True),
+    Column("principal", String(36), primary_key=True),
+    Column("permissions", JSON, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+vault_secrets = Table(
+    "vault_secrets",
+    metadata,
+    Column("vault", String(63), primary_key=True),
+    Column("name", String(127), primary_key=True),
+    Column("version", String(32), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, default=True),
+    Column("content_type", String(255), nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("name", String(127), primary_key=True),
+    Column("body", JSON, nullable=False),
+    Column("credentials", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)

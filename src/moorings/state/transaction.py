@@ -13,7 +13,9 @@ from sqlalchemy import Row, delete, insert, select, update
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
 from moorings.state.blob_rows import BlobRows
+from moorings.state.principal_rows import PrincipalRows
 from moorings.state.quota_rows import QuotaRows
+from moorings.state.secret_rows import SecretRows
 
 __all__ = ["Asset", "Event", "Operation", "OperationStatus", "Resource", "Transaction"]
 
@@ -78,7 +80,7 @@ class Event:
     message: str
 
 
-class Transaction(AssetRows, BlobRows, QuotaRows):
+class Transaction(AssetRows, BlobRows, PrincipalRows, QuotaRows, SecretRows):
     """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
 
     # --- resources ---
@@ -158,13 +160,16 @@ class Transaction(AssetRows, BlobRows, QuotaRows):
         return bool(done.rowcount)
 
     def drop(self, resource: Resource) -> bool:
-        """Forget a deleted resource with its secrets, unless it has been desired again meanwhile."""
+        """Forget a deleted resource with its secrets and its own identity, unless it has been desired again meanwhile."""
         t, s = tables.resources, tables.secrets
         where = (t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid, t.c.deleting)
         done = self._connection.execute(delete(t).where(*where))
         if not done.rowcount:
             return False
         self._connection.execute(delete(s).where(s.c.owner == _owner(resource.kind, resource.name)))
+        identity = self.principal_of(resource.uid)
+        if identity is not None:
+            self.drop_principal(identity.id)
         return True
 
     # --- secrets (already encrypted) ---

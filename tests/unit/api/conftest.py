@@ -14,14 +14,18 @@ import pytest
 
 from moorings.api.app import Api, create_app
 from moorings.api.assets import Assets
+from moorings.api.audited import Audited
 from moorings.api.blob_routes import BlobApp
 from moorings.api.blobs import Blobs
+from moorings.api.callers import Callers
 from moorings.api.environments import EnvironmentBuilds
 from moorings.api.guard import Guard
+from moorings.api.identities import Identities
 from moorings.api.listener import Access
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
+from moorings.api.secrets import Secrets
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
 from moorings.engines.fake import FakeEngine
@@ -32,6 +36,9 @@ from moorings.lib.timing import ManualClock
 from moorings.observe.journal import Journal
 from moorings.observe.stream import LogStream
 from moorings.security.access import AccessKeys
+from moorings.security.audit import AuditLog
+from moorings.security.identity_tokens import ISSUER, LIFETIME_S, IdentityTokens
+from moorings.security.places import Places
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.settings import WorkspaceName
@@ -91,11 +98,17 @@ class Served:
         self.journal = Journal(self.folder / "logs")
         self.leases = Leases()
         self.tokens = TokenIssuer(self.folder / "token-keys.json", self.clock)
+        issuer = TokenIssuer(
+            self.folder / "identity-keys.json", self.clock, issuer=ISSUER, lifetime_s=LIFETIME_S
+        )
+        self.callers = Callers(self.database, IdentityTokens(issuer))
+        self.audit = AuditLog(self.folder)
         resources = Resources(
             self.database,
             self.vault,
             self.tokens,
             WS,
+            Places(WS),
             lambda kind, name: self.hints.append((kind, name)),
             Quotas(self.database, lambda: self.capacity),
         )
@@ -103,6 +116,10 @@ class Served:
         self.blobs = Blobs(self.database, Uploads(self.folder / "uploads"), store)
         self.listener = ListenerInMemory(self.clock)
         api = Api(
+            callers=self.callers,
+            audit=self.audit,
+            identities=Identities(self.database, Places(WS)),
+            secrets=Secrets(self.database, self.vault, Places(WS)),
             resources=resources,
             assets=Assets(self.database, store, uploaded=self.blobs.tree),
             blobs=self.blobs,
@@ -136,8 +153,10 @@ class Served:
         transport = httpx.ASGITransport(app=self._served, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url=BASE)
         blob_app = BlobApp(self.blobs, self.listener.keys, self.clock, idle_s=0.2)
-        self.door = Guard(self._served, blob_app, self.listener.keys, self.clock, WS)
-        transport = httpx.ASGITransport(app=self.door, raise_app_exceptions=False)
+        self.door = Guard(self._served, blob_app, self.listener.keys, self.clock, WS, self.callers)
+        transport = httpx.ASGITransport(
+            app=Audited(self.door, self.audit, self.clock, "tls"), raise_app_exceptions=False
+        )
         self.outside = httpx.AsyncClient(transport=transport, base_url=OUTSIDE)
 
     @cached_property

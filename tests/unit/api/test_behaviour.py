@@ -73,11 +73,12 @@ async def test_an_endpoint_in_token_mode_hands_out_tokens_and_no_keys(api: Api) 
     assert api.clock.now() < token["refreshAfterTimeUtc"] < token["expiryTimeUtc"]
 
 
-async def test_a_token_mode_that_is_not_served_is_refused_with_what_to_do(api: Api) -> None:
-    answer = await api.endpoint(authMode="AADToken")
-    assert code_of(answer) == "400 AuthModeNotServed"
-    assert "moor online-endpoint" in info_of(answer)["fix"]
-    assert (await api.ask("GET", "/onlineEndpoints/shop")).status_code == 404
+async def test_an_endpoint_that_goes_by_roles_has_neither_keys_nor_tokens_of_its_own(api: Api) -> None:
+    assert (await api.endpoint(authMode="AADToken")).status_code == 201
+    for path in ("listKeys", "token"):
+        answer = await api.ask("POST", f"/onlineEndpoints/shop/{path}")
+        assert code_of(answer) == "400 WrongCredentialKind"
+        assert "moor account get-access-token" in info_of(answer)["fix"]
 
 
 async def test_keys_are_in_no_other_answer_event_log_or_file(

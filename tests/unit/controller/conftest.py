@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from moorings.api.quota import Quotas
+from moorings.controller.access import Access
 from moorings.controller.deployment import Built, DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
@@ -26,8 +27,10 @@ from moorings.gateway import envoy, snapshot
 from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus, Published
 from moorings.lib.timing import ManualClock
 from moorings.observe.journal import Journal
+from moorings.security.places import Places
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
+from moorings.settings import WorkspaceName
 from moorings.spec.assets import CodeConfiguration, EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
@@ -248,6 +251,7 @@ class World:
                 engine=self.engine,
                 environments=self.environments,
                 store=self.store,
+                access=Access(self.database, self.vault, Places(WorkspaceName().path)),
                 publisher=publisher,
                 prober=Prober(self.clock, self._answers),
                 verdicts=Verdicts(self.engine),

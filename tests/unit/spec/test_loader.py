@@ -302,7 +302,7 @@ DEPLOYMENT_REFUSED = [
     (
         "environment_variables: {A: '${{azureml://nowhere}}'}",
         "7:28 environment_variables.A",
-        "ReferenceInvalid",
+        "SecretsInjectionError",
     ),
     ("properties: {moorings.x: y}", "7:14 properties.'moorings.x'", "SpecValueInvalid"),
 ]

@@ -82,7 +82,9 @@ def test_secret_references_that_are_known(secret: str) -> None:
 )
 def test_secret_references_that_are_not(secret: str) -> None:
     found = deployment_problems(deployment(environment_variables={"A": secret}))
-    assert [(path_text(p.path), p.code) for p in found] == [("environment_variables.A", "ReferenceInvalid")]
+    assert [(path_text(p.path), p.code) for p in found] == [
+        ("environment_variables.A", "SecretsInjectionError")
+    ]
 
 
 @pytest.mark.parametrize(

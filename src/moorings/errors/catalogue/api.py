@@ -101,15 +101,6 @@ ENTRIES: tuple[Entry, ...] = (
         evidence=(Evidence.PLACES,),
     ),
     Entry(
-        code="AuthModeNotServed",
-        title="This authentication mode is not served here",
-        cause="`aad_token` needs a directory of users to ask, and this workspace has none.",
-        fix="Use keys or tokens of the workspace: moor online-endpoint update -n {endpoint} --set auth_mode=aml_token",
-        fault=Fault.USER,
-        step=Step.API,
-        http_status=400,
-    ),
-    Entry(
         code="WrongCredentialKind",
         title="The endpoint uses another kind of credential",
         cause="Keys are for endpoints with `auth_mode: key`, tokens for those with `auth_mode: aml_token`.",

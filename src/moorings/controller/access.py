@@ -1,0 +1,290 @@
+"""What the identity of an endpoint may pull, read and be told: checked before anything is built, and secrets resolved
+when an instance starts. It decides on rows of the state and knows no engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorings.containers.reading import registry_of
+from moorings.controller.resolve import Content
+from moorings.engines.base import InstanceIdentity, Private
+from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.security import secret_access
+from moorings.security.instances import InstanceOf, seal
+from moorings.security.places import OWN_REGISTRY, Places, registry_scopes
+from moorings.security.roles import PULL_IMAGE, READ_BLOBS, Grant, allowed, scope_of
+from moorings.security.vault import Vault
+from moorings.spec import secret_references
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.secret_references import ConnectionPart, VaultSecret
+from moorings.state.database import Database
+from moorings.state.identities import ensure_own_identities, ensure_own_identity, identity_of
+from moorings.state.principal_rows import SYSTEM_ASSIGNED, Principal
+from moorings.state.transaction import ENDPOINT, Resource, Transaction
+
+AGAIN = "moor online-deployment update -f <deployment.yml>"
+
+
+def _no_login(_registry: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Access:
+    """The endpoint's identity at work."""
+
+    database: Database
+    cipher: Vault
+    places: Places
+    identity_socket: Path | None = None
+    """Where instances get tokens; None: they get none."""
+    has_login: Callable[[str], bool] = _no_login
+    """Whether this machine has credentials for a registry (host). May block."""
+
+    def adopt(self) -> None:
+        """Give the workspace its vault, and endpoints of before there were identities theirs."""
+        with self.database.write() as tx:
+            tx.put_vault(self.places.vault_name, rbac=None, tags=None)
+            ensure_own_identities(tx, self.places.automatic_roles())
+
+    def check(self, spec: DeploymentSpec, content: Content) -> None:
+        """Whether the deployment may be started for its endpoint. Raises `IdentityCannotPull`, `IdentityCannotRead`,
+        `SecretsInjectionError` (the user's fault), with all further problems as details."""
+        with self.database.write() as tx:
+            endpoint, identity = self._identity(tx, spec.endpoint_name)
+            if endpoint is None:
+                return  # it is going away, and its deployments with it
+            if identity is None:
+                raise MooringsError(_gone(spec.endpoint_name))
+            grants = _grants(tx, identity)
+            found = [
+                *self._pull_problems(content, identity, grants, spec.endpoint_name),
+                *self._read_problems(content, identity, grants, spec.endpoint_name),
+                *self._resolve(tx, identity, grants, spec.environment_variables, spec)[1],
+            ]
+        _raise(found)
+
+    def private(self, spec: DeploymentSpec, variables: Mapping[str, str]) -> Private:
+        """What an instance that starts now is told: the values of those variables that are references, and how it gets
+        tokens.
+
+        Raises `SecretsInjectionError`, `VaultKeyMismatch`.
+        """
+        with self.database.read() as tx:
+            endpoint = tx.resource(ENDPOINT, spec.endpoint_name)
+            identity = None if endpoint is None else identity_of(tx, endpoint)
+            if identity is None:
+                if any(secret_references.is_reference(value) for value in variables.values()):
+                    raise MooringsError(_gone(spec.endpoint_name))
+                return Private()
+            values, problems = self._resolve(tx, identity, _grants(tx, identity), variables, spec)
+        _raise(problems)
+        assert endpoint is not None
+        if self.identity_socket is None:
+            return Private(values)
+        credential = seal(self.cipher, InstanceOf(endpoint.name, endpoint.uid, spec.name))
+        socket = str(self.identity_socket)
+        return Private(values, InstanceIdentity(socket, credential, identity.client_id, identity.id))
+
+    def _identity(self, tx: Transaction, endpoint: str) -> tuple[Resource | None, Principal | None]:
+        row = tx.resource(ENDPOINT, endpoint)
+        if row is None:
+            return None, None
+        switch = EndpointSpec.model_validate(row.spec).properties.enforce_access_to_default_secret_stores
+        roles = self.places.automatic_roles(secret_stores=switch == "enabled")
+        return row, identity_of(tx, row) or ensure_own_identity(tx, row, roles)
+
+    # --- images, model and code ---
+
+    def _pull_problems(
+        self, content: Content, identity: Principal, grants: list[Grant], endpoint: str
+    ) -> list[Failure]:
+        """The built environment is in the workspace's registry; an image that is run as it is, in its own."""
+        spec = content.environment
+        own = self.places.registry_host
+        host = own
+        if spec is not None and spec.image and spec.inference_config is not None and spec.conda_file is None:
+            host = registry_of(spec.image)
+            if host != own:
+                ours = identity.kind == SYSTEM_ASSIGNED
+                if ours or not self.has_login(host):
+                    return []  # anybody may pull it, or the owner of this machine has logged in for it
+        scope = self.places.registry if host == own else self.places.registry_at(host)
+        if allowed(grants, PULL_IMAGE, [scope_of(scope), *registry_scopes(host or OWN_REGISTRY)]):
+            return []
+        where = f"the registry {host}" if host else "the workspace's registry, where its environment is kept"
+        return [_denied("IdentityCannotPull", f"pull from {where}", identity, scope, endpoint)]
+
+    def _read_problems(
+        self, content: Content, identity: Principal, grants: list[Grant], endpoint: str
+    ) -> list[Failure]:
+        if not content.code_digest and content.model is None:
+            return []
+        scope = self.places.storage
+        if allowed(grants, READ_BLOBS, [scope_of(scope)]):
+            return []
+        what = "read model and code from the workspace's storage"
+        return [_denied("IdentityCannotRead", what, identity, scope, endpoint)]
+
+    # --- secrets ---
+
+    def _resolve(
+        self,
+        tx: Transaction,
+        identity: Principal,
+        grants: list[Grant],
+        variables: Mapping[str, str],
+        spec: DeploymentSpec,
+    ) -> tuple[dict[str, str], list[Failure]]:
+        values: dict[str, str] = {}
+        problems: list[Failure] = []
+        target = f"{spec.endpoint_name}/{spec.name}"
+        for variable, text in variables.items():
+            try:
+                reference = secret_references.parse(text)
+            except ValueError as problem:
+                problems.append(_failed(variable, target, str(problem), None))
+                continue
+            if reference is None:
+                continue
+            found = (
+                self._vault_value(tx, identity, grants, reference)
+                if isinstance(reference, VaultSecret)
+                else self._connection_value(tx, identity, grants, reference)
+            )
+            if found.value is not None:
+                values[variable] = found.value
+            else:
+                problems.append(_failed(variable, target, found.problem, found.command))
+        return values, problems
+
+    def _vault_value(
+        self, tx: Transaction, identity: Principal, grants: list[Grant], wanted: VaultSecret
+    ) -> _Found:
+        vault = tx.vault(wanted.vault)
+        if vault is None:
+            return _Found(
+                problem=f"the workspace has no vault {wanted.vault}",
+                command=f"moor keyvault create -n {wanted.vault}",
+            )
+        readable = secret_access.may_read_secret(
+            grants,
+            tx.policies(vault.name),
+            identity.id,
+            rbac=vault.rbac,
+            places=self.places,
+            vault=vault.name,
+            name=wanted.name,
+        )
+        if not readable:
+            command = secret_access.grant_secret(
+                identity.id, rbac=vault.rbac, places=self.places, vault=vault.name
+            )
+            return _Found(
+                problem=f"{_who(identity)} may not read secrets of the vault {vault.name}", command=command
+            )
+        secret = tx.vault_secret(vault.name, wanted.name, wanted.version)
+        if secret is None or not secret.enabled:
+            version = f", version {wanted.version}," if wanted.version else ""
+            state = "is disabled" if secret is not None else "is not there"
+            command = f"moor keyvault secret set --vault-name {vault.name} --name {wanted.name} --file <file>"
+            return _Found(
+                problem=f"the secret {wanted.name}{version} of the vault {vault.name} {state}",
+                command=command,
+            )
+        return _Found(value=self.cipher.decrypt(secret.value))
+
+    def _connection_value(
+        self, tx: Transaction, identity: Principal, grants: list[Grant], wanted: ConnectionPart
+    ) -> _Found:
+        if not secret_access.may_read_connection(grants, places=self.places, name=wanted.name):
+            return _Found(
+                problem=f"{_who(identity)} may not read the connections of the workspace",
+                command=secret_access.grant_connection(identity.id, places=self.places),
+            )
+        row = tx.connection(wanted.name)
+        if row is None:
+            return _Found(
+                problem=f"the workspace has no connection {wanted.name}",
+                command="moor connection create -f <connection.yml>",
+            )
+        credentials = json.loads(self.cipher.decrypt(row.credentials))
+        if wanted.part is None:
+            return _Found(value=json.dumps({"name": row.name, **row.body, "credentials": credentials}))
+        if wanted.part == "target":
+            found: object = row.body.get("target")
+        else:
+            source = credentials if wanted.part == "credentials" else row.body.get("metadata") or {}
+            found = source.get(wanted.key)
+        if found is None:
+            what = wanted.part if wanted.key is None else f"{wanted.part}/{wanted.key}"
+            return _Found(
+                problem=f"the connection {wanted.name} has no {what}",
+                command=f"moor connection show -n {wanted.name}",
+            )
+        return _Found(value=str(found))
+
+
+@dataclass(frozen=True)
+class _Found:
+    value: str | None = None
+    problem: str = ""
+    command: str | None = None
+
+    def __repr__(self) -> str:
+        return f"_Found({self.problem!r})"
+
+
+def _grants(tx: Transaction, identity: Principal) -> list[Grant]:
+    return [Grant(each.role, each.scope) for each in tx.assignments(identity.id)]
+
+
+def _who(identity: Principal) -> str:
+    return f"the {identity.kind} identity {identity.name}"
+
+
+def _denied(code: str, what: str, identity: Principal, scope: str, endpoint: str) -> Failure:
+    return failure(
+        code,
+        f"{_who(identity)} of endpoint {endpoint} may not {what}",
+        target=endpoint,
+        evidence=(f"principal id: {identity.id}", f"needed at: {scope}"),
+        fields={"principal": identity.id, "scope": scope},
+    )
+
+
+def _failed(variable: str, target: str, problem: str, command: str | None) -> Failure:
+    message = f"environment variable {variable}: {problem}"
+    fix = f"{command}; then: {AGAIN}" if command else None
+    return failure("SecretsInjectionError", message, target=target, fix=fix)
+
+
+def _gone(endpoint: str) -> Failure:
+    message = f"the user-assigned identity of endpoint {endpoint} is no longer there"
+    fix = "Delete the endpoint and create it with an identity that is there: moor identity list -o table"
+    return failure("IdentityNotFound", message, target=endpoint, fix=fix)
+
+
+def _raise(found: list[Failure]) -> None:
+    if not found:
+        return
+    first = found[0]
+    if len(found) == 1:
+        raise MooringsError(first)
+    evidence = (*first.evidence, *(f"and: {each.message}" for each in found[1:]))
+    commands = " && ".join(dict.fromkeys(each.fix.partition("; then:")[0] for each in found if each.fix))
+    raise MooringsError(
+        failure(
+            first.code,
+            first.message,
+            target=first.target,
+            evidence=evidence,
+            details=found,
+            fix=f"{commands}; then: {AGAIN}",
+        )
+    )
