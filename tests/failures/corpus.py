@@ -28,11 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 import yaml
 
 from moorings.cli.commands.diagnose import flat
-from moorings.cli.tree import root
 from moorings.client.client import Client, is_missing
 from moorings.client.transport import SocketTransport
 from moorings.errors.exceptions import MooringsError
@@ -87,7 +85,7 @@ class Outcome:
     """All that the command said."""
     verdict: dict[str, Any] = field(default_factory=dict)
     preflight: bool | None = None
-    """Whether `moor check` finds it, where there is that command."""
+    """Whether `moor check` finds it; None: not asked."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -112,18 +110,14 @@ def run(
 ) -> Iterable[Outcome]:
     """Deploy them all, several at a time, and judge what is said of each.
 
-    `workspace`: one of the end-to-end tests. `preflight`: ask `moor check` as well, where there is one.
+    `workspace`: one of the end-to-end tests. `preflight`: ask `moor check` as well.
     """
     endpoints = {yaml_names(case)[0] for case in cases} - {"", "nowhere"}
     for endpoint in sorted(endpoints):
         workspace.endpoint(endpoint)
         workspace.key(endpoint)
     with ThreadPoolExecutor(at_once) as pool:
-        for outcome in pool.map(lambda case: run_one(workspace, client_of(workspace), case), cases):
-            if preflight and outcome.case.preflight and "check" in root.list_commands(click.Context(root)):
-                done = workspace.moor("check", "-f", str(outcome.case.file), check=False)
-                outcome.preflight = done.returncode != 0
-            yield outcome
+        yield from pool.map(lambda case: run_one(workspace, client_of(workspace), case, preflight), cases)
 
 
 def client_of(workspace: Any) -> Client:
@@ -131,10 +125,14 @@ def client_of(workspace: Any) -> Client:
     return Client(SocketTransport(settings.api_socket), settings.workspace.path)
 
 
-def run_one(workspace: Any, client: Client, case: Case) -> Outcome:
+def run_one(workspace: Any, client: Client, case: Case, preflight: bool = False) -> Outcome:
     """One case; what goes wrong with the running itself is a problem of that case alone."""
     try:
-        return _run_one(workspace, client, case)
+        outcome = _run_one(workspace, client, case)
+        if preflight and case.preflight:
+            done = workspace.moor("check", "-f", str(case.file), check=False)
+            outcome.preflight = done.returncode != 0
+        return outcome
     except Exception as problem:
         return Outcome(case, 0.0, problems=[f"it could not be run: {type(problem).__name__}: {problem}"])
 
@@ -142,7 +140,7 @@ def run_one(workspace: Any, client: Client, case: Case) -> Outcome:
 def _run_one(workspace: Any, client: Client, case: Case) -> Outcome:
     begun = time.monotonic()
     done = workspace.moor(
-        *("online-deployment", "create", "-f", str(case.file), "--skip-script-validation"), check=False
+        *("online-deployment", "create", "-f", str(case.file), "--skip-checks"), check=False
     )
     outcome = Outcome(case, time.monotonic() - begun, told=f"{done.stdout}\n{done.stderr}")
     endpoint, name = yaml_names(case)
@@ -158,8 +156,8 @@ def _run_one(workspace: Any, client: Client, case: Case) -> Outcome:
         outcome.code = said[1] if said else ""
         outcome.verdict = _verdict(client, endpoint, name) or {}
     _judge(outcome)
-    if case.serves:
-        client.delete_deployment(endpoint, name)
+    if outcome.verdict or case.serves:
+        client.delete_deployment(endpoint, name)  # what failed keeps its place until it is deleted
     return outcome
 
 

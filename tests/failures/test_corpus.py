@@ -79,7 +79,7 @@ def test_a_failing_deployment_is_mended_and_broken_again(workspace: Any) -> None
         spec["code_configuration"] = {"code": str(code), "scoring_script": "score.py"}
         path = workspace.files / "mended.yml"
         path.write_text(yaml.safe_dump(spec))
-        return workspace.moor("online-deployment", verb, "-f", str(path), check=False)
+        return workspace.moor("online-deployment", verb, "-f", str(path), "--skip-checks", check=False)
 
     good = workspace.script("good", "def init(): pass\ndef run(data): return 'fine'\n")
     broken = CASES / "init-raises" / "src"
@@ -106,6 +106,8 @@ def test_a_failing_deployment_is_mended_and_broken_again(workspace: Any) -> None
 
 
 def test_people_are_told_the_same(workspace: Any, seen: dict[str, Outcome]) -> None:
+    file = str(CASES / "init-raises" / "deployment.yml")
+    workspace.moor("online-deployment", "create", "-f", file, "--skip-checks", check=False)
     told = workspace.moor("diagnose", "-e", "inits", "-n", "init-raises").stdout
     for words in ("UserScriptInitFailed, ERR_2200", "score.py:2", "no licence for this model", "Fix: "):
         assert words in told
