@@ -135,7 +135,9 @@ def _exit(
     finished = _seconds(state.get("FinishedAt"))
     if not state or not finished or (state.get("Running") and not routes):
         return None
-    if state.get("Running"):  # of one that runs again Docker says 0, whatever it ended with
+    if state.get("Running") and not state.get(
+        "Restarting"
+    ):  # of one that runs again Docker says 0, whatever it ended with
         return Exit(code=None, signal=None, at=finished, oom=bool(state.get("OOMKilled")))
     code = _whole(state.get("ExitCode"))
     by_signal = code > 128
