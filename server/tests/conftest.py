@@ -116,7 +116,12 @@ class RunningWorker:
     """A `--worker` process. Its socket, log and report lie in one short-named folder."""
 
     def __init__(
-        self, folder: Path, script: str | None, environ: dict[str, str], python: str, files: dict[str, str]
+        self,
+        folder: Path,
+        script: str | None,
+        environ: dict[str, str],
+        python: str,
+        files: dict[str, str | bytes],
     ) -> None:
         self.folder = folder
         self.app = folder / "app"
@@ -126,7 +131,7 @@ class RunningWorker:
         for name, text in files.items():
             path = self.app / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text))
+            path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode())
         self.socket_path = folder / "w.sock"
         self.report_path = folder / "report.json"
         self.log_path = folder / "log"
@@ -219,7 +224,7 @@ def _starter() -> Iterator[Callable[..., RunningWorker]]:
             script: str | None,
             *,
             python: str = sys.executable,
-            files: dict[str, str] | None = None,
+            files: dict[str, str | bytes] | None = None,
             **environ: str,
         ) -> RunningWorker:
             folder = tempfile.mkdtemp(prefix="ms-")

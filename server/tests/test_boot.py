@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from moorings_server import contract
 
 GOOD = "def init(): pass\ndef run(data): return data\n"
 
@@ -84,6 +87,14 @@ def test_bad_signature(start: Any) -> None:
     assert "*args" in report["message"]
 
 
+def test_an_init_that_wants_an_argument(start: Any) -> None:
+    report = start("def init(path, *more, times=1): pass\ndef run(data): pass\n").failed()
+    assert report["kind"] == "bad_signature"
+    assert "init() in" in report["message"]
+    assert "wants path;" in report["message"]
+    start("def init(path=None, *more): pass\ndef run(data): pass\n").ready()
+
+
 def test_init_raises(start: Any) -> None:
     worker = start(
         "def init():\n    helper()\ndef helper():\n    raise RuntimeError('no model')\ndef run(data): pass\n",
@@ -106,6 +117,47 @@ def test_init_raises(start: Any) -> None:
         < log.index("Model Directory Contents:")
     )
     assert log.index("a.bin") < log.index("b.bin")
+
+
+@pytest.mark.parametrize("base", ["Exception", "ImportError", "SyntaxError", "FileNotFoundError"])
+@pytest.mark.parametrize("place", ["init", "top"])
+def test_an_exception_that_cannot_be_told(start: Any, base: str, place: str) -> None:
+    body = "def __str__(self): raise KeyError('mute')\n    __repr__ = __str__"
+    raised = "raise Mute('a')"
+    script = f"class Mute({base}):\n    {body}\n"
+    script += f"def init():\n    {raised}\n" if place == "init" else f"def init(): pass\n{raised}\n"
+    report = start(script + "def run(d): pass\n", AZUREML_MODEL_DIR="m").failed()
+    assert report["kind"] in ("init_raised", "script_raised", "import_error", "syntax_error")
+    assert "Mute" in str(report["message"])
+    assert "Mute" in str(report["traceback"])
+
+
+def test_half_characters_of_another_encoding_are_told(start: Any) -> None:
+    report = start(
+        "import os\ndef init(): raise ValueError(os.fsdecode(b'caf\\xe9 zu'))\ndef run(d): pass\n"
+    ).failed()
+    assert "caf" in str(report["message"])
+    assert "zu" in str(report["message"])
+
+
+def test_a_script_in_another_encoding_says_its_own_lines(start: Any) -> None:
+    source = "# coding: latin-1\ndef init():\n    raise ValueError('pr\xe9sent')\ndef run(d): pass\n"
+    report = start(None, files={"score.py": source.encode("latin-1")}).failed()
+    assert (report["kind"], report["line"], report["text"]) == (
+        "init_raised",
+        3,
+        "raise ValueError('pr\xe9sent')",
+    )
+
+
+def test_a_worker_says_where_it_is_when_asked(start: Any) -> None:
+    worker = start(
+        "import time\ndef init():\n    print('begun', flush=True)\n    time.sleep(60)\ndef run(d): pass\n"
+    )
+    worker.wait_for_log("begun")
+    worker.process.send_signal(getattr(signal, contract.STACKS_SIGNAL))
+    assert 'score.py", line 4 in init' in worker.wait_for_log("in init")
+    assert worker.process.poll() is None
 
 
 def test_sys_exit_in_init_is_a_failed_init(start: Any) -> None:

@@ -45,6 +45,10 @@ EXIT_BOOT_FAILED = 3
 EXIT_RUN_STUCK = 6
 """A `run()` took longer than WORKER_TIMEOUT and the worker ended itself; the log holds its stack. Worth a new start."""
 
+STACKS_SIGNAL = "SIGUSR2"
+"""Name of the signal that makes a worker print where all its threads are; it goes on meanwhile. Sent only to a process
+that catches it."""
+
 # --- boot report: {"outcome", "pid", "seconds", "kind", "message", "traceback", "file", "line", "text", "missing"} ---
 BOOT_READY = "ready"
 BOOT_FAILED = "failed"

@@ -49,7 +49,7 @@ from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
 from moorings.controller.scoring import Scoring
 from moorings.controller.status import fail_operations
-from moorings.controller.verdict import Verdicts
+from moorings.controller.verdict import Diagnoses, Verdicts
 from moorings.engines.base import Engine
 from moorings.engines.docker import DockerEngine, DockerEngineSettings
 from moorings.engines.process import ProcessEngine, ProcessEngineSettings
@@ -311,6 +311,9 @@ class Daemon:
 
     def _controller(self, engine: Engine) -> DeploymentReconciler:
         options = self._settings.controller
+        prober = Prober(self._clock)
+        verdicts = Verdicts(engine, prober, self._settings.home)
+        self._diagnoses = Diagnoses(self._database, self._clock, verdicts)
         deployments = DeploymentReconciler(
             Tools(
                 database=self._database,
@@ -320,8 +323,8 @@ class Daemon:
                 store=self._store,
                 access=self._access,
                 publisher=self._publisher,
-                prober=Prober(self._clock),
-                verdicts=Verdicts(engine),
+                prober=prober,
+                verdicts=verdicts,
                 journal=self._journal,
                 resync_s=options.resync_s,
                 busy_s=options.busy_s,
@@ -426,6 +429,7 @@ class Daemon:
             rate_limit_per_s=self._settings.gateway.rate_limit_per_s,
             local_requires_key=self._settings.gateway.local_requires_key,
             facts=self._facts,
+            diagnoses=self._diagnoses,
             listener=self._listener,
         )
         app = create_app(api)

@@ -43,8 +43,37 @@ class BootFailure(Exception):  # noqa: N818 - the outcome of a boot
         self.file = file
 
 
+def said(failure: BaseException) -> str:
+    """`Type: words` of an exception, also of one that cannot be turned into words."""
+    name, words = type(failure).__name__, words_of(failure)
+    return "%s: %s" % (name, words) if words else name
+
+
+def words_of(failure: BaseException) -> str:
+    """`str()` of an exception, or that it has none."""
+    try:
+        return str(failure)
+    except BaseException as second:  # user code may raise anything there, even SystemExit
+        return "(its words are not known: str() of this %s raised %s)" % (
+            type(failure).__name__,
+            type(second).__name__,
+        )
+
+
 def users_traceback(failure: BaseException) -> str:
     """The text of a traceback without the frames of this server and of the import machinery."""
+    try:
+        return _users_traceback(failure)
+    except BaseException as second:  # an exception of user code may have properties that raise
+        frames = [f for f in traceback.extract_tb(failure.__traceback__) if not _is_ours(f.filename)]
+        lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+        return "".join(lines) + "%s (it cannot be shown: %s)" % (
+            type(failure).__name__,
+            type(second).__name__,
+        )
+
+
+def _users_traceback(failure: BaseException) -> str:
     rendered = traceback.TracebackException.from_exception(failure)
     seen: List[traceback.TracebackException] = []
     waiting: List[Optional[traceback.TracebackException]] = [rendered]

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Callable, Dict, List, Optional
 
 from moorings_server.logs import Log
-from moorings_server.report import users_traceback
+from moorings_server.report import users_traceback, words_of
 from moorings_server.results import Answer, is_stream, to_answer
 from moorings_server.script import UserScript
 
@@ -154,7 +154,7 @@ class Scorer:
         """The answer when the script raised `failure`."""
         self._log.error("Encountered Exception %s" % users_traceback(failure))
         if blames_request(failure):
-            return Answer(400, message_body(str(failure)), failed=True)
+            return Answer(400, message_body(words_of(failure)), failed=True)
         return Answer(500, self._script_failed, failed=True)
 
     def broke_off(self, why: BaseException) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 from moorings_server import aml, contract
 from moorings_server.batching import MARK, BatchOptions
 from moorings_server.inputs import Prepare, prepare_arguments, prepare_raw, prepare_text
-from moorings_server.report import BootFailure
+from moorings_server.report import BootFailure, said, words_of
 from moorings_server.routing import routes_of
 from moorings_server.settings import Settings
 
@@ -149,7 +149,7 @@ def _import(path: str, settings: Settings) -> ModuleType:
     except ImportError as failure:
         raise BootFailure(
             contract.KIND_IMPORT_ERROR,
-            "The scoring script %s is there, but an import in it failed: %s" % (path, failure),
+            "The scoring script %s is there, but an import in it failed: %s" % (path, words_of(failure)),
             cause=failure,
             missing=top_level_name(failure),
             file=path,
@@ -187,6 +187,7 @@ def inspect_module(module: ModuleType, path: str, settings: Settings) -> UserScr
         raise BootFailure(
             contract.KIND_BAD_SIGNATURE, "The parameters of run() cannot be read: %s" % failure, file=path
         ) from failure
+    check_init(init, path)
     data = check_signature(parameters, path)
     wants_headers = any(p.name == HEADERS_PARAMETER for p in parameters)
     mode, batch = mode_of(run, path), batch_options(run, settings)
@@ -243,6 +244,23 @@ def _check_batch(run: Callable[..., Any], mode: str, path: str) -> None:
     )
 
 
+def check_init(init: Callable[..., Any], path: str) -> None:
+    """Raises BootFailure when `init` cannot be called without arguments."""
+    try:
+        parameters = inspect.signature(init).parameters.values()
+    except (TypeError, ValueError):
+        return  # what cannot be looked at is called, and says so itself
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    wanted = [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
+    if wanted:
+        raise BootFailure(
+            contract.KIND_BAD_SIGNATURE,
+            "init() in %s wants %s; it is called without arguments." % (path, ", ".join(wanted)),
+            missing="init",
+            file=path,
+        )
+
+
 def check_signature(parameters: List[inspect.Parameter], path: str) -> List[inspect.Parameter]:
     """The data parameters of `run`. Raises BootFailure when run() cannot be called with a request."""
     refused = {
@@ -284,7 +302,7 @@ def call_init(script: UserScript, settings: Settings, await_: Callable[[Any], An
 
 
 def _raised(failure: BaseException, settings: Settings, where: str, kind: str) -> BootFailure:
-    described = "%s: %s" % (type(failure).__name__, failure) if str(failure) else type(failure).__name__
+    described = said(failure)
     path = missing_model_path(failure, settings.model_dir)
     if path is not None:
         return BootFailure(

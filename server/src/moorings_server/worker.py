@@ -7,6 +7,7 @@ Ends with one of the exit codes of `contract.py`; whoever started it reads the b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -63,6 +64,10 @@ def load(
     """A worker with its script loaded and `init()` called, or None and the exit code. One `to_be_copied` has no threads
     of this server yet."""
     faulthandler.enable()
+    with contextlib.suppress(
+        AttributeError, ValueError, OSError, RuntimeError
+    ):  # no such signal, or no stderr
+        faulthandler.register(getattr(signal, contract.STACKS_SIGNAL), all_threads=True)
     log = install(background=not to_be_copied)
     try:
         settings = read(environ, os.getcwd())

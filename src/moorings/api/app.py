@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +53,10 @@ class BuildLogs(Protocol):
     def key_of(self, properties: Mapping[str, Any]) -> str | None: ...
 
 
+class Diagnoses(Protocol):
+    async def of(self, row: Resource) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Api:
     """Everything the handlers work with."""
@@ -74,6 +79,7 @@ class Api:
     """Of endpoints that have none of their own."""
     local_requires_key: bool
     """Whether local endpoints want a key too."""
+    diagnoses: Diagnoses
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
     listener: ClientListener | None = None
@@ -239,6 +245,11 @@ def _deployments(api: Api) -> APIRouter:
     @router.delete("/{deployment}")
     def delete_deployment(endpoint: str, deployment: str, request: Request) -> Response:
         return _started(api, request, resources.delete_deployment(endpoint, deployment))
+
+    @router.post("/{deployment}/diagnose")
+    async def diagnose(endpoint: str, deployment: str) -> Json:
+        row, _ = await asyncio.to_thread(resources.deployment, endpoint, deployment)
+        return wire.diagnosis_json(row, await api.diagnoses.of(row))
 
     return router
 

@@ -27,6 +27,8 @@ def body_of(failed: Failure) -> dict[str, Any]:
     """
     entry, language = CATALOGUE.get(failed.code), spoken()
     info: dict[str, Any] = {"evidence": list(failed.evidence), "fix": fix_in(failed, language)}
+    if failed.confidence:
+        info["confidence"] = str(failed.confidence)
     if entry is not None:
         texts = texts_of(entry, language)
         info |= {

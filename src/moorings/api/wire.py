@@ -216,6 +216,20 @@ def _limits(spec: EndpointSpec, rate_limit_per_s: int) -> dict[str, int]:
     return {**limits, "rate_limit_per_s": given.rate_limit_per_s or rate_limit_per_s}
 
 
+def diagnosis_json(row: Resource, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to `diagnose`; `verdict` is an error object, or null when nothing is wrong."""
+    endpoint, _, deployment = row.name.partition("/")
+    verdict: Failure | None = found["verdict"]
+    return {
+        **found,
+        "endpoint": endpoint,
+        "deployment": deployment,
+        "provisioningState": state_of(row),
+        "generation": row.generation,
+        "verdict": None if verdict is None else body_of(verdict),
+    }
+
+
 def token_json(token: Token) -> dict[str, Any]:
     """The answer to `token`; times are whole Unix seconds."""
     return {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from moorings.errors.catalogue import CATALOGUE
-from moorings.errors.exceptions import Failure, MooringsError, fix_in
+from moorings.errors.exceptions import Confidence, Failure, MooringsError, fix_in
 from moorings.errors.language import ENGLISH, texts_of, word
 
 MOST_DETAILS = 50
@@ -42,6 +42,8 @@ def render(problem: MooringsError, language: str = ENGLISH, *, with_request_id: 
         lines += _detail(detail, failed, language)
     if len(failed.details) > MOST_DETAILS:
         lines.append(f"  ... and {len(failed.details) - MOST_DETAILS} more")
+    if failed.confidence and failed.confidence != Confidence.CERTAIN:
+        lines += ["", f"  Confidence: {clean(failed.confidence)}"]
     if failed.fix:
         lines += ["", f"  {word('fix_short', language)}: {_indented(fix_in(failed, language))}"]
     request_id = getattr(problem, "request_id", None)

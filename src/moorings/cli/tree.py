@@ -269,6 +269,9 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 "list-usage": Lazy(f"{_COMMANDS}.compute:list_usage", "List what is used of each limit."),
             },
         ),
+        "diagnose": Lazy(
+            f"{_COMMANDS}.diagnose:diagnose", "Say what is wrong with a deployment, and what to do."
+        ),
         "configure": Lazy(f"{_COMMANDS}.configure:configure", "Set or list defaults for flags."),
     }
 

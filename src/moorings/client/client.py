@@ -167,6 +167,11 @@ class Client:
         found = _object(self._checked(method, url, body, 60.0)).get("value") or ()
         return [item for item in found if isinstance(item, dict)]
 
+    def diagnose(self, endpoint: str, name: str) -> dict[str, Any]:
+        """What is wrong with a deployment now: `verdict` (an error object, or None), `summary`, `phases`,
+        `instances`."""
+        return _object(self._send("POST", f"{_deployment(endpoint, name)}/diagnose"))
+
     # --- assets ---
 
     def put_asset(self, kind: str, name: str, version: str | None, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def _failure(body: Mapping[str, Any]) -> Failure:
         evidence=tuple(str(line) for line in info.get("evidence") or ()),
         fix=str(info.get("fix") or ""),
         details=tuple(_failure(d) for d in details if isinstance(d, dict)),
+        confidence=str(info.get("confidence") or ""),
     )
 
 

@@ -134,6 +134,8 @@ class _Memory:
     """The generation whose acceptance is in the journal."""
     away_since: float | None = None
     """Since when the engine has not answered."""
+    judged: dict[tuple[str, float], Failure] = field(default_factory=dict)
+    """Verdicts on ends of instances while the deployment serves: (instance, when it ended) -> why."""
 
     async def end_build(self) -> None:
         """Stop the running build, if there is one."""
@@ -347,7 +349,7 @@ class DeploymentReconciler:
         self._route(row.name, instances, step)
         view = await self.tools.publisher.publish()
         if template is not None and not status.gave_up:
-            await self._judge(spec, status, instances, step, overdue_s, view, revision)
+            await self._judge(spec, status, instances, step, overdue_s, view, revision, memory)
         self._describe(status, instances, ready, step, template is not None)
         self._held(row, spec, status, instances, step, revision)
         await self._act(row, spec, status, step, overdue=overdue_s is not None)
@@ -412,6 +414,7 @@ class DeploymentReconciler:
         overdue_s: float | None,
         view: GatewayView,
         revision: str,
+        memory: _Memory,
     ) -> None:
         """Turn what the plan saw into conditions; a rollout that failed gets its verdict here, once."""
         refused = view.rejected(spec.endpoint_name)
@@ -427,9 +430,7 @@ class DeploymentReconciler:
                 status.fail("gateway", failed)
                 return
         if status.is_true(READY):
-            degraded = step.serving < spec.instance_count
-            truth = Truth.FALSE if degraded else Truth.TRUE
-            status.mark(INSTANCES_HEALTHY, truth, "Degraded" if degraded else "Serving", step.waiting_for)
+            await self._judge_serving(spec, status, instances, step, memory, revision)
         elif step.complete:
             self._complete(status, step)
         elif step.failed is not None:
@@ -441,6 +442,30 @@ class DeploymentReconciler:
             status.mark(INSTANCES_HEALTHY, Truth.UNKNOWN, "Starting", step.waiting_for)
             status.mark(READY, Truth.UNKNOWN, "Progressing", step.waiting_for)
             status.phase("instances", "running", step.waiting_for)
+
+    async def _judge_serving(
+        self,
+        spec: DeploymentSpec,
+        status: Status,
+        instances: Sequence[Instance],
+        step: Plan,
+        memory: _Memory,
+        revision: str,
+    ) -> None:
+        """It has been ready: an instance that is missing now is told with why it ended, once for each end."""
+        if step.serving >= spec.instance_count:
+            status.mark(INSTANCES_HEALTHY, Truth.TRUE, "Serving", step.waiting_for)
+            return
+        ended = [i for i in instances if i.revision == revision and i.id not in step.routed and i.exit]
+        last = max(ended, key=lambda i: i.exit.at if i.exit else 0.0, default=None)
+        if last is None or last.exit is None:
+            status.mark(INSTANCES_HEALTHY, Truth.FALSE, "Degraded", step.waiting_for)
+            return
+        key = (last.id, last.exit.at)
+        if key not in memory.judged:
+            memory.judged = {key: await self.tools.verdicts.of(last, spec, waited_s=None)}
+        failed = memory.judged[key]
+        status.mark(INSTANCES_HEALTHY, Truth.FALSE, "Degraded", failed.message, failed)
 
     def _complete(self, status: Status, step: Plan) -> None:
         status.phase("instances", "done", f"{step.serving} serving")

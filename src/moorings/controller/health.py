@@ -7,20 +7,20 @@ once: `initial_delay` and the failure budget bound how long a silent instance is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from moorings.contract import ROUTE_HEALTH
 from moorings.engines.base import Instance, Phase, ProbeTimes
+from moorings.errors.diagnosis.evidence import SAID_CLOSED, SAID_NO_HTTP, SAID_OK, SAID_REFUSED, SAID_SILENT
 from moorings.lib.timing import Clock
 
 STARTING_PERIOD_S = 0.05
 """How often an address that has not been ready yet is asked."""
 
 
-Ask = Callable[[str, float], Awaitable[bool]]
-"""(address, time-out in seconds) -> whether it answers."""
+Ask = Callable[[str, float], Awaitable[str]]
+"""(address, time-out in seconds) -> what it says: one of `errors.diagnosis.evidence.SAID_*`, or an HTTP status."""
 
 
 @dataclass
@@ -29,6 +29,7 @@ class _Track:
     ready: bool = False
     successes: int = 0
     failures: int = 0
+    said: str = ""
     next_at: float = 0.0
 
 
@@ -68,19 +69,27 @@ class Prober:
         due = [address for address, track in tracks.items() if track.next_at <= now]
         asked = {a: i.probes.get(a, a) for i in instances for a in i.addresses}
         answers = await asyncio.gather(*(self._ask(asked[a], times.timeout_s) for a in due))
-        for address, good in zip(due, answers, strict=True):
-            self._note(tracks[address], good, times)
+        for address, said in zip(due, answers, strict=True):
+            self._note(tracks[address], said, times)
         return frozenset(
             i.id
             for i in instances
             if i.phase is Phase.RUNNING and i.addresses and all(tracks[a].ready for a in i.addresses)
         )
 
+    def told(self, owner: str, address: str) -> tuple[str, int]:
+        """What was said at `address` last, and how often in a row it has not been 200; `("", 0)` when it was never
+        asked."""
+        track = self._tracks.get(owner, {}).get(address)
+        return ("", 0) if track is None else (track.said, track.failures)
+
     def forget(self, owner: str) -> None:
         """The owner is gone."""
         self._tracks.pop(owner, None)
 
-    def _note(self, track: _Track, good: bool, times: ProbeTimes) -> None:
+    def _note(self, track: _Track, said: str, times: ProbeTimes) -> None:
+        good = said == SAID_OK
+        track.said = said
         track.successes = track.successes + 1 if good else 0
         track.failures = 0 if good else track.failures + 1
         if track.successes >= times.success_threshold:
@@ -91,9 +100,10 @@ class Prober:
         track.next_at = self._clock.monotonic() + period
 
 
-async def answers_probe(address: str, timeout_s: float) -> bool:
-    """Whether `GET /` at a socket path, or `GET` at `host:port[/path]`, is answered with 200 within `timeout_s` seconds."""
-    with contextlib.suppress(OSError, TimeoutError, ValueError):
+async def answers_probe(address: str, timeout_s: float) -> str:
+    """What is answered to `GET /` at a socket path, or to `GET` at `host:port[/path]`, within `timeout_s` seconds."""
+    connected = False
+    try:
         async with asyncio.timeout(timeout_s):
             if address.startswith("/"):
                 route = ROUTE_HEALTH
@@ -103,11 +113,24 @@ async def answers_probe(address: str, timeout_s: float) -> bool:
                 route = f"/{path}"
                 host, _, port = where.rpartition(":")
                 reader, writer = await asyncio.open_connection(host, int(port))
+            connected = True
             try:
                 request = f"GET {route} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n"
                 writer.write(request.encode())
-                status = await reader.readline()
-                return status.split(b" ")[1:2] == [b"200"]
+                return _said(await reader.readline())
             finally:
                 writer.close()
-    return False
+    except TimeoutError:
+        return SAID_SILENT
+    except (OSError, ValueError):
+        return SAID_CLOSED if connected else SAID_REFUSED
+
+
+def _said(line: bytes) -> str:
+    if not line:
+        return SAID_CLOSED
+    protocol, _, rest = line.partition(b" ")
+    status = rest[:3]
+    if not protocol.startswith(b"HTTP/") or not status.isdigit():
+        return SAID_NO_HTTP
+    return SAID_OK if status == b"200" else status.decode()

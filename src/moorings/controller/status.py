@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from moorings.errors.exceptions import Failure
@@ -22,6 +23,7 @@ class Status:
     def __init__(self, resource: Resource, now: float) -> None:
         self._now = now
         self._generation = resource.generation
+        self._name = resource.name
         self._before = dict(resource.status)
         self.data: dict[str, Any] = copy.deepcopy(self._before)
 
@@ -77,9 +79,18 @@ class Status:
 
     def fail(self, phase: str, failed: Failure) -> None:
         """This generation has failed at `phase`: Ready is False with the failure, and it is not tried again."""
+        failed = self._named(failed)
         self.phase(phase, "failed", failed.message)
         self.data["gave_up"] = {"generation": self._generation, "failure": failed.to_json()}
         self.mark(READY, Truth.FALSE, failed.code, failed.message, failed)
+
+    def _named(self, failed: Failure) -> Failure:
+        """The fix with the names of this deployment where whoever failed did not know them."""
+        endpoint, _, deployment = self._name.partition("/")
+        if not deployment:
+            return failed
+        fix = failed.fix.replace("<endpoint>", endpoint).replace("<deployment>", deployment)
+        return replace(failed, fix=fix)
 
     @property
     def gave_up(self) -> Failure | None:

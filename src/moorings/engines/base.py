@@ -22,6 +22,10 @@ CONTAINER_PULLER = "image-puller"
 CONTAINERS = (CONTAINER_SERVER, CONTAINER_INITIALIZER)
 
 
+DUMP_PATIENCE_S = 0.3
+"""How long a worker is given to print its stacks."""
+
+
 class Phase(StrEnum):
     """Where an instance is. RUNNING means its worker processes serve; whether traffic may come is the
     prober's word."""
@@ -177,6 +181,10 @@ class Exit:
     """Which container-equivalent ended."""
     oom: bool = False
     """The kernel ended it for want of memory (where the engine can tell)."""
+    served_s: float | None = None
+    """How long it had been ready; None: it never was, or the engine cannot tell."""
+    memory_peak_bytes: int | None = None
+    """The most memory it had, all its processes together where they have a control group of their own."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +207,30 @@ class Instance:
     """Role (`supervisor`, `worker-0`, ...) -> pid."""
     probes: Mapping[str, str] = field(default_factory=dict)
     """Address -> `host:port/path` to ask for readiness, where that is not `GET /` at the address itself."""
+    probe_ports: Mapping[str, int] = field(default_factory=dict)
+    """Address -> the port inside the container that its probe leads to."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """How limits are held: `{"memory": "cgroup", "cpu": "cgroup"}`; `none` where the OS does not allow it."""
+    exits: tuple[Exit, ...] = ()
+    """The last ends, oldest first, without their reports; the newest is `exit`."""
+    code_dir: str = ""
+    """The code folder as its processes see it; empty where they have none."""
+    model_dir: str = ""
+    """`AZUREML_MODEL_DIR` as its processes see it."""
+    boot_budget_s: float | None = None
+    """How long a worker may take to become ready before it is killed; None: nobody kills it."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a closer look at a living instance shows; None: the engine cannot tell."""
+
+    processor_s: float | None = None
+    """Seconds of processor time its workers have used since they were started."""
+    processor_share: float | None = None
+    """Processors they kept busy during the look: 0 for one that waits, about 1 for one that computes."""
+    listening: tuple[str, ...] | None = None
+    """`address:port` that a container with a server of its own listens on."""
 
 
 class Engine(Protocol):
@@ -247,3 +277,7 @@ class Engine(Protocol):
     def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
         """Lines of one log that are written later than `after` (Unix seconds, not long ago), as they come, until the
         caller stops."""
+
+    async def inspect(self, instance: Instance) -> Inspection:
+        """Look closer at one that lives, for a diagnosis: its workers print into their log where all their threads are
+        (they go on meanwhile; what cannot do so is left alone). Takes about `DUMP_PATIENCE_S`."""

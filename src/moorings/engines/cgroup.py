@@ -64,6 +64,11 @@ class Group:
         if cpus is not None:
             self.limits["cpu"] = HELD if cpu else NOT_HELD
 
+    @property
+    def holds_memory(self) -> bool:
+        """Whether the group has a limit of its own: who is ended for want of memory has met that."""
+        return self.limits.get("memory") == HELD
+
     def enter(self) -> None:
         """Put the calling process (a child before exec) into the group. Raises OSError."""
         for folder in self.folders:
@@ -83,6 +88,14 @@ class Group:
         with contextlib.suppress(OSError):
             return _counter(Path("/proc/vmstat").read_text(), "oom_kill")
         return 0
+
+    def memory_peak_bytes(self) -> int | None:
+        """The most memory all processes of the group had together, where it is counted."""
+        for folder in self.folders:
+            for name in ("memory.peak", "memory.max_usage_in_bytes"):
+                with contextlib.suppress(OSError, ValueError):
+                    return int((folder / name).read_text())
+        return None
 
     def remove(self) -> None:
         """Remove the (empty) group; processes that are just ending get a moment."""
@@ -104,6 +117,10 @@ class ContainerGroup(Group):
     def __init__(self) -> None:
         super().__init__([], "", memory_bytes=None, cpus=None)
         self.folders = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")]
+
+    @property
+    def holds_memory(self) -> bool:
+        return True
 
     def enter(self) -> None:
         return

@@ -14,8 +14,10 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from moorings import contract
 from moorings.lib import procs
 
+STACKS = signal.Signals[contract.STACKS_SIGNAL]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,7 +35,7 @@ def signal_socket() -> socket.socket:
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     # Handlers, not SIG_IGN: what is ignored would stay ignored in everything we start.
-    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, STACKS):
         signal.signal(signum, lambda _number, _frame: None)
     return reader
 
@@ -71,9 +73,9 @@ def start(
     return child.pid
 
 
-def reap() -> Iterator[tuple[int, int | None, int | None]]:
-    """Every child that has ended: (pid, exit status or None, signal or None). Its process group is killed
-    with it."""
+def reap() -> Iterator[tuple[int, int | None, int | None, int]]:
+    """Every child that has ended: (pid, exit status or None, signal or None, the most bytes it had in memory). Its
+    process group is killed with it."""
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -83,11 +85,12 @@ def reap() -> Iterator[tuple[int, int | None, int | None]]:
             return
         # Before the pid is given back: a group of this number is surely still this one.
         procs.signal_group(ended.si_pid, signal.SIGKILL)
-        _, status = os.waitpid(ended.si_pid, 0)
+        _, status, usage = os.wait4(ended.si_pid, 0)
+        peak = usage.ru_maxrss * 1024
         if os.WIFSIGNALED(status):
-            yield ended.si_pid, None, os.WTERMSIG(status)
+            yield ended.si_pid, None, os.WTERMSIG(status), peak
         else:
-            yield ended.si_pid, os.WEXITSTATUS(status), None
+            yield ended.si_pid, os.WEXITSTATUS(status), None, peak
 
 
 def adopted(known: set[int]) -> list[int]:
@@ -119,6 +122,15 @@ def carrying(variables: Mapping[str, str]) -> list[int]:
 def kill(pid: int, signum: signal.Signals = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signum)
+
+
+def catches(pid: int, signum: signal.Signals) -> bool:
+    """Whether `pid` has a handler for the signal: sent to one that has none it would end it."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+    return False
 
 
 def _pids() -> list[int]:

@@ -18,18 +18,19 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings.containers.host import DockerHost
+from moorings.engines import children, layout
 from moorings.engines import docker_config as cfg
-from moorings.engines import layout
 from moorings.engines.base import (
     CONTAINER_SERVER,
     CONTAINERS,
     GroupSpec,
+    Inspection,
     Instance,
     Phase,
     Private,
@@ -38,6 +39,7 @@ from moorings.engines.bundle import write_bundle
 from moorings.engines.docker_lines import Lines, parsed_at, shortened
 from moorings.engines.docker_look import Liveness, Sight, look
 from moorings.engines.docker_start import Starter, free_ports
+from moorings.engines.inspection import listening, watched
 from moorings.engines.logfolder import LogFolder
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
@@ -134,6 +136,20 @@ class DockerEngine:
                 output.close()
             since = output.last_at
             await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or it is gone
+
+    async def inspect(self, instance: Instance) -> Inspection:
+        pid = instance.pids.get("container")
+        if pid is None:
+            return Inspection()
+        if instance.probes:
+            return replace(await watched(pid, itself=True), listening=await asyncio.to_thread(listening, pid))
+        name = cfg.container_name(self._settings.workspace_id, instance.id)
+
+        async def ask() -> None:
+            # Sent from outside, the kernel gives it to the first process of a container only if that has a handler.
+            await self._in_thread(lambda: self._host.signal(name, children.STACKS.name))
+
+        return await watched(pid, ask)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

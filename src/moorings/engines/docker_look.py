@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from moorings.engines import layout
-from moorings.engines.base import Exit, Instance, Phase
+from moorings.engines.base import CONTAINER_SERVER, CONTAINERS, Exit, Instance, Phase
 from moorings.engines.docker_config import LOOPBACK
 
 LONGEST_STATUS_BYTES = 512 * 1024
 CRASHES_IN_A_ROW = 3
 """Ends of a container with a server of its own, each soon after its start, before it counts as failed."""
 SOON_S = 10.0
+MOST_EXITS = 8
+LONGEST_PATH_CHARS = 4096
 _RUNNING_PHASES = frozenset({Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.FAILED, Phase.STOPPING})
 
 
@@ -78,6 +80,11 @@ def look(
         pids=pids,
         limits=_limits(container),
         probes=probes,
+        probe_ports={address: int(routes["readiness_port"]) for address in probes} if routes else {},
+        exits=_exits(status),
+        code_dir=_text(status.get("code_dir")),
+        model_dir=_text(status.get("model_dir")),
+        boot_budget_s=_number(status.get("boot_budget_s")),
     )
     return Sight(instance, up or locked)
 
@@ -124,11 +131,14 @@ def _exit(
 ) -> Exit | None:
     told = status.get("exit") or notes.get("exit")
     if isinstance(told, Mapping):
-        with contextlib.suppress(TypeError):
-            return Exit(**told)
+        return _told(told)
     finished = _seconds(state.get("FinishedAt"))
     if not state or not finished or (state.get("Running") and not routes):
         return None
+    if state.get("Running") and not state.get(
+        "Restarting"
+    ):  # of one that runs again Docker says 0, whatever it ended with
+        return Exit(code=None, signal=None, at=finished, oom=bool(state.get("OOMKilled")))
     code = _whole(state.get("ExitCode"))
     by_signal = code > 128
     return Exit(
@@ -136,6 +146,28 @@ def _exit(
         signal=code - 128 if by_signal else None,
         at=finished,
         oom=bool(state.get("OOMKilled")),
+    )
+
+
+def _exits(status: Mapping[str, Any]) -> tuple[Exit, ...]:
+    """The supervisor's list, as far as it is one."""
+    told = status.get("exits")
+    entries = told[-MOST_EXITS:] if isinstance(told, list) else []
+    return tuple(_told(entry) for entry in entries if isinstance(entry, Mapping))
+
+
+def _told(data: Mapping[str, Any]) -> Exit:
+    """An end as the supervisor wrote it down; of what is not of its kind nothing is taken over."""
+    report, step = data.get("report"), data.get("step")
+    return Exit(
+        code=_whole_or_none(data.get("code")),
+        signal=_whole_or_none(data.get("signal")),
+        at=_number(data.get("at")) or 0.0,
+        report=report if isinstance(report, Mapping) else None,
+        step=step if step in CONTAINERS else CONTAINER_SERVER,
+        oom=data.get("oom") is True,
+        served_s=_number(data.get("served_s")),
+        memory_peak_bytes=_whole_or_none(data.get("memory_peak_bytes")),
     )
 
 
@@ -182,8 +214,20 @@ def _is_link(path: str) -> bool:
         return False
 
 
+def _text(value: object) -> str:
+    return value[:LONGEST_PATH_CHARS] if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def _whole(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _whole_or_none(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _seconds(text: object) -> float | None:

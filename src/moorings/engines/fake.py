@@ -17,6 +17,7 @@ from moorings.engines.base import (
     CONTAINERS,
     Exit,
     GroupSpec,
+    Inspection,
     Instance,
     Phase,
 )
@@ -138,6 +139,9 @@ class FakeEngine:
                 if lines[position - 1].at > limit:
                     yield lines[position - 1]
             await asyncio.sleep(FOLLOW_PERIOD_S)
+
+    async def inspect(self, instance: Instance) -> Inspection:
+        return Inspection()
 
     # --- what a test makes happen ---
 

@@ -23,7 +23,16 @@ from typing import Any, TypeVar
 
 from moorings import contract
 from moorings.engines import children, layout
-from moorings.engines.base import CONTAINERS, Exit, GroupSpec, Instance, Phase, Private
+from moorings.engines.base import (
+    CONTAINERS,
+    Exit,
+    GroupSpec,
+    Inspection,
+    Instance,
+    Phase,
+    Private,
+)
+from moorings.engines.inspection import watched
 from moorings.engines.logfolder import LogFolder
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
@@ -99,6 +108,17 @@ class ProcessEngine:
 
     def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
         return self._logs_kept.follow(owner, source, after=after)
+
+    async def inspect(self, instance: Instance) -> Inspection:
+        supervisor = instance.pids.get("supervisor")
+        if supervisor is None:
+            return Inspection()
+
+        async def ask() -> None:
+            if children.catches(supervisor, children.STACKS):
+                children.kill(supervisor, children.STACKS)
+
+        return await watched(supervisor, ask)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         def locked() -> T:
@@ -340,6 +360,10 @@ class ProcessEngine:
             exit=_exit(status.get("exit")),
             pids=_pids(status) if locked else {},
             limits=status.get("limits", {}),
+            exits=tuple(Exit(**told) for told in status.get("exits", ())),
+            code_dir=str(status.get("code_dir", "")),
+            model_dir=str(status.get("model_dir", "")),
+            boot_budget_s=status.get("boot_budget_s"),
         )
 
     def _log_sources(self, owner: str) -> list[LogSource]:

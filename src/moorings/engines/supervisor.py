@@ -48,6 +48,10 @@ LONGEST_SLEEP_S = 5.0
 UNREADY_GRACE_S = 2.0
 """Grace on stop for what has no requests yet."""
 LAST_KILL_S = 5.0
+LAST_WORDS_S = 0.25
+"""How long a worker that is to be killed may say where it is."""
+MOST_EXITS = 8
+"""Ends that are remembered."""
 
 
 class Supervisor:
@@ -66,6 +70,7 @@ class Supervisor:
         """When the initializer is to be started; None while it runs and once it has succeeded."""
         self.initializer_crashes = 0
         self.last_exit: dict[str, Any] | None = None
+        self.exits: list[dict[str, Any]] = []
         self.stop_at: float | None = None
         self.unready_stop_at: float | None = None
         self.grace_s = launch.grace_s
@@ -77,7 +82,8 @@ class Supervisor:
         self.outputs: dict[str, Output] = {}
         self.selector = selectors.DefaultSelector()
         self.liveness = Liveness(self.selector, launch.liveness)
-        self._signals, self._stop_asked = children.signal_socket(), False
+        self._signals = children.signal_socket()
+        self._stop_asked = self._stacks_asked = False
         self.selector.register(self._signals, selectors.EVENT_READ, None)
         self.metadata = self._serve_metadata()
 
@@ -109,6 +115,7 @@ class Supervisor:
         while True:
             now = time.monotonic()
             self._reap(now)
+            self._finish_kills(now)
             if self.phase == STOPPING:
                 if self._stopping(now):
                     return self._stopped()
@@ -128,11 +135,17 @@ class Supervisor:
                 key.data.pump()
             elif isinstance(key.data, (Metadata, Connection)):
                 key.data.step()
-            elif key.fileobj is self._signals and signal.SIGTERM in self._signals.recv(4096):
-                self._stop_asked = True
+            elif key.fileobj is self._signals:
+                told = self._signals.recv(4096)
+                self._stop_asked |= signal.SIGTERM in told
+                self._stacks_asked |= children.STACKS in told
         for output in self.outputs.values():
             if output.settle_at is not None and output.settle_at <= time.monotonic():
                 output.settle()
+        if self._stacks_asked:
+            self._stacks_asked = False
+            for worker in self.workers:
+                self._ask_where(worker)
         if self._stop_asked:
             self._stop_asked = False
             self._begin_stop()
@@ -145,6 +158,7 @@ class Supervisor:
         times += [t for t in due if t is not None]
         metadata_at = None if self.metadata is None else self.metadata.expire(now)
         times += [] if metadata_at is None else [metadata_at]
+        times += [w.kill_at for w in self.workers if w.kill_at is not None]
         for w in self.workers if self.phase != STOPPING else []:
             if w.killed_for is not None:
                 continue  # its end comes as a signal
@@ -254,21 +268,34 @@ class Supervisor:
         self._say(f"{text}: killed")
         worker.killed_for = _report(kind, text, **more)
         self.liveness.forget(worker.index)
-        assert worker.pid is not None
-        procs.signal_group(worker.pid, signal.SIGKILL)
+        worker.kill_at = time.monotonic() + (LAST_WORDS_S if self._ask_where(worker) else 0.0)
+
+    def _ask_where(self, worker: Worker) -> bool:
+        """Have it print where its threads are; whether it can."""
+        if worker.pid is None or not children.catches(worker.pid, children.STACKS):
+            return False
+        self._say(f"worker {worker.index} is asked where it is:")
+        children.kill(worker.pid, children.STACKS)
+        return True
+
+    def _finish_kills(self, now: float) -> None:
+        for worker in self.workers:
+            if worker.kill_at is not None and worker.pid is not None and now >= worker.kill_at:
+                worker.kill_at = None
+                procs.signal_group(worker.pid, signal.SIGKILL)
 
     # --- ends ---
 
     def _reap(self, now: float) -> None:
         ended = list(children.reap())
-        for pid, code, signum in ended:
+        for pid, code, signum, peak_bytes in ended:
             if pid == self.initializer_pid:
                 self.initializer_pid = None
                 self._initializer_ended(now, code, signum, None)
             for worker in self.workers:
                 if worker.pid == pid:
                     report = worker.killed_for or self._boot_failure(worker, pid)
-                    self._worker_ended(worker, now, code, signum, report)
+                    self._worker_ended(worker, now, code, signum, report, peak_bytes)
         if ended:
             self._end_strays()
 
@@ -306,16 +333,20 @@ class Supervisor:
         code: int | None,
         signum: int | None,
         report: dict[str, Any] | None,
+        peak_bytes: int | None = None,
     ) -> None:
         self.liveness.forget(worker.index)
-        served_s = now - worker.ready_at if worker.ready else 0.0
+        served_s = now - worker.ready_at if worker.ready else None
         worker.ended()
         if self.phase == STOPPING:
             return
-        self._note_exit(SERVER, code, signum, report)
-        worker.crashes = policy.crashes_in_a_row(worker.crashes, served_s=served_s)
+        self._note_exit(SERVER, code, signum, report, served_s, peak_bytes)
+        worker.crashes = policy.crashes_in_a_row(worker.crashes, served_s=served_s or 0.0)
         kind = None if report is None else report.get("kind")
-        delay_s = policy.restart_delay_s(ever_ran=self.ever_ran, code=code, kind=kind, crashes=worker.crashes)
+        over = bool(self.last_exit and self.last_exit["oom"]) and self.group.holds_memory
+        delay_s = policy.restart_delay_s(
+            ever_ran=self.ever_ran, code=code, kind=kind, crashes=worker.crashes, over_its_limit=over
+        )
         how = f"worker {worker.index} ended ({_how(code, signum)})"
         if delay_s is None:
             self._say(f"{how}; the instance has failed")
@@ -325,7 +356,13 @@ class Supervisor:
             worker.start_at = now + delay_s
 
     def _note_exit(
-        self, step: str, code: int | None, signum: int | None, report: dict[str, Any] | None
+        self,
+        step: str,
+        code: int | None,
+        signum: int | None,
+        report: dict[str, Any] | None,
+        served_s: float | None = None,
+        peak_bytes: int | None = None,
     ) -> None:
         oom_kills = self.group.oom_kills()
         self.last_exit = {
@@ -335,7 +372,11 @@ class Supervisor:
             "report": report,
             "step": step,
             "oom": signum == signal.SIGKILL and report is None and oom_kills > self.oom_kills,
+            "served_s": None if served_s is None else round(served_s, 3),
+            "memory_peak_bytes": self.group.memory_peak_bytes() or peak_bytes,
         }
+        kind = None if report is None else {"kind": report.get("kind")}
+        self.exits = [*self.exits, {**self.last_exit, "report": kind}][-MOST_EXITS:]
         self.oom_kills = oom_kills
 
     def _end_strays(self) -> None:
@@ -458,6 +499,10 @@ class Supervisor:
             "supervisor": {"pid": os.getpid(), "ticks": procs.start_ticks(os.getpid())},
             "workers": [w.as_json() for w in self.workers],
             "exit": self.last_exit,
+            "exits": self.exits,
+            "code_dir": str(self.launch.app_root),
+            "model_dir": str(self.launch.model_dir or ""),
+            "boot_budget_s": self.launch.boot_budget_s(),
             "limits": self.group.limits,
         }
         text = json.dumps(data, default=str).encode()

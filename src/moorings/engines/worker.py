@@ -32,17 +32,19 @@ class Worker:
         """Starts after the instance's first boot."""
         self.killed_for: dict[str, Any] | None = None
         """Why the supervisor itself ended it: a report."""
+        self.kill_at: float | None = None
+        """When one that is to be killed has said where it is, and is."""
 
     def started(self, pid: int, now: float) -> None:
         self.pid, self.ticks = pid, procs.start_ticks(pid)
         self.ready, self.begun_at, self.start_at = False, now, None
-        self.killed_for = None
+        self.killed_for = self.kill_at = None
 
     def became_ready(self, now: float) -> None:
         self.ready, self.ready_at = True, now
 
     def ended(self) -> None:
-        self.pid, self.ticks, self.ready = None, None, False
+        self.pid, self.ticks, self.ready, self.kill_at = None, None, False, None
         with contextlib.suppress(OSError):
             self.socket.unlink()
 

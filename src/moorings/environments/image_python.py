@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moorings.containers.host import DockerHost
 from moorings.environments.interpreters import OLDEST, Interpreter, choose
-from moorings.errors.exceptions import error
+from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic
 
 _PLACES = (
@@ -69,7 +69,13 @@ def choose_python(
 
 
 def _ask(host: DockerHost, image_id: str) -> list[ImagePython]:
-    code, text = host.run(image_id, ["/bin/sh", "-c", _SCRIPT])
+    try:
+        code, text = host.run(image_id, ["/bin/sh", "-c", _SCRIPT])
+    except MooringsError as problem:
+        # An image without a shell has no Python that could be asked for either.
+        if problem.failure.code == "ContainerCannotStart" and "/bin/sh" in problem.failure.message:
+            return []
+        raise
     found: dict[str, ImagePython] = {}
     for line in text.splitlines() if code == 0 else ():
         try:

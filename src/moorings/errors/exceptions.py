@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
 from moorings.errors.find import canonical
 from moorings.errors.language import ENGLISH, texts_of
+
+
+class Confidence(StrEnum):
+    """How sure a verdict is that was found from evidence."""
+
+    CERTAIN = "certain"
+    """Whoever failed said so itself: an exception, the kernel, the installer."""
+    LIKELY = "likely"
+    """The evidence fits this and nothing else that is known."""
+    POSSIBLE = "possible"
+    """The best that can be said with what there is."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Failure:
     fields: Mapping[str, str] | None = field(default=None, hash=False)
     """What the fix of the entry was filled with, so that it can be said in another language; None where the fix was
     written for this one failure."""
+    confidence: str = ""
+    """One of `Confidence`; empty where nothing had to be found out."""
 
     @property
     def entry(self) -> Entry:
@@ -48,6 +62,7 @@ class Failure:
             "fix": self.fix,
             "details": [d.to_json() for d in self.details],
             **({} if self.fields is None else {"fields": dict(self.fields)}),
+            **({"confidence": str(self.confidence)} if self.confidence else {}),
         }
 
     @staticmethod
@@ -60,6 +75,7 @@ class Failure:
             fix=data.get("fix", ""),
             details=tuple(Failure.from_json(d) for d in data.get("details", ())),
             fields=data.get("fields"),
+            confidence=data.get("confidence", ""),
         )
 
 
@@ -72,6 +88,7 @@ def failure(
     details: Sequence[Failure] = (),
     fields: Mapping[str, object] | None = None,
     fix: str | None = None,
+    confidence: str = "",
 ) -> Failure:
     """Make a Failure of a catalogue code; its fix is the entry's, filled from `fields`, unless given.
 
@@ -82,7 +99,7 @@ def failure(
     if fix is None:
         used = {name: str(value) for name, value in (fields or {}).items() if f"{{{name}}}" in entry.fix}
         fix = filled(entry.fix, used)
-    return Failure(code, message, target, tuple(evidence), fix, tuple(details), used)
+    return Failure(code, message, target, tuple(evidence), fix, tuple(details), used, str(confidence))
 
 
 def filled(fix: str, fields: Mapping[str, str]) -> str:

@@ -111,7 +111,7 @@ async def test_a_model_and_a_script_serve_on_every_worker(real, tmp_path):
         ("def init():\n    pass\ndef run(*data):\n    pass\n", "UserScriptBadSignature", None),
         ("def init():\n    1 / 0\ndef run(data):\n    pass\n", "UserScriptInitFailed", 2),
         (GOOD.replace("factor.json", "model/factor.json"), "ModelPathNotFound", 6),
-        ("import os\nos.abort()\n", "KilledBySignal", None),
+        ("import os\nos.abort()\n", "NativeCodeCrashed", 2),
         ("import os\nos._exit(9)\n", "UserContainerCrash", None),
     ],
 )

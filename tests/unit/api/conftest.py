@@ -44,7 +44,7 @@ from moorings.security.vault import Vault
 from moorings.settings import WorkspaceName
 from moorings.spec.quota import Capacity
 from moorings.state.database import Database
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus, Resource
 
 WS = WorkspaceName().path
 BASE = "http://localhost"
@@ -146,10 +146,19 @@ class Served:
             gateway_url="http://127.0.0.1:8650",
             rate_limit_per_s=100,
             local_requires_key=False,
+            diagnoses=self,
             facts=lambda: {"home": "/home"},
             listener=self.listener,
         )
         self._api = api
+        self.diagnosis: dict[str, Any] = {
+            "verdict": None,
+            "summary": "",
+            "ready": True,
+            "waitingFor": "",
+            "phases": [],
+            "instances": [],
+        }
         transport = httpx.ASGITransport(app=self._served, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url=BASE)
         blob_app = BlobApp(self.blobs, self.listener.keys, self.clock, idle_s=0.2)
@@ -158,6 +167,10 @@ class Served:
             app=Audited(self.door, self.audit, self.clock, "tls"), raise_app_exceptions=False
         )
         self.outside = httpx.AsyncClient(transport=transport, base_url=OUTSIDE)
+
+    async def of(self, row: Resource) -> Mapping[str, Any]:
+        """What is wrong with a deployment: as the test has set it."""
+        return self.diagnosis
 
     @cached_property
     def app(self) -> Any:

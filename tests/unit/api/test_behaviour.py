@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from moorings.errors.exceptions import failure
+from moorings.errors.exceptions import Confidence, failure
 from moorings.lib.logfile import Line, stamp
 from moorings.observe.journal import Told
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus
@@ -399,6 +399,19 @@ async def test_logs_of_a_deleted_deployment_are_kept_and_named(shop: Api) -> Non
             "POST", f"/onlineEndpoints/shop/deployments/{name}/getLogs", {"deleted": True}
         )
         assert code_of(answer) == "404 DeploymentNotFound"
+
+
+async def test_a_diagnosis_is_an_error_object_or_null(shop: Api) -> None:
+    found = (await shop.ask("POST", f"{BLUE}/diagnose")).json()
+    assert (found["endpoint"], found["deployment"], found["verdict"]) == ("shop", "blue", None)
+    fields = {"endpoint": "shop", "deployment": "blue"}
+    failed = failure("CrashLoop", "it ends", evidence=("one",), fields=fields, confidence=Confidence.LIKELY)
+    shop.diagnosis["verdict"] = failed
+    verdict = (await shop.ask("POST", f"{BLUE}/diagnose")).json()["verdict"]
+    assert verdict["code"] == "CrashLoop"
+    info = verdict["additionalInfo"][0]["info"]
+    assert (info["evidence"], info["confidence"], info["numericCode"]) == (["one"], "likely", "ERR_2200")
+    assert code_of(await shop.ask("POST", f"{BLUE}x/diagnose")) == "404 DeploymentNotFound"
 
 
 # --- assets -------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ class MemoryWorkspace:
     operation_error: dict[str, Any] | None = None
     failing: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What operations about the resource of this name fail with."""
+    diagnosis: dict[str, Any] = field(default_factory=dict)
+    """What is wrong with every deployment."""
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     streams: list[list[Any]] = field(default_factory=list)
     """What each following stream says: lines, None for an empty one, or how it breaks."""
@@ -112,6 +114,8 @@ class MemoryWorkspace:
             return answer(
                 200, {"content": "", "lines": [{**line, "instance": "shop-blue-abc-0", "text": text}]}
             )
+        if path.endswith("/diagnose") and path.rpartition("/")[0] in self.resources:
+            return answer(200, self.diagnosis)
         return missing(path)
 
     def _operation(self, path: str) -> Answer:

@@ -37,6 +37,7 @@ def test_every_command_is_there_and_explains_itself() -> None:
         "environment build-log",
         "workspace stop",
         "configure",
+        "diagnose",
     } <= names
     assert {" ".join(path[1:]) for path in found if path[0] == "ml"} == names
     for path, command in found.items():

@@ -22,6 +22,7 @@ from moorings.controller.resolve import Content
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Exit, GroupSpec, Instance, Phase
 from moorings.engines.fake import FakeEngine, Script
+from moorings.errors.diagnosis.evidence import SAID_OK, SAID_REFUSED
 from moorings.errors.exceptions import MooringsError
 from moorings.gateway import envoy, snapshot
 from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus, Published
@@ -244,6 +245,7 @@ class World:
             self.database, self.gateway, self.vault, self.tokens, self.clock, rate_limit_per_s=100
         )
         self.publisher = publisher
+        prober = Prober(self.clock, self._answers)
         self.deployments = DeploymentReconciler(
             Tools(
                 database=self.database,
@@ -253,8 +255,8 @@ class World:
                 store=self.store,
                 access=Access(self.database, self.vault, Places(WorkspaceName().path)),
                 publisher=publisher,
-                prober=Prober(self.clock, self._answers),
-                verdicts=Verdicts(self.engine),
+                prober=prober,
+                verdicts=Verdicts(self.engine, prober, Path("/")),
                 journal=self.journal,
                 resync_s=1.0,
                 busy_s=0.001,
@@ -273,9 +275,9 @@ class World:
         await self.deployments.close()
         self.start()
 
-    async def _answers(self, address: str, _timeout_s: float) -> bool:
+    async def _answers(self, address: str, _timeout_s: float) -> str:
         running = {a for i in await self.engine.observe() if i.phase is Phase.RUNNING for a in i.addresses}
-        return address in running and address not in self.silent
+        return SAID_OK if address in running and address not in self.silent else SAID_REFUSED
 
     async def look(self, kind: str, name: str) -> float | None:
         one = self.deployments.reconcile if kind == DEPLOYMENT else self.endpoints.reconcile

@@ -306,7 +306,11 @@ async def test_an_instance_that_crashes_in_service_is_said_and_heals(world: Worl
     (instance,) = await world.instances()
     world.engine.crash(instance.id)
     await world.round(0.01)
-    assert world.condition(INSTANCES_HEALTHY).reason == "Degraded"
+    condition = world.condition(INSTANCES_HEALTHY)
+    assert condition.reason == "Degraded"
+    assert condition.failure is not None
+    assert condition.failure["code"] == "UserContainerCrash"
+    assert condition.message == condition.failure["message"]
     assert world.state() == "Succeeded"
     await world.until(lambda: world.condition(INSTANCES_HEALTHY).truth is Truth.TRUE, seconds=0.2)
     assert world.gateway.serving("shop/blue") == instance.addresses

@@ -8,6 +8,7 @@ import pytest
 
 from moorings.controller.health import STARTING_PERIOD_S, Prober, answers_probe
 from moorings.engines.base import Instance, Phase, ProbeTimes
+from moorings.errors.diagnosis.evidence import SAID_OK, SAID_REFUSED
 from moorings.lib.timing import ManualClock
 
 TIMES = ProbeTimes(10, 10, 2, success_threshold=1, failure_threshold=3)
@@ -23,9 +24,9 @@ class Probed:
         self.asked: list[str] = []
         self.prober = Prober(self.clock, self.ask)
 
-    async def ask(self, address: str, _timeout_s: float) -> bool:
+    async def ask(self, address: str, _timeout_s: float) -> str:
         self.asked.append(address)
-        return address in self.good
+        return SAID_OK if address in self.good else SAID_REFUSED
 
     async def look(self, *instances: Instance, times: ProbeTimes = TIMES, **more: object) -> frozenset[str]:
         return await self.prober.probe("shop/blue", instances, times, **more)  # type: ignore[arg-type]
@@ -132,4 +133,4 @@ async def test_what_was_ready_counts_at_the_first_look_only(probed: Probed) -> N
 
 @pytest.mark.parametrize("address", ["/does/not/exist.sock", "nonsense", "127.0.0.1:notaport"])
 async def test_an_address_nobody_listens_on_does_not_answer(address: str) -> None:
-    assert not await answers_probe(address, 0.5)
+    assert await answers_probe(address, 0.5) == SAID_REFUSED

@@ -180,6 +180,13 @@ def test_a_server_of_its_own_that_was_killed(tmp_path: Path) -> None:
     assert (seen.exit.code, seen.exit.signal, seen.exit.oom) == (None, 9, True)
 
 
+def test_of_a_server_that_runs_again_docker_does_not_say_what_it_ended_with(tmp_path: Path) -> None:
+    again = container(Running=True, ExitCode=0, FinishedAt="2026-01-02T03:04:05.5Z")
+    seen = look(data(tmp_path, routes=ROUTES), again, {}, locked=False).instance
+    assert seen.exit is not None
+    assert (seen.exit.code, seen.exit.signal) == (None, None)
+
+
 PROBE = {"initial_delay_s": 0, "period_s": 0, "timeout_s": 0.1, "failure_threshold": 2}
 
 

@@ -35,6 +35,8 @@ def test_what_cannot_change_is_not_tried_again():
     assert after(1, ever_ran=False, code=3) is None
     assert after(1, ever_ran=False, code=None, kind="boot_timeout") is None
     assert after(1, ever_ran=False, code=None, kind="cannot_start") is None
+    assert after(1, ever_ran=False, code=None, over_its_limit=True) is None
+    assert after(1, code=None, over_its_limit=True) is not None
 
 
 def test_a_minute_in_service_makes_it_a_first_crash():

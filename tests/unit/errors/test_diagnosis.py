@@ -86,7 +86,6 @@ def test_a_name_that_a_package_lacks_is_a_matter_of_versions():
         ("bad_signature", "UserScriptBadSignature"),
         ("init_raised", "UserScriptInitFailed"),
         ("bad_settings", "ServerSettingsInvalid"),
-        ("liveness", "LivenessProbeFailed"),
     ],
 )
 def test_the_user_s_own_frames_are_the_evidence(kind, code):
@@ -155,9 +154,12 @@ def test_a_log_that_mentions_a_full_disk_does_not_hide_a_reported_failure():
 
 def test_signals_are_named():
     failed = diagnose(signal=11, phase="backoff", log_tail=("Segmentation fault",))
-    assert failed.code == "KilledBySignal"
+    assert failed.code == "NativeCodeCrashed"
     assert "SIGSEGV" in failed.message
     assert failed.evidence == ("Segmentation fault",)
+    killed = diagnose(signal=9, phase="backoff", log_tail=("busy",))
+    assert killed.code == "KilledBySignal"
+    assert killed.evidence == ("signal SIGKILL", "busy")
 
 
 def test_a_crash_loop():
@@ -165,7 +167,7 @@ def test_a_crash_loop():
         exit_code=1, restarts=3, phase="backoff", log_tail=("first", *TRACE.splitlines(), "KeyError: 'x'")
     )
     assert failed.code == "CrashLoop"
-    assert failed.evidence[0].startswith("Traceback")
+    assert failed.evidence[:2] == ("/app/src/score.py:4", "Traceback (most recent call last):")
     assert failed.evidence[-1] == "KeyError: 'x'"
 
 

@@ -20,7 +20,19 @@ _EVIDENCE: Mapping[str, tuple[Evidence, ...]] = MappingProxyType(
         "UserScriptBadSignature": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
         "UserScriptInitFailed": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
         "ModelPathNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
-        "BootTimeout": (Evidence.LOG, Evidence.PROBES),
+        "ModelFileInvalid": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
+        "PickleVersionMismatch": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        "PickleClassMissing": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        "BootTimeout": (Evidence.LOG, Evidence.PROBES, Evidence.PLACES),
+        "ProbeTooEarly": (Evidence.LOG, Evidence.PROBES, Evidence.PLACES),
+        "ProbeRouteWrong": (Evidence.LOG, Evidence.PROBES),
+        "ProbePortWrong": (Evidence.LOG, Evidence.PROBES),
+        "ProbeUnhealthy": (Evidence.LOG, Evidence.PROBES),
+        "NothingListens": (Evidence.LOG, Evidence.PROBES),
+        "ListensOnLoopback": (Evidence.LOG, Evidence.PROBES),
+        "NativeCodeCrashed": (Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
+        "RunStuck": (Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
+        "WorkerDeadlocked": (Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
         "ResourceNotReady": (Evidence.LOG, Evidence.PROBES),
         "LivenessProbeFailed": (Evidence.LOG, Evidence.PROBES),
         "CrashLoop": (Evidence.LOG, Evidence.EXIT),
@@ -87,7 +99,7 @@ _SCRIPTS = (
         "`init` or `run` cannot be called as it is declared",
         "`init` takes no argument; `run` takes at least one named parameter and neither *args, **kwargs nor "
         "positional-only ones.",
-        f"Declare it as `def run(data):`, then: {_UPDATE}",
+        f"Declare them as `def init():` and `def run(data):`, then: {_UPDATE}",
     ),
     _script(
         "ScriptRaised",
@@ -106,7 +118,54 @@ _SCRIPTS = (
         "init() looks for a model file that is not there",
         "The path below AZUREML_MODEL_DIR that the script opens does not exist; a registered file is "
         "directly in that folder, a registered folder is a folder in it.",
-        f"Make the path in the script fit what is listed above, or register the right files, then: {_UPDATE}",
+        "{remedy}, then: " + _UPDATE,
+    ),
+    _script(
+        "VariableMissing",
+        "The script needs an environment variable that is not set",
+        "Instances see the variables of the deployment's `environment_variables` and a few of the machine's own (PATH, "
+        "proxies); nothing else of where Moorings runs.",
+        "Add {name} to environment_variables of the deployment, then: " + _UPDATE,
+    ),
+    _script(
+        "ModelFileInvalid",
+        "The model file is not what the script takes it for",
+        "What was registered is empty, cut off, a pointer or a page in place of the model, or of another format.",
+        "{remedy} (moor model create), then: " + _UPDATE,
+    ),
+    _script(
+        "PickleVersionMismatch",
+        "The model was saved with other versions than it is loaded with",
+        "Pickled objects (joblib, cloudpickle and most `.pkl` files too) can be read only by versions of Python and "
+        "of the packages that fit the ones that wrote them.",
+        "{remedy}, then: " + _UPDATE,
+    ),
+    _script(
+        "PickleClassMissing",
+        "The model needs a class that is not there when it is loaded",
+        "A pickle holds only the name of a class. The module that defines it has to be importable from the scoring "
+        "script under the same name.",
+        "{remedy}, then: " + _UPDATE,
+    ),
+    _script(
+        "NativeLibraryMissing",
+        "A library of the operating system is missing",
+        "A Python package is there, but loads a shared library that the system of the instance does not have, or not "
+        "in a new enough version.",
+        "{remedy}, then: " + _UPDATE,
+    ),
+    _script(
+        "PackagesIncompatible",
+        "Two packages do not fit each other",
+        "A compiled package was built for another version of a package it uses (often NumPy) than is installed.",
+        "{remedy}, then: " + _UPDATE,
+    ),
+    _script(
+        "FileAccessDenied",
+        "The script may not read or write a file",
+        "The user that the instance runs as has no permission for the file or folder named above.",
+        "Write below a folder of the instance (tempfile.gettempdir()), or allow reading the file (chmod a+r), "
+        f"then: {_UPDATE}",
     ),
     _script(
         "ServerSettingsInvalid",
@@ -119,7 +178,7 @@ _SCRIPTS = (
         "BootTimeout",
         "The instance was not ready in time",
         "Loading the model in `init()` takes longer than the liveness probe allows, or does not end at all.",
-        "See where it stays: "
+        "{remedy}See where it stays: "
         + _LOGS
         + "   If it only needs longer, raise liveness_probe.failure_threshold or "
         f".initial_delay, then: {_UPDATE}",
@@ -131,6 +190,45 @@ _SCRIPTS = (
         "See what it does: "
         + _LOGS
         + f"   If it is only slow, raise readiness_probe.timeout, then: {_UPDATE}",
+    ),
+    _script(
+        "ProbeTooEarly",
+        "The readiness probe gives up before the script has loaded",
+        "The script was still at work when the time of the readiness probe was over "
+        "(initial_delay + period x failure_threshold).",
+        f"Raise readiness_probe.initial_delay or .failure_threshold, then: {_UPDATE}",
+    ),
+    _script(
+        "ProbeRouteWrong",
+        "The probe asks for a path that the container does not have",
+        "The server in the container answers on the port of the probe, but not with 200 at its path.",
+        f"Correct inference_config.readiness_route.path (now {{route}}) of the environment, then: {_UPDATE}",
+    ),
+    _script(
+        "ProbePortWrong",
+        "The probe asks a port that nothing listens on",
+        "The server in the container listens on another port than the environment's inference_config names.",
+        "Set the ports of inference_config (liveness_route, readiness_route, scoring_route) to {other}, "
+        f"then: {_UPDATE}",
+    ),
+    _script(
+        "ProbeUnhealthy",
+        "The container says that it is not ready",
+        "The server in the container answers its probe with an error status.",
+        f"See why: {_LOGS}   Once corrected: {_UPDATE}",
+    ),
+    _script(
+        "NothingListens",
+        "No program in the container listens on a port",
+        "The container's command runs, but does not open the port that the environment's inference_config names.",
+        "Start a server on port {port} as the container's command (on 0.0.0.0, not on 127.0.0.1), "
+        f"then: {_UPDATE}   What it says: {_LOGS}",
+    ),
+    _script(
+        "ListensOnLoopback",
+        "The server in the container can be reached from inside only",
+        "It listens on the container's own loopback address.",
+        f"Let the server listen on 0.0.0.0:{{port}}, then: {_UPDATE}",
     ),
     _script(
         "LivenessProbeFailed",
@@ -150,9 +248,35 @@ _SCRIPTS = (
     _script(
         "KilledBySignal",
         "The worker process was ended by a signal",
-        "Native code crashed (SIGSEGV, SIGABRT, SIGILL), or somebody on this machine killed the process.",
-        f"See what it said last: {_LOGS}   For a crash in native code, "
-        "try another version of the package it was in.",
+        "Somebody on this machine, or the script itself, killed the process.",
+        f"See what it said last: {_LOGS}   Then start it again: {_UPDATE}",
+    ),
+    _script(
+        "NativeCodeCrashed",
+        "Compiled code crashed the worker",
+        "A compiled package did something that the operating system ends a process for (SIGSEGV, SIGABRT, SIGILL, "
+        "SIGBUS, SIGFPE).",
+        "{remedy}, then: " + _UPDATE,
+    ),
+    _script(
+        "RunStuck",
+        "run() does not end",
+        "A request took longer than WORKER_TIMEOUT, so that the worker was replaced; its requests failed.",
+        "Look at the place named above: give what it waits for a time limit. If it only needs longer, raise "
+        f"WORKER_TIMEOUT in environment_variables, then: {_UPDATE}",
+    ),
+    _script(
+        "WorkerDeadlocked",
+        "The worker waits for something that never comes",
+        "run() waits for a lock, a queue or another process without a time limit, and nobody lets go of it.",
+        "Look at the place named above: release the lock in a `with` block, give the wait a time limit, do not fork "
+        f"while threads hold locks, then: {_UPDATE}",
+    ),
+    _script(
+        "UserScriptRunFailed",
+        "run() of the scoring script raises an exception",
+        "Requests reach the script, and it fails on them; callers get a 500.",
+        f"Correct the line named above, then: {_UPDATE}   (the whole log: {_LOGS})",
     ),
     _script(
         "UserContainerCrash",
@@ -182,6 +306,18 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         family="OutOfQuota",
         aliases=("OutOfQuotaMemory",),
+    ),
+    Entry(
+        code="OutOfMemoryServing",
+        title="The instance ran out of memory while it served requests",
+        cause="The model had loaded; what requests need on top of it is more than the instance type gives, or than "
+        "this machine has left.",
+        fix="Lower request_settings.max_concurrent_requests_per_instance or the size of a request, or choose a larger "
+        "instance_type, then: " + _UPDATE,
+        fault=Fault.USER,
+        step=Step.INSTANCE,
+        http_status=400,
+        numeric="ERR_2200",
     ),
     Entry(
         code="ContainerCannotStart",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from moorings.errors.diagnosis.deployment import DeploymentEvidence, diagnose
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.instance import diagnose_instance
 
-__all__ = ["InstanceEvidence", "diagnose_instance"]
+__all__ = ["DeploymentEvidence", "InstanceEvidence", "diagnose", "diagnose_instance"]

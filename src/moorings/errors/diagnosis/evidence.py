@@ -1,7 +1,7 @@
 """What is known of an instance that does not serve, as a value. Judges nothing.
 
-The kinds of a report are words of the runtime contract and of the engines, which are above this layer: they
-are repeated here, and a test holds them equal.
+The kinds of a report and the exit codes are words of the runtime contract and of the engines, which are above this
+layer: they are repeated here, and a test holds them equal.
 """
 
 from __future__ import annotations
@@ -27,6 +27,43 @@ KIND_INITIALIZER = "initializer"
 STEP_SERVER = "inference-server"
 STEP_INITIALIZER = "storage-initializer"
 
+EXIT_RUN_STUCK = 6
+
+SAID_OK = "ok"
+SAID_REFUSED = "refused"
+SAID_CLOSED = "closed"
+SAID_SILENT = "silent"
+SAID_NO_HTTP = "no HTTP"
+"""What a probe can be told; a status that is not 200 is its number."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How one worker process ended, for the history."""
+
+    at: float
+    """Unix seconds."""
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+    served_s: float | None = None
+    """How long it had been ready; None: it never was."""
+    why: str = ""
+    """Kind of its report, if it left one."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the readiness probe was answered last, and where it asked."""
+
+    said: str
+    """One of `SAID_*`, or an HTTP status as text."""
+    path: str = "/"
+    port: int | None = None
+    """The container's port; None: the inference server's own socket."""
+    failures: int = 0
+    """In a row."""
+
 
 @dataclass(frozen=True)
 class InstanceEvidence:
@@ -36,6 +73,8 @@ class InstanceEvidence:
     deployment: str
     phase: str
     """One of `engines.base.Phase`."""
+    ready: bool = False
+    """It serves now: what it ended with before is worth telling all the same."""
     exit_code: int | None = None
     signal: int | None = None
     report: Mapping[str, Any] | None = None
@@ -43,11 +82,32 @@ class InstanceEvidence:
     step: str = STEP_SERVER
     """Which container-equivalent ended."""
     oom: bool = False
+    served_s: float | None = None
+    """How long the worker that ended had been ready; None: it never was, or nobody knows."""
     restarts: int = 0
+    ends: tuple[End, ...] = ()
+    """The last ends, oldest first; the newest is the one above."""
     overdue: bool = False
     """It has not become ready within the time the rollout allows."""
     waited_s: float | None = None
     """How long it was waited for, in seconds."""
+    boot_allowed_s: float | None = None
+    """How long the liveness probe lets a worker boot."""
+    processor_s: float | None = None
+    """Processor time its processes have used so far."""
+    processor_share: float | None = None
+    """Processors they kept busy while they were looked at."""
     memory_bytes: int | None = None
+    """Its limit."""
+    memory_peak_bytes: int | None = None
+    """The most that the worker which ended had in memory."""
+    disk_free_bytes: int | None = None
+    probed: Probed | None = None
+    listening: tuple[str, ...] | None = None
+    """`address:port` of what a container with a server of its own listens on; None: not known."""
+    code_root: str = ""
+    """Where the code folder is for the worker: paths below it are shown without it."""
+    model_root: str = ""
+    """Where the model is for the worker: its `AZUREML_MODEL_DIR`."""
     log_tail: tuple[str, ...] = ()
     """Last lines of the log of the container-equivalent named by `step`, oldest first."""

@@ -1,0 +1,157 @@
+"""Verdicts on a model file that cannot be loaded: saved with other versions, by a class that is not there, or no model
+file at all. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from moorings.errors.diagnosis import lines
+from moorings.errors.diagnosis.evidence import InstanceEvidence
+from moorings.errors.diagnosis.packages import package_of
+from moorings.errors.diagnosis.verdicts import Report, make, proof
+from moorings.errors.exceptions import Confidence, Failure
+
+_LOADS = re.compile(
+    r"pickle|joblib|\bdill\b|numpy_pickle|torch/serialization|torch\.load|load_model|\.load\(|\bloads?\(|find_class"
+)
+_ATTRIBUTE = re.compile(
+    r"Can't get attribute '(?P<name>[\w.]+)' on <module '(?P<module>[\w.]+)'(?: from '(?P<file>[^']+)')?"
+)
+_SUBMODULE = re.compile(r"No module named '(?P<module>\w+(?:\.\w+)+)'")
+_PROTOCOL = re.compile(r"unsupported pickle protocol: (?P<number>\d+)")
+_SAVED_WITH = re.compile(
+    r"unpickle estimator (?P<name>\w+) from version (?P<old>[\w.]+) when using version (?P<new>[\w.]+)"
+)
+_NO_MODEL = (
+    "invalid load key",
+    "Ran out of input",
+    "pickle data was truncated",
+    "could not find MARK",
+    "EOFError",
+    "STACK_GLOBAL requires str",
+    "unpickling stack underflow",
+)
+_OTHER_SHAPE = (
+    "incompatible dtype",
+    "node array from the pickle",
+    "unexpected keyword argument",
+    "code expected at most",
+    "code() argument",
+    "an integer is required (got type bytes)",
+    "is not a known BitGenerator",
+    "bad marshal data",
+)
+
+
+def of_model_file(instance: InstanceEvidence, report: Report) -> Failure | None:
+    """A verdict when it was while a saved object was read; None otherwise."""
+    trace = lines.traceback_of(report)
+    if not any(_LOADS.search(line) for line in (*trace[:-1], str(report.get("text") or ""))):
+        return None
+    said = trace[-1].strip() if trace else str(report.get("message") or "")
+    own_class = _ATTRIBUTE.search(said)
+    if own_class and own_class["module"].endswith(("__main__", "__mp_main__", "entry_script")):
+        return _class_missing(instance, report, own_class["name"])
+    if own_class and _is_own(instance, own_class["file"]):
+        return _class_missing(instance, report, own_class["name"], own_class["module"])
+    if any(sign in said for sign in _NO_MODEL):
+        return _no_model(instance, report, said)
+    return _other_version(instance, report, said)
+
+
+def _is_own(instance: InstanceEvidence, file: str | None) -> bool:
+    return bool(file and instance.code_root and file.startswith(instance.code_root.rstrip("/") + "/"))
+
+
+def _class_missing(instance: InstanceEvidence, report: Report, name: str, module: str = "") -> Failure:
+    where = f"the module {module}" if module else "the program that saved it (`__main__`)"
+    remedy = (
+        f"Define {name} in {module}.py of the code folder again"
+        if module
+        else f"Put {name} into a module of its own beside the scoring script, import it from there where the model is "
+        "trained, and save the model again"
+    )
+    return make(
+        instance,
+        "PickleClassMissing",
+        f"the model was saved with an object of {name}, defined in {where}, which is not there when it is loaded",
+        target=lines.place_of(report),
+        evidence=proof(instance, report),
+        fields={"remedy": remedy},
+    )
+
+
+def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
+    why, remedy = "it is not a file of this format", "Register the file that was saved by the training"
+    if "invalid load key, 'v'" in said:
+        why = (
+            "it begins like a pointer of Git LFS (`version https://...`): the model itself was never fetched"
+        )
+        remedy = "Run `git lfs pull` and register the model again"
+    elif "invalid load key, '<'" in said:
+        why = "it begins like a web page, most likely an error page that was downloaded in its place"
+        remedy = "Download the model again and register that"
+    elif "invalid load key, '\\x1f'" in said:
+        why = "it is compressed with gzip"
+        remedy = "Open it with gzip.open(), or register it uncompressed"
+    elif "Ran out of input" in said or "EOFError" in said:
+        why = "it is empty or ends too early"
+        remedy = "Look at its size, save the model again and register that"
+    elif "truncated" in said:
+        why = "it ends too early"
+        remedy = "Copy the model again and register that"
+    return make(
+        instance,
+        "ModelFileInvalid",
+        f"the model file cannot be read: {why} ({said})",
+        target=lines.place_of(report),
+        evidence=(*proof(instance, report), *lines.model_tree(instance.log_tail)),
+        fields={"remedy": remedy},
+    )
+
+
+def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Failure | None:
+    package, versions, confidence = "", None, Confidence.LIKELY
+    for line in instance.log_tail:
+        warned = _SAVED_WITH.search(line)
+        if warned:
+            versions, package, confidence = warned, "scikit-learn", Confidence.CERTAIN
+    attribute, submodule, protocol = _ATTRIBUTE.search(said), _SUBMODULE.search(said), _PROTOCOL.search(said)
+    if protocol:
+        text = (
+            f"the model was saved with pickle protocol {protocol['number']}, which this Python does not know"
+        )
+        remedy = "Ask for the Python that saved the model (`python=` in the conda_file), or save it again with protocol=4"
+        return _mismatch(instance, report, text, remedy, Confidence.CERTAIN)
+    if attribute:
+        package = package or package_of(attribute["module"])
+    elif submodule:
+        package = package or package_of(submodule["module"])
+    elif not versions and not any(sign in said for sign in _OTHER_SHAPE):
+        return None
+    if versions:
+        remedy = f"Pin `{package}=={versions['old']}` in the conda_file, or save the model again with {versions['new']}"
+        text = f"the model was saved with {package} {versions['old']} and is loaded with {versions['new']}: {said}"
+    else:
+        what = f"`{package}`" if package else "the package that saved the model"
+        remedy = (
+            f"Pin the version of {what} that saved the model in the environment's conda_file "
+            "(where it was trained: pip freeze), or save the model again"
+        )
+        text = f"the model was saved with another version of {package or 'a package'} than is loaded: {said}"
+    return _mismatch(instance, report, text, remedy, confidence)
+
+
+def _mismatch(
+    instance: InstanceEvidence, report: Report, text: str, remedy: str, confidence: Confidence
+) -> Failure:
+    warned = tuple(line for line in instance.log_tail if _SAVED_WITH.search(line))[-3:]
+    return make(
+        instance,
+        "PickleVersionMismatch",
+        text,
+        confidence=confidence,
+        target=lines.place_of(report),
+        evidence=(*proof(instance, report), *warned),
+        fields={"remedy": remedy},
+    )

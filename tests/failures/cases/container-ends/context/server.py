@@ -1,0 +1,4 @@
+import sys
+
+print("no licence", flush=True)
+sys.exit(3)

@@ -1,0 +1,8 @@
+import pandas
+
+
+def init():
+    pass
+
+def run(data):
+    return data

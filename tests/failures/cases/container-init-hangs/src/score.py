@@ -1,0 +1,8 @@
+import time
+
+
+def init():
+    time.sleep(600)
+
+def run(data):
+    return data

@@ -1,0 +1,4 @@
+import time
+
+print("working", flush=True)
+time.sleep(3600)

@@ -1,0 +1,5 @@
+from model import load
+
+
+def scale(x):
+    return load

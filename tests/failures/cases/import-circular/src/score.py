@@ -1,0 +1,8 @@
+import model
+
+
+def init():
+    model.load()
+
+def run(data):
+    return data

@@ -1,0 +1,6 @@
+import json
+import xgboost
+
+
+def load():
+    pass

@@ -1,0 +1,8 @@
+import deep.loader
+
+
+def init():
+    deep.loader.load()
+
+def run(data):
+    return data

@@ -1,0 +1,8 @@
+import cv2
+
+
+def init():
+    pass
+
+def run(data):
+    return data

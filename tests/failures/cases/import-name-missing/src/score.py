@@ -1,0 +1,8 @@
+from json import JSONStreamer
+
+
+def init():
+    pass
+
+def run(data):
+    return data

@@ -1,0 +1,7 @@
+def init():
+    count = 0
+    while True:
+        count += 1
+
+def run(data):
+    return data

@@ -1,0 +1,2 @@
+def load(settings):
+    return settings['weights']

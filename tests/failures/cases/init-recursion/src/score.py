@@ -1,0 +1,5 @@
+def init():
+    init()
+
+def run(data):
+    return data

@@ -1,0 +1,5 @@
+def init(path):
+    pass
+
+def run(data):
+    return data

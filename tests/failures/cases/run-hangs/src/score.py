@@ -1,0 +1,10 @@
+import time
+
+
+def init():
+    pass
+
+
+def run(data):
+    while True:
+        time.sleep(0.1)

@@ -1,0 +1,9 @@
+import ctypes
+
+
+def init():
+    pass
+
+
+def run(data):
+    return ctypes.string_at(0)

@@ -1,0 +1,8 @@
+import helper
+
+
+def init():
+    pass
+
+def run(data):
+    return data

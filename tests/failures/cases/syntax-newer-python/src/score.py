@@ -1,0 +1,8 @@
+type Row = list[float]
+
+
+def init():
+    pass
+
+def run(data):
+    return data

@@ -1,0 +1,5 @@
+def init():
+    print 'loading'
+
+def run(data):
+    return data

@@ -1,0 +1,10 @@
+import ctypes
+
+
+def init():
+    pass
+
+
+def run(data):
+    while True:
+        ctypes.PyDLL(None).sleep(600)

@@ -1,0 +1,387 @@
+"""What the diagnosis tells apart, beyond the kinds of a boot report: models, libraries, ends, probes, whole deployments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moorings.errors.diagnosis import DeploymentEvidence, InstanceEvidence, diagnose, diagnose_instance
+from moorings.errors.diagnosis.evidence import EXIT_RUN_STUCK, End, Probed
+from moorings.errors.exceptions import Confidence, Failure, failure
+from moorings_server import contract
+
+CODE = "/i/app/src"
+MODEL = "/i/app/azureml-models/m/1"
+ENV = "/home/x/environments/k/lib/python3.11/site-packages"
+
+
+def of(**changes: Any) -> Failure:
+    known = {"phase": "failed", "code_root": CODE, "model_root": MODEL}
+    return diagnose_instance(InstanceEvidence("shop", "blue", **{**known, **changes}))
+
+
+def raised(words: str, *frames: str, kind: str = "init_raised", **more: Any) -> Failure:
+    """A boot whose `init()` ended with an exception; frames are `file:line source`."""
+    lines = ["Traceback (most recent call last):"]
+    for frame in frames or (f"{CODE}/score.py:4 model = joblib.load(path)",):
+        place, _, source = frame.partition(" ")
+        file, _, line = place.rpartition(":")
+        lines += [f'  File "{file}", line {line}, in init', f"    {source}"]
+    first = (frames or (f"{CODE}/score.py:4 model = joblib.load(path)",))[0]
+    place, _, source = first.partition(" ")
+    report = {
+        "kind": kind,
+        "message": f"init() raised {words}",
+        "traceback": "\n".join([*lines, words]),
+        "file": place.rpartition(":")[0],
+        "line": int(place.rpartition(":")[2]),
+        "text": source,
+        "missing": None,
+    }
+    ended = {k: more.pop(k) for k in list(more) if k in ("log_tail", "memory_peak_bytes")}
+    return of(exit_code=3, report={**report, **more}, **ended)
+
+
+def test_the_exit_code_repeated_here_is_that_of_the_contract() -> None:
+    assert contract.EXIT_RUN_STUCK == EXIT_RUN_STUCK
+
+
+def test_paths_are_those_the_user_knows() -> None:
+    failed = raised(
+        f"KeyError: '{MODEL}/a.pkl'", f"{CODE}/deep/load.py:7 x = y['a']", f"{ENV}/lib/a.py:3 raise"
+    )
+    assert failed.target == "deep/load.py:7"
+    text = "\n".join((failed.message, *failed.evidence))
+    assert "/i/app" not in text
+    assert "/home/x" not in text
+    assert 'File "site-packages/lib/a.py"' in text
+    assert "$AZUREML_MODEL_DIR/a.pkl" in text
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "fix"),
+    [
+        (
+            "AttributeError: Can't get attribute 'Net' on <module '__main__' (built-in)>",
+            "PickleClassMissing",
+            "Net",
+        ),
+        (
+            f"AttributeError: Can't get attribute 'Old' on <module 'shapes' from '{CODE}/shapes.py'>",
+            "PickleClassMissing",
+            "shapes.py",
+        ),
+        (
+            f"AttributeError: Can't get attribute 'Dist' on <module 'sklearn.metrics' from '{ENV}/sklearn/m.py'>",
+            "PickleVersionMismatch",
+            "scikit-learn",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'sklearn.linear_model.logistic'",
+            "PickleVersionMismatch",
+            "scikit-learn",
+        ),
+        ("ValueError: unsupported pickle protocol: 5", "PickleVersionMismatch", "python="),
+        (
+            "ValueError: node array from the pickle has an incompatible dtype:",
+            "PickleVersionMismatch",
+            "pip freeze",
+        ),
+        ("_pickle.UnpicklingError: invalid load key, 'v'.", "ModelFileInvalid", "git lfs pull"),
+        ("_pickle.UnpicklingError: invalid load key, '<'.", "ModelFileInvalid", "Download"),
+        ("EOFError: Ran out of input", "ModelFileInvalid", "size"),
+        ("_pickle.UnpicklingError: pickle data was truncated", "ModelFileInvalid", "Copy"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded(words: str, code: str, fix: str) -> None:
+    failed = raised(words)
+    assert (failed.code, failed.target) == (code, "score.py:4")
+    assert fix in failed.fix
+    assert words.partition(":")[0] in "\n".join(failed.evidence)
+
+
+def test_both_versions_are_named_where_the_library_said_them() -> None:
+    log = (
+        "InconsistentVersionWarning: Trying to unpickle estimator Ridge from version 1.0.2 when using version 1.5.0. x",
+    )
+    failed = raised("AttributeError: 'Ridge' object has incompatible dtype", log_tail=log)
+    assert (failed.code, failed.confidence) == ("PickleVersionMismatch", Confidence.CERTAIN)
+    assert "scikit-learn==1.0.2" in failed.fix
+
+
+def test_what_happens_to_be_raised_beside_a_load_is_no_matter_of_versions() -> None:
+    assert raised("RuntimeError: no licence").code == "UserScriptInitFailed"
+    assert (
+        raised("EOFError: Ran out of input", f"{CODE}/score.py:4 data = read()").code
+        == "UserScriptInitFailed"
+    )
+
+
+def test_a_missing_module_of_a_pickle_is_a_missing_package() -> None:
+    failed = raised("ModuleNotFoundError: No module named 'sklearn'", missing="sklearn")
+    assert failed.code == "UserScriptImportError"
+    assert "`scikit-learn`" in failed.fix
+
+
+@pytest.mark.parametrize(
+    ("tree", "wanted"),
+    [
+        (("    model/", "        model.pkl", "        other.pkl"), "'model', 'model.pkl'"),
+        (("    right.pkl",), "'right.pkl'"),
+    ],
+)
+def test_the_path_that_would_be_right_is_the_fix(tree: tuple[str, ...], wanted: str) -> None:
+    log = ("Model Directory Contents:", f"{MODEL}/", *tree, "moorings: worker 0 ended")
+    failed = raised("FileNotFoundError: x", kind="model_path", missing=f"{MODEL}/model.pkl", log_tail=log)
+    assert failed.code == "ModelPathNotFound"
+    assert f"os.path.join(os.environ['AZUREML_MODEL_DIR'], {wanted})" in failed.fix
+    assert tree[-1] in failed.evidence
+    assert not any("worker 0 ended" in line for line in failed.evidence)
+
+
+def test_a_library_s_own_words_for_a_missing_file_of_the_model() -> None:
+    failed = raised(f"NoSuchFile: Load model from {MODEL}/net.onnx failed. File doesn't exist")
+    assert (failed.code, failed.confidence) == ("ModelPathNotFound", Confidence.LIKELY)
+    assert "net.onnx" in failed.message
+
+
+# --- imports --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory", "libgl1"),
+        (
+            "OSError: libspecial.so: cannot open shared object file: No such file or directory",
+            "libspecial.so",
+        ),
+        ("ImportError: /lib/x: version `GLIBC_2.38' not found (required by /e/_x.so)", "older version"),
+    ],
+)
+def test_a_missing_library_of_the_system(words: str, fix: str) -> None:
+    failed = raised(words, f"{CODE}/score.py:1 import cv2", kind="import_error")
+    assert failed.code == "NativeLibraryMissing"
+    assert fix in failed.fix
+
+
+def test_packages_that_were_compiled_for_others() -> None:
+    words = (
+        "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header"
+    )
+    failed = raised(words, f"{CODE}/score.py:1 import pandas", kind="script_raised")
+    assert failed.code == "PackagesIncompatible"
+    assert "numpy<2" in failed.fix
+
+
+def test_a_file_of_the_user_that_hides_a_package() -> None:
+    words = (
+        "ImportError: cannot import name 'array' from partially initialized module 'numpy' "
+        f"(most likely due to a circular import) ({CODE}/numpy.py)"
+    )
+    failed = raised(words, f"{CODE}/numpy.py:1 from numpy import array", kind="import_error", missing="numpy")
+    assert failed.code == "UserScriptImportError"
+    assert "Rename numpy.py" in failed.fix
+
+
+def test_a_file_that_may_not_be_read() -> None:
+    failed = raised("PermissionError: [Errno 13] Permission denied: '/etc/shadow'")
+    assert failed.code == "FileAccessDenied"
+
+
+# --- ends -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{"signal": 9, "oom": True}, {"exit_code": 1, "log_tail": ("MemoryError",)}])
+def test_memory_that_ran_out_in_service_is_told_from_that_at_load(how: dict[str, Any]) -> None:
+    figures = {"memory_bytes": 2**30, "memory_peak_bytes": 1000 * 2**20}
+    loading, serving = (
+        of(phase="backoff", **how, **figures),
+        of(phase="backoff", served_s=4.0, **how, **figures),
+    )
+    assert (loading.code, serving.code) == ("OutOfMemory", "OutOfMemoryServing")
+    for failed in (loading, serving):
+        assert "most memory the worker had: 1e+03 MiB" in failed.evidence or "1000 MiB" in str(
+            failed.evidence
+        )
+        assert "limit of the instance: 1 GiB" in failed.evidence
+
+
+def test_memory_that_a_script_could_not_get_in_a_real_report() -> None:
+    assert raised("MemoryError").code == "OutOfMemory"
+    assert raised("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8 TiB").code == "OutOfMemory"
+
+
+CRASH = (
+    "Fatal Python error: Segmentation fault",
+    "",
+    "Current thread 0x00007f1 (most recent call first):",
+    '  File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at',
+    f'  File "{CODE}/score.py", line 9 in init',
+    '  File "/e/moorings_server/script.py", line 270 in call_init',
+    "",
+    "Extension modules: numpy (total: 1)",
+)
+
+
+def test_a_crash_in_compiled_code_names_the_line_that_called_it() -> None:
+    failed = of(signal=11, log_tail=CRASH)
+    assert (failed.code, failed.target) == ("NativeCodeCrashed", "score.py:9")
+    assert "SIGSEGV" in failed.message
+    assert "string_at" in failed.message
+    assert "Fatal Python error: Segmentation fault" in failed.evidence
+    assert "instruction" in of(signal=4, log_tail=CRASH).fix
+
+
+STUCK = (
+    "E run() has taken longer than WORKER_TIMEOUT (2 s). Where its threads are:",
+    "MainThread:",
+    f'  File "{CODE}/score.py", line 5, in run',
+)
+
+
+def test_a_run_that_does_not_end_is_told_from_one_that_waits_for_a_lock() -> None:
+    busy = of(phase="backoff", exit_code=6, served_s=3.0, log_tail=(*STUCK, "    while True: total += 1"))
+    locked = of(phase="backoff", exit_code=6, served_s=3.0, log_tail=(*STUCK, "    lock.acquire()"))
+    assert (busy.code, locked.code) == ("RunStuck", "WorkerDeadlocked")
+    assert busy.target == locked.target == "score.py:5"
+    assert any("lock.acquire()" in line for line in locked.evidence)
+
+
+DUMP = (
+    "moorings: worker 0 was not ready 5 s after its start: killed",
+    "moorings: worker 0 is asked where it is:",
+    "Thread 0x00007f2 (most recent call first):",
+    '  File "/e/moorings_server/logs.py", line 9 in _run',
+    "Thread 0x00007f1 (most recent call first):",
+    f'  File "{CODE}/net.py", line 3 in fetch',
+    f'  File "{CODE}/score.py", line 2 in init',
+    "moorings: worker 0 ended (signal SIGKILL); the instance has failed",
+)
+
+
+def test_a_boot_that_hangs_says_where() -> None:
+    report = {"kind": "boot_timeout", "message": "worker 0 was not ready 5 s after its start"}
+    failed = of(signal=9, report=report, log_tail=DUMP)
+    assert (failed.code, failed.target, failed.confidence) == ("BootTimeout", "net.py:3", Confidence.CERTAIN)
+    assert "in fetch()" in failed.message
+
+
+def test_a_script_that_serves_by_itself_is_told_to_stop_that() -> None:
+    dump = (DUMP[4], '  File "/usr/lib/python3.11/socketserver.py", line 233 in serve_forever', DUMP[6])
+    failed = of(signal=9, report={"kind": "boot_timeout", "message": "late"}, log_tail=dump)
+    assert failed.code == "BootTimeout"
+    assert "Remove the script's own server" in failed.fix
+
+
+def test_a_worker_that_answers_no_probe_says_where_it_was() -> None:
+    report = {"kind": "liveness", "message": "worker 0 failed its liveness probe 3 times in a row"}
+    failed = of(phase="backoff", signal=9, served_s=9.0, report=report, log_tail=DUMP)
+    assert (failed.code, failed.target) == ("LivenessProbeFailed", "net.py:3")
+    assert report["message"] in failed.evidence
+
+
+def test_the_history_of_ends_is_shown() -> None:
+    ends = (End(10.0, code=1, served_s=2.0), End(14.0, signal=9, oom=True, served_s=4.0))
+    failed = of(phase="backoff", signal=9, restarts=2, ends=ends, log_tail=("x",))
+    assert any("exit code 1 after 2.0 s in service" in line for line in failed.evidence)
+
+
+# --- waiting --------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_that_is_too_early_is_told_from_a_boot_that_hangs() -> None:
+    late = {"phase": "starting", "overdue": True, "waited_s": 4.0, "boot_allowed_s": 300.0, "log_tail": DUMP}
+    working, idle = of(processor_s=3.5, **late), of(processor_s=0.1, **late)
+    assert (working.code, idle.code) == ("ProbeTooEarly", "BootTimeout")
+    assert working.target == idle.target == "net.py:3"
+    assert "readiness_probe" in working.fix
+
+
+@pytest.mark.parametrize(
+    ("probed", "listening", "code", "words"),
+    [
+        (Probed("404", "/ready", 8080, 5), ("0.0.0.0:8080",), "ProbeRouteWrong", "404"),
+        (Probed("503", "/ready", 8080, 5), ("0.0.0.0:8080",), "ProbeUnhealthy", "503"),
+        (Probed("closed", "/", 8080, 5), ("0.0.0.0:5000",), "ProbePortWrong", "5000"),
+        (Probed("refused", "/", 8080, 5), (), "NothingListens", "no program"),
+        (Probed("closed", "/", 8080, 5), ("127.0.0.1:8080",), "ListensOnLoopback", "127.0.0.1"),
+        (Probed("silent", "/", 8080, 5), ("0.0.0.0:8080",), "ResourceNotReady", "time-out"),
+        (Probed("refused", "/", 8080, 5), None, "ResourceNotReady", "connection"),
+    ],
+)
+def test_a_container_with_a_server_of_its_own(
+    probed: Probed, listening: tuple[str, ...] | None, code: str, words: str
+) -> None:
+    failed = of(phase="running", overdue=True, waited_s=3.0, probed=probed, listening=listening)
+    assert failed.code == code
+    assert words in failed.message
+    assert any(f"GET {probed.path} on port 8080" in line for line in failed.evidence)
+
+
+def test_a_container_that_still_computes_is_not_said_to_listen_on_nothing() -> None:
+    given = {"phase": "running", "overdue": True, "waited_s": 3.0, "probed": Probed("closed", "/", 8080, 5)}
+    assert of(**given, listening=(), processor_share=0.9, processor_s=2.7).code == "ProbeTooEarly"
+    assert of(**given, listening=(), processor_share=0.0, processor_s=0.1).code == "NothingListens"
+
+
+def test_a_container_that_runs_again_after_many_ends() -> None:
+    failed = of(phase="running", restarts=3, log_tail=("no licence",))
+    assert (failed.code, failed.message) == ("CrashLoop", "the worker has ended 4 times")
+
+
+# --- a whole deployment ---------------------------------------------------------------------------------------------
+
+FAILED = failure("UserScriptInitFailed", "it failed", fields={"endpoint": "shop", "deployment": "blue"})
+BLOCKED = failure("GatewayRejected", "no", fields={"endpoint": "shop"})
+SERVING = InstanceEvidence("shop", "blue", "running", ready=True, code_root=CODE)
+
+
+def ended(at: float, **more: Any) -> InstanceEvidence:
+    given = {"phase": "running", "ready": True, "signal": 9, "served_s": 1.0, "ends": (End(at, signal=9),)}
+    return InstanceEvidence("shop", "blue", **{**given, **more})
+
+
+def test_what_a_rollout_failed_with_has_the_word() -> None:
+    found = diagnose(DeploymentEvidence(failed=FAILED, blocked=BLOCKED, instances=(ended(5.0),), now=6.0))
+    assert found is FAILED
+
+
+def test_the_newest_end_is_told_and_an_old_one_is_not() -> None:
+    lately = diagnose(DeploymentEvidence(instances=(ended(90.0), ended(95.0, oom=True)), now=100.0))
+    assert lately is not None
+    assert lately.code == "OutOfMemoryServing"
+    assert diagnose(DeploymentEvidence(instances=(ended(0.0),), now=1e6)) is None
+
+
+def test_what_is_in_the_way_is_told_when_no_instance_has_ended() -> None:
+    assert diagnose(DeploymentEvidence(blocked=BLOCKED, instances=(SERVING,))) is BLOCKED
+
+
+def test_requests_that_fail_are_told_while_it_serves() -> None:
+    log = (
+        "Worker with pid 3 ready for serving traffic",
+        "E azmlinfsrv - Encountered Exception Traceback (most recent call last):",
+        f'  File "{CODE}/score.py", line 6, in run',
+        "    return 1 / int(data)",
+        "ZeroDivisionError: division by zero",
+        "POST /score 500 0.4ms",
+    )
+    found = diagnose(
+        DeploymentEvidence(instances=(InstanceEvidence(**{**SERVING.__dict__, "log_tail": log}),))
+    )
+    assert found is not None
+    assert (found.code, found.target) == ("UserScriptRunFailed", "score.py:6")
+    assert "ZeroDivisionError: division by zero" in found.evidence
+    assert diagnose(DeploymentEvidence(instances=(SERVING,))) is None
+
+
+def test_half_characters_and_endless_lines_can_be_kept_and_sent() -> None:
+    failed = raised("ValueError: caf\udce9 " + "x" * 100_000)
+    assert failed.message.encode()
+    assert all(len(line.encode()) < 1000 for line in failed.evidence)
+    assert len(failed.message) < 1000
