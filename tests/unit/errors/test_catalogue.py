@@ -20,9 +20,6 @@ MAKERS = ("error", "failure")
 
 UNUSED: dict[str, str] = {
     "RoleAssignmentQuotaReached": "there are no role assignments yet",
-    "IdentityCannotPull": "endpoints have no identity of their own yet",
-    "IdentityCannotRead": "the same",
-    "SecretsInjectionError": "there is no secret store yet",
 }
 """Code -> why nothing raises it."""
 
