@@ -19,7 +19,7 @@ SOURCES = sorted(p for p in SRC.rglob("*.py") if "catalogue" not in p.relative_t
 MAKERS = ("error", "failure")
 
 UNUSED: dict[str, str] = {
-    "RoleAssignmentQuotaReached": "there are no role assignments yet",
+    "RoleAssignmentQuotaReached": "the number of role assignments is not limited here",
 }
 """Code -> why nothing raises it."""
 
