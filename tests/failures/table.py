@@ -24,8 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from corpus import Outcome, load, run
-
-from conftest import workspaces
+from corpus_site import workspaces
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 HEAD = """\

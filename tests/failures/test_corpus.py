@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from corpus import CASES, Case, Outcome, client_of, diagnosis, load, run
-
-from conftest import workspaces
+from corpus_site import workspaces
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 PROCESS, DOCKER = load("process"), load("docker")
