@@ -22,8 +22,9 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,18 +118,21 @@ def run(
         workspace.endpoint(endpoint)
         workspace.key(endpoint)
     with ThreadPoolExecutor(at_once) as pool:
-        yield from pool.map(lambda case: run_one(workspace, client_of(workspace), case, preflight), cases)
+        yield from pool.map(lambda case: run_one(workspace, case, preflight=preflight), cases)
 
 
-def client_of(workspace: Any) -> Client:
+@contextmanager
+def client_of(workspace: Any) -> Iterator[Client]:
     settings = Settings.load(workspace.env)
-    return Client(SocketTransport(settings.api_socket), settings.workspace.path)
+    with closing(SocketTransport(settings.api_socket)) as transport:
+        yield Client(transport, settings.workspace.path)
 
 
-def run_one(workspace: Any, client: Client, case: Case, preflight: bool = False) -> Outcome:
+def run_one(workspace: Any, case: Case, *, preflight: bool = False) -> Outcome:
     """One case; what goes wrong with the running itself is a problem of that case alone."""
     try:
-        outcome = _run_one(workspace, client, case)
+        with client_of(workspace) as client:
+            outcome = _run_one(workspace, client, case)
         if preflight and case.preflight:
             done = workspace.moor("check", "-f", str(case.file), check=False)
             outcome.preflight = done.returncode != 0

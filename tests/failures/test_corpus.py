@@ -83,10 +83,11 @@ def test_a_failing_deployment_is_mended_and_broken_again(workspace: Any) -> None
     good = workspace.script("good", "def init(): pass\ndef run(data): return 'fine'\n")
     broken = CASES / "init-raises" / "src"
     workspace.endpoint("to-and-fro")
-    client, header = client_of(workspace), {"azureml-model-deployment": "mended"}
+    header = {"azureml-model-deployment": "mended"}
 
     def look() -> Any:
-        return diagnosis(client, "to-and-fro", "mended")
+        with client_of(workspace) as client:
+            return diagnosis(client, "to-and-fro", "mended")
 
     for verb, code in (("create", broken), ("update", good), ("update", broken), ("update", good)):
         done, found = change(code, verb), look()
