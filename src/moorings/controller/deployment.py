@@ -1,38 +1,36 @@
 """The phases of a deployment: assets, environment, instances, gateway. Each look does the next step and writes down why.
 
 Load -> observe -> plan -> persist -> act. Slow work (building an environment) runs beside the loop, so that what
-serves is looked after meanwhile. What it decides is in `plan.py`; it never talks HTTP and knows no engine by name.
+serves is looked after meanwhile. What it decides is in `plan.py`, what instances are made of comes from
+`preparation.py`, and `removal.py` ends what nobody desires; it never talks HTTP and knows no engine by name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import PurePath
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from moorings.controller.access import Access
 from moorings.controller.health import Prober
 from moorings.controller.held import granted, released, type_name
 from moorings.controller.plan import Desired, Plan, Seen, plan
+from moorings.controller.preparation import ContentStore, Environments, Preparer
 from moorings.controller.publisher import GatewayView, Publisher
-from moorings.controller.resolve import Content, resolve
+from moorings.controller.removal import Remover, grace_s
 from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
 from moorings.controller.story import told
-from moorings.controller.templates import probe_times, revision_of, template_from_json, template_of
+from moorings.controller.templates import probe_times, revision_of, template_from_json
 from moorings.controller.verdict import Verdicts
-from moorings.engines.base import ContainerTemplate, Engine, GroupSpec, Instance, InstanceTemplate
+from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib.timing import Clock
 from moorings.observe.journal import Journal, Told
-from moorings.observe.phases import BUILD, PLAN
-from moorings.spec.assets import EnvironmentSpec
+from moorings.observe.phases import PLAN
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.status import (
-    ASSETS_AVAILABLE,
-    ENVIRONMENT_READY,
     GATEWAY_ACCEPTED,
     INSTANCES_HEALTHY,
     QUOTA_GRANTED,
@@ -44,53 +42,12 @@ from moorings.state.transaction import DEPLOYMENT, OperationStatus, Resource
 
 logger = logging.getLogger(__name__)
 
-GRACE_EXTRA_S = 5.0
-"""Added to the request time-out for an instance that goes away."""
 AWAY_PERIOD_S = 0.5
 """How often an engine that does not answer is asked again."""
 AWAY_PATIENCE_S = 5.0
 """How long an engine may not answer before who waits for it is told so."""
 PROGRESS_PERIOD_S = 0.3
 """Progress texts alone are written at most this often."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """An environment that is there."""
-
-    key: str
-    python: PurePath
-    python_version: str
-    packages: int
-    reused: bool
-    seconds: float
-    container: ContainerTemplate | None = None
-    """What it is where instances are containers."""
-    solver: str = "index"
-    """`conda` or `index`: where its packages come from."""
-    solver_reason: str = ""
-
-
-class Environments(Protocol):
-    """Builds what a deployment needs to run. Raises MooringsError."""
-
-    async def ensure(
-        self,
-        spec: EnvironmentSpec | None,
-        content: Content,
-        progress: Callable[[str], None],
-        said: Callable[[str], None],
-    ) -> tuple[Content, Built]:
-        """`progress` gets short texts, `said` each line of the build log of a build that has to be made."""
-        ...
-
-    def release(self, key: str) -> None:
-        """That a deployment uses what `ensure` gave is written down now; until then it is kept for it."""
-        ...
-
-
-class ContentStore(Protocol):
-    def exists(self, digest: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -113,19 +70,9 @@ class Tools:
 
 
 @dataclass
-class _Build:
-    generation: int
-    task: asyncio.Task[tuple[Content, Built]]
-    message: str = "starting"
-
-
-@dataclass
 class _Memory:
-    """What may be forgotten at a restart: a running build, deadlines, when progress was last written."""
+    """What may be forgotten at a restart: deadlines, when progress was last written."""
 
-    build: _Build | None = None
-    leased: str | None = None
-    """Key of an environment that the stored status does not name yet."""
     generation: int = 0
     serving: int = -1
     progress_at: float = 0.0
@@ -137,33 +84,36 @@ class _Memory:
     judged: dict[tuple[str, float], Failure] = field(default_factory=dict)
     """Verdicts on ends of instances while the deployment serves: (instance, when it ended) -> why."""
 
-    async def end_build(self) -> None:
-        """Stop the running build, if there is one."""
-        build, self.build = self.build, None
-        if build is not None and not build.task.done():
-            build.task.cancel()
-            await asyncio.gather(build.task, return_exceptions=True)
-
 
 @dataclass
 class DeploymentReconciler:
     tools: Tools
     _memories: dict[str, _Memory] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        t = self.tools
+        self._preparer = Preparer(t.database, t.clock, t.environments, t.store, t.access, t.journal, t.busy_s)
+        self._remover = Remover(
+            t.database, t.clock, t.engine, t.publisher, t.prober, t.journal, self._preparer, t.busy_s
+        )
+
     async def reconcile(self, key: str) -> float | None:
         """Look at `<endpoint>/<deployment>` and do the next step."""
         row, waiting = await asyncio.to_thread(self._load, key)
-        memory = self._memories.setdefault(key, _Memory())
         if row is None:
-            return await self._vanished(key)
+            self._memories.pop(key, None)
+            return await self._remover.vanished(key)
+        memory = self._memories.setdefault(key, _Memory())
         if row.deleting:
             try:
-                return await self._delete(row)
+                delay = await self._remover.delete(row)
             except MooringsError as problem:
                 await self._engine_away(row, memory, problem.failure)
                 return AWAY_PERIOD_S
-        if memory.build is not None and memory.build.generation != row.generation:
-            await memory.end_build()
+            if delay is None:
+                self._memories.pop(key, None)
+            return delay
+        await self._preparer.end_older(row)
         spec = DeploymentSpec.model_validate(row.spec)
         status = Status(row, self.tools.clock.now())
         fresh = status.begin(DEPLOYMENT_PHASES)
@@ -174,7 +124,7 @@ class DeploymentReconciler:
             memory.told = row.generation
             said = Told(PLAN, f"generation {row.generation} accepted")
             self.tools.journal.note(row.name, (said,), self.tools.clock.now())
-        template = await self._template(row, spec, status, memory)
+        template = await self._preparer.template(row, spec, status)
         try:
             delay = await self._instances(row, spec, status, memory, template)
             memory.away_since = None
@@ -187,9 +137,8 @@ class DeploymentReconciler:
             await self._engine_away(row, memory, failed)
             delay = AWAY_PERIOD_S
         await self._store(row, status, memory, waiting)
-        if memory.leased is not None and not status.changed:
-            self.tools.environments.release(memory.leased)
-            memory.leased = None
+        if not status.changed:
+            self._preparer.stored(row.name)
         return delay
 
     async def _engine_away(self, row: Resource, memory: _Memory, failed: Failure) -> None:
@@ -202,123 +151,7 @@ class DeploymentReconciler:
 
     async def close(self) -> None:
         """Stop running builds; they are begun again at the next start."""
-        for memory in self._memories.values():
-            await memory.end_build()
-
-    # --- assets and environment ---
-
-    async def _template(
-        self, row: Resource, spec: DeploymentSpec, status: Status, memory: _Memory
-    ) -> InstanceTemplate | None:
-        """The template of this generation; None while it is not there yet or cannot be had."""
-        resolved = status.data.get("resolved")
-        if resolved and resolved["generation"] == row.generation:
-            return template_from_json(status.data["templates"][resolved["revision"]])
-        if status.gave_up:
-            return None
-        content = await self._content(spec, status)
-        if content is None or not await self._admitted(spec, content, status):
-            return None
-        found = await self._environment(row, content, status, memory)
-        if found is None:
-            return None
-        content, built = found
-        template = template_of(
-            spec, content, python=str(built.python), environment_key=built.key, container=built.container
-        )
-        revision = revision_of(template)
-        status.data["resolved"] = {"generation": row.generation, "revision": revision}
-        status.data.setdefault("templates", {})[revision] = asdict(template)
-        status.data["environment"] = {
-            "key": built.key,
-            "pythonVersion": built.python_version,
-            "packages": built.packages,
-            "reused": built.reused,
-            "seconds": round(built.seconds, 3),
-            **({} if built.container is None else {"image": built.container.image}),
-            "solver": built.solver,
-            "solverReason": built.solver_reason,
-        }
-        return template
-
-    async def _content(self, spec: DeploymentSpec, status: Status) -> Content | None:
-        def load() -> Content:
-            with self.tools.database.read() as tx:
-                content = resolve(tx, spec)
-            model = content.model.digest if content.model else ""
-            for digest in (content.code_digest, model, content.build_context):
-                if digest and not self.tools.store.exists(digest):
-                    raise MooringsError(
-                        failure(
-                            "ArtifactsUnavailable",
-                            f"content {digest[:12]} is not in the store",
-                            target=digest,
-                        )
-                    )
-            return content
-
-        try:
-            content = await asyncio.to_thread(load)
-        except MooringsError as problem:
-            status.mark(ASSETS_AVAILABLE, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
-            status.fail("assets", problem.failure)
-            return None
-        status.mark(ASSETS_AVAILABLE, Truth.TRUE, "Stored")
-        status.phase("assets", "done")
-        return content
-
-    async def _admitted(self, spec: DeploymentSpec, content: Content, status: Status) -> bool:
-        """Whether the endpoint's identity may have all this; said before anything is built."""
-        try:
-            await asyncio.to_thread(self.tools.access.check, spec, content)
-        except MooringsError as problem:
-            status.mark(ASSETS_AVAILABLE, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
-            status.fail("assets", problem.failure)
-            return False
-        return True
-
-    async def _environment(
-        self, row: Resource, content: Content, status: Status, memory: _Memory
-    ) -> tuple[Content, Built] | None:
-        build = memory.build
-        if build is None:
-            build = self._start_build(row, content, memory)
-        if not build.task.done():
-            await asyncio.wait({build.task}, timeout=self.tools.busy_s)
-        if not build.task.done():
-            status.phase("environment", "running", build.message)
-            status.data["waitingFor"] = f"environment: {build.message}"
-            status.mark(ENVIRONMENT_READY, Truth.UNKNOWN, "Building", build.message)
-            status.mark(READY, Truth.UNKNOWN, "Progressing", f"environment: {build.message}")
-            return None
-        memory.build = None
-        try:
-            content, built = build.task.result()
-        except MooringsError as problem:
-            status.mark(ENVIRONMENT_READY, Truth.FALSE, problem.failure.code, str(problem), problem.failure)
-            status.fail("environment", problem.failure)
-            return None
-        memory.leased = built.key
-        how = "reused" if built.reused else f"built in {built.seconds:.1f} s"
-        solver = f"; {built.solver}: {built.solver_reason}" if built.solver_reason else ""
-        status.mark(ENVIRONMENT_READY, Truth.TRUE, "Built", f"{built.key}: {how}{solver}")
-        what = (
-            f"{built.packages} packages, Python {built.python_version}" if built.python_version else "image"
-        )
-        status.phase("environment", "done", f"{what}, {how}")
-        return content, built
-
-    def _start_build(self, row: Resource, content: Content, memory: _Memory) -> _Build:
-        def note(message: str) -> None:
-            if memory.build is not None and memory.build.generation == row.generation:
-                memory.build.message = message
-
-        def said(line: str) -> None:
-            self.tools.journal.note(row.name, (Told(BUILD, line),), self.tools.clock.now())
-
-        work = self.tools.environments.ensure(content.environment, content, note, said)
-        memory.build = _Build(row.generation, asyncio.create_task(work, name=f"environment:{row.name}"))
-        return memory.build
+        await self._preparer.close()
 
     # --- instances and gateway ---
 
@@ -530,7 +363,7 @@ class DeploymentReconciler:
     async def _act(
         self, row: Resource, spec: DeploymentSpec, status: Status, step: Plan, *, overdue: bool
     ) -> None:
-        grace_s = spec.request_settings.request_timeout_ms / 1000 + GRACE_EXTRA_S
+        grace = grace_s(spec)
         if step.apply:
             # The decision is on disk before the side effect: a crash repeats the act instead of forgetting it.
             await asyncio.to_thread(self._write, row, status, None)
@@ -544,12 +377,12 @@ class DeploymentReconciler:
                         self.tools.access.private, spec, template.environment_variables
                     )
                     await self.tools.engine.apply(
-                        GroupSpec(row.name, revision, count, template, grace_s, private)
+                        GroupSpec(row.name, revision, count, template, grace, private)
                     )
                 except MooringsError as problem:
                     self._not_started(status, problem.failure, overdue=overdue)
         for revision in step.remove:
-            await self.tools.engine.remove(row.name, revision, grace_s=grace_s)
+            await self.tools.engine.remove(row.name, revision, grace_s=grace)
 
     def _not_started(self, status: Status, failed: Failure, *, overdue: bool) -> None:
         """The engine cannot even begin: said at once, final when trying again is hopeless or has lasted too long."""
@@ -560,57 +393,6 @@ class DeploymentReconciler:
             status.fail("instances", failed)
         else:
             status.data["waitingFor"] = failed.message
-
-    # --- going away ---
-
-    async def _delete(self, row: Resource) -> float | None:
-        memory = self._memories[row.name]
-        await memory.end_build()
-        self.tools.publisher.route(row.name, None)
-        self.tools.publisher.changed()
-        view = await self.tools.publisher.publish()
-        endpoint = row.name.partition("/")[0]
-        instances = await self.tools.engine.observe(row.name)
-        if instances:
-            if view.settled(endpoint) or view.status is None:
-                spec = DeploymentSpec.model_validate(row.spec)
-                grace_s = spec.request_settings.request_timeout_ms / 1000 + GRACE_EXTRA_S
-                for revision in {i.revision for i in instances}:
-                    await self.tools.engine.remove(row.name, revision, grace_s=grace_s)
-            return self.tools.busy_s
-        await self.tools.engine.forget(row.name)
-        now = self.tools.clock.now()
-        self.tools.journal.note(row.name, (Told(PLAN, "deleted"),), now)
-        await asyncio.to_thread(self.tools.journal.end, row.name, row.uid, now)
-
-        def drop() -> bool:
-            with self.tools.database.write() as tx:
-                if not tx.drop(row):
-                    return False
-                tx.finish_operations(row, OperationStatus.SUCCEEDED)
-                return True
-
-        if not await asyncio.to_thread(drop):
-            return self.tools.busy_s
-        self._memories.pop(row.name, None)
-        self.tools.prober.forget(row.name)
-        return None
-
-    async def _vanished(self, key: str) -> float | None:
-        """Nothing desires it: end what the engine still has of it."""
-        memory = self._memories.pop(key, None)
-        if memory is not None:
-            await memory.end_build()
-        self.tools.prober.forget(key)
-        self.tools.publisher.route(key, None)
-        instances = await self.tools.engine.observe(key)
-        for revision in {i.revision for i in instances}:
-            await self.tools.engine.remove(key, revision, grace_s=GRACE_EXTRA_S)
-        if instances:
-            return self.tools.busy_s
-        await self.tools.engine.forget(key)
-        await asyncio.to_thread(self.tools.journal.end, key, "", self.tools.clock.now())
-        return None
 
     # --- state ---
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from moorings.assets.store import AssetStore
-from moorings.controller.deployment import Built
+from moorings.controller.preparation import Built
 from moorings.controller.resolve import Content
 from moorings.engines.base import ContainerTemplate, Routes
 from moorings.environments.conda import variables_of

@@ -14,9 +14,10 @@ import pytest
 
 from moorings.api.quota import Quotas
 from moorings.controller.access import Access
-from moorings.controller.deployment import Built, DeploymentReconciler, Tools
+from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
+from moorings.controller.preparation import Built
 from moorings.controller.publisher import Publisher
 from moorings.controller.resolve import Content
 from moorings.controller.verdict import Verdicts
