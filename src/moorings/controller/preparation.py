@@ -201,7 +201,8 @@ class Preparer:
         return build
 
     def stored(self, key: str) -> None:
-        """The stored status of a deployment is what was told: its environment need not be kept for it any longer."""
+        """The stored status of a deployment is what was told, or nothing is stored of it any more: its environment need
+        not be kept for it any longer."""
         leased = self._leased.get(key)
         if leased is not None:
             self.environments.release(leased)
@@ -216,13 +217,16 @@ class Preparer:
     async def end(self, key: str) -> None:
         """Stop the running build of a deployment, if there is one."""
         build = self._builds.pop(key, None)
-        if build is not None and not build.task.done():
-            build.task.cancel()
-            await asyncio.gather(build.task, return_exceptions=True)
+        if build is None:
+            return
+        build.task.cancel()
+        for result in await asyncio.gather(build.task, return_exceptions=True):
+            if not isinstance(result, BaseException):  # it had ended already, and nobody took what it leased
+                self.environments.release(result[1].key)
 
     async def forget(self, key: str) -> None:
         """The deployment is no more."""
-        self._leased.pop(key, None)
+        self.stored(key)
         await self.end(key)
 
     async def close(self) -> None:

@@ -351,6 +351,18 @@ async def test_delete_while_the_environment_is_built_stops_the_build(world: Worl
     assert world.engine.applied == []
 
 
+async def test_delete_when_the_environment_was_just_built_keeps_no_lease(world: World) -> None:
+    world.put_endpoint("shop")
+    world.environments.gate = asyncio.Event()
+    world.put()
+    await world.round()
+    world.environments.gate.set()
+    await asyncio.sleep(0.01)  # the build ends, and nobody has looked yet
+    world.delete(DEPLOYMENT, "shop/blue")
+    await world.until(lambda: world.row() is None)
+    assert world.environments.released == ["key"]
+
+
 async def test_delete_while_it_boots_leaves_nothing(world: World) -> None:
     world.put_endpoint("shop")
     world.put(boot="slow")
