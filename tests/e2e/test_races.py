@@ -240,7 +240,8 @@ class Killing:
         wanted = {Path(s).name for p in described for s in json.loads(p.read_text())["sockets"]}
         there = {p.name for p in self.settings.run_dir.iterdir()}
         found += [
-            f"run/{name}" for name in there - wanted - {"api.sock", "ads.sock", "admin.sock", "wake.sock"}
+            f"run/{name}"
+            for name in there - wanted - {"api.sock", "ads.sock", "admin.sock", "wake.sock", "identity"}
         ]
         owners = {p.name for p in (self.home / "instances").iterdir()}
         rows = {f"steps.{d['name']}" for d in self.client.deployments("steps")}
