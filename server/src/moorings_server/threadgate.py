@@ -23,7 +23,7 @@ from moorings_server.scoring import Scorer, ScoringTimeout
 from moorings_server.sentinel import RunWatch
 
 PARTS_AHEAD = 16
-HELD_UP_S = 0.05
+HELD_UP_S = 0.2
 """A call on the loop that takes longer has not merely been kept from running."""
 WARY_CALLS = 1_000
 PATIENCE_S = 0.001
