@@ -29,16 +29,31 @@ SHORTEST_HOLD_S = 0.001
 FORGET = 0.1
 
 
-class Pacer:
+class Crowd:
+    """How many requests come together lately: as many as came once, until fewer come again and again."""
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._peak = 1.0
+
+    def saw(self, count: int) -> None:
+        """Note how many requests were there when a batch began."""
+        self._peak = max(float(count), self._peak - FORGET * (self._peak - count))
+
+    def missing(self, waiting: int) -> int:
+        """How many more than those that are waiting a batch may expect; 0 or less: none."""
+        return min(self._max_size, round(self._peak)) - waiting
+
+
+class Pacer(Crowd):
     """Decides how long a batch is held back. Learns the mean gap between arrivals and how many requests are under way
     at most; a pure decider (all times are given, in seconds)."""
 
     def __init__(self, max_size: int, max_wait_s: float) -> None:
-        self._max_size = max_size
+        super().__init__(max_size)
         self._max_wait_s = max_wait_s
         self._gap_s = 0.0
         self._last: Optional[float] = None
-        self._peak = 1.0
 
     def arrived(self, now: float) -> None:
         if self._last is not None:
@@ -46,13 +61,9 @@ class Pacer:
             self._gap_s += FORGET * (gap_s - self._gap_s)
         self._last = now
 
-    def saw(self, under_way: int) -> None:
-        """Note how many requests were running or waiting when a batch began."""
-        self._peak = max(float(under_way), self._peak - FORGET * (self._peak - under_way))
-
     def hold_s(self, waiting: int, waited_s: float) -> float:
         """How long to wait for more, with `waiting` requests of which the oldest has waited `waited_s`; 0.0: go."""
-        missing = min(self._max_size, round(self._peak)) - waiting
+        missing = self.missing(waiting)
         left_s = self._max_wait_s - waited_s
         if missing <= 0 or left_s <= 0:
             return 0.0
@@ -60,14 +71,13 @@ class Pacer:
         return 0.0 if expected_s > left_s else min(left_s, max(SHORTEST_HOLD_S, 2 * expected_s))
 
 
-class Regroup:
+class Regroup(Crowd):
     """Decides whether a batch is worth another look at the sockets before it begins: when it lacks some of those that
     were in the last ones, and each look so far has found one. Learns how large batches are and what they take; a pure
     decider (all times are given, in seconds)."""
 
     def __init__(self, max_size: int) -> None:
-        self._max_size = max_size
-        self._peak = 1.0
+        super().__init__(max_size)
         self._run_s = 0.0
         self._found = 0
         self._since = 0.0
@@ -80,12 +90,12 @@ class Regroup:
         """Whether to nap for NAP_S, read, and ask again; `waiting` requests are there. False: the batch begins."""
         if not self._found:
             self._since = now
-        missing = min(self._max_size, round(self._peak)) > waiting
-        if missing and waiting > self._found and now - self._since + NAP_S <= NAPS_OF_RUN * self._run_s:
+        more = self.missing(waiting) > 0 and waiting > self._found
+        if more and now - self._since + NAP_S <= NAPS_OF_RUN * self._run_s:
             self._found = waiting
             return True
         self._found = 0
-        self._peak = max(float(waiting), self._peak - FORGET * (self._peak - waiting))
+        self.saw(waiting)
         return False
 
 

@@ -3,7 +3,7 @@ itself: to give one to a thread and to take its answer back costs more than such
 
 A call that waits on the loop holds up those that could have run beside it, once: then threads make the calls again,
 and each time it has to go well for four times as long before the loop gets another try. A script whose calls wait
-now and then so ends up on threads, after a handful of calls that somebody waited for. Pure: knows durations only.
+now and then so ends up on threads, after some calls that somebody waited for. Pure: knows durations only.
 """
 
 from __future__ import annotations

@@ -55,9 +55,7 @@ class RunWatch:
     def begin_call(self, started: float) -> None:
         """`begin` of a run that may be interrupted, where the loop may be occupied otherwise too."""
         self.is_call = True
-        self.started = started
-        if not self._armed:
-            self.arm()
+        self.begin(started)
 
     def arm(self) -> None:
         """See to it that the sentinel is awake, for work that does not occupy the loop."""

@@ -26,6 +26,7 @@ PARTS_AHEAD = 16
 HELD_UP_S = 0.2
 """A call on the loop that takes longer has not merely been kept from running."""
 WARY_CALLS = 1_000
+"""After a call on the loop that took long, so many are measured."""
 PATIENCE_S = 0.001
 """How long calls that were let in may wait for a thread without any call having ended."""
 
@@ -69,7 +70,7 @@ class ThreadGate:
         # Threads that take jobs; each looks at the jobs once more, under the lock, before it rests.
         self._awake = 0
         self._pace = Pace()
-        self._polite = True  # as all of this process: see `worker.serve`
+        self._polite = True  # as the whole process from its start: see `worker.main`
         self._here: Optional[Request] = None
         self._wary_calls = 0
         self._used_before: Optional[Tuple[float, int]] = None

@@ -64,9 +64,8 @@ def load(
     """A worker with its script loaded and `init()` called, or None and the exit code. One `to_be_copied` has no threads
     of this server yet."""
     faulthandler.enable()
-    with contextlib.suppress(
-        AttributeError, ValueError, OSError, RuntimeError
-    ):  # no such signal, or no stderr
+    # Some systems have no such signal, some processes no stderr.
+    with contextlib.suppress(AttributeError, ValueError, OSError, RuntimeError):
         faulthandler.register(getattr(signal, contract.STACKS_SIGNAL), all_threads=True)
     log = install(background=not to_be_copied)
     try:
