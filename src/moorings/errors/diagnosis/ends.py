@@ -18,6 +18,7 @@ from moorings.errors.diagnosis.verdicts import (
     how,
     make,
     proof,
+    reported,
     signal_name,
     size,
 )
@@ -56,13 +57,7 @@ def of_machine(instance: InstanceEvidence) -> Failure | None:
     if any(sign in text for sign in _NO_SPACE for text in (message, last if ended_so else "")):
         free = instance.disk_free_bytes
         left = () if free is None else (f"free on the disk of the workspace: {size(free)}",)
-        return make(
-            instance,
-            "DiskFull",
-            message or last,
-            target=lines.place_of(report),
-            evidence=(*proof(instance, report), *left),
-        )
+        return reported(instance, report, "DiskFull", message or last, more=left)
     return None
 
 

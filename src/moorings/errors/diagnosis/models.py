@@ -8,7 +8,7 @@ import re
 from moorings.errors.diagnosis import lines
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
-from moorings.errors.diagnosis.verdicts import Report, make, proof
+from moorings.errors.diagnosis.verdicts import Report, reported
 from moorings.errors.exceptions import Confidence, Failure
 
 _LOADS = re.compile(
@@ -71,12 +71,11 @@ def _class_missing(instance: InstanceEvidence, report: Report, name: str, module
         else f"Put {name} into a module of its own beside the scoring script, import it from there where the model is "
         "trained, and save the model again"
     )
-    return make(
+    return reported(
         instance,
+        report,
         "PickleClassMissing",
         f"the model was saved with an object of {name}, defined in {where}, which is not there when it is loaded",
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fields={"remedy": remedy},
     )
 
@@ -100,12 +99,12 @@ def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
     elif "truncated" in said:
         why = "it ends too early"
         remedy = "Copy the model again and register that"
-    return make(
+    return reported(
         instance,
+        report,
         "ModelFileInvalid",
         f"the model file cannot be read: {why} ({said})",
-        target=lines.place_of(report),
-        evidence=(*proof(instance, report), *lines.model_tree(instance.log_tail)),
+        more=lines.model_tree(instance.log_tail),
         fields={"remedy": remedy},
     )
 
@@ -146,12 +145,12 @@ def _mismatch(
     instance: InstanceEvidence, report: Report, text: str, remedy: str, confidence: Confidence
 ) -> Failure:
     warned = tuple(line for line in instance.log_tail if _SAVED_WITH.search(line))[-3:]
-    return make(
+    return reported(
         instance,
+        report,
         "PickleVersionMismatch",
         text,
         confidence=confidence,
-        target=lines.place_of(report),
-        evidence=(*proof(instance, report), *warned),
+        more=warned,
         fields={"remedy": remedy},
     )

@@ -10,7 +10,7 @@ from moorings.errors.diagnosis import evidence as ev
 from moorings.errors.diagnosis import libraries, lines, models
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
-from moorings.errors.diagnosis.verdicts import Report, make, proof
+from moorings.errors.diagnosis.verdicts import Report, make, reported
 from moorings.errors.exceptions import Confidence, Failure
 
 _SIMPLE: Mapping[str, tuple[str, str]] = {
@@ -52,12 +52,11 @@ def of_report(instance: InstanceEvidence, report: Report) -> Failure | None:
 
 def _plain(instance: InstanceEvidence, report: Report, code: str, text: str) -> Failure:
     message = str(report.get("message") or "")
-    return make(
+    return reported(
         instance,
+        report,
         code,
         f"{text}: {message}" if message else text,
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
     )
 
 
@@ -92,12 +91,11 @@ def _native_library(instance: InstanceEvidence, report: Report) -> Failure | Non
         assert version is not None
         said = f"{PurePosixPath(version[1]).name} needs {version[0]}, which is newer than the system has"
         remedy = "Take an older version of the package, or a newer base image"
-    return make(
+    return reported(
         instance,
+        report,
         "NativeLibraryMissing",
         said,
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fields={"remedy": remedy},
     )
 
@@ -113,12 +111,11 @@ def _binary(instance: InstanceEvidence, report: Report) -> Failure | None:
         if "numpy" in (text + log).lower()
         else "Pin versions of the two packages that were made for each other"
     )
-    return make(
+    return reported(
         instance,
+        report,
         "PackagesIncompatible",
         f"two packages of the environment were compiled for different versions of one another: {_message(report)}",
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fields={"remedy": remedy},
     )
 
@@ -138,12 +135,11 @@ def _half_imported(instance: InstanceEvidence, report: Report) -> Failure | None
     else:
         text = f"the modules {top} and {PurePosixPath(asking).stem} import each other"
         remedy = f"In {asking}, import it inside the function that uses it, or move what both need into a third module"
-    return make(
+    return reported(
         instance,
+        report,
         "UserScriptImportError",
         f"{text}: {_message(report)}",
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         confidence=Confidence.LIKELY,
         fields={"remedy": remedy},
     )
@@ -161,12 +157,11 @@ def _variable_missing(instance: InstanceEvidence, report: Report) -> Failure | N
     name = missing["name"]
     if name == "AZUREML_MODEL_DIR":
         return _model_path(instance, {**report, "missing": "AZUREML_MODEL_DIR"})
-    return make(
+    return reported(
         instance,
+        report,
         "VariableMissing",
         f"the script reads the environment variable {name}, which is not set",
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fields={"name": name},
     )
 
@@ -185,12 +180,11 @@ def _import_error(instance: InstanceEvidence, report: Report) -> Failure:
     else:
         remedy = f"Pin a version of `{package_of(module)}` that has this name, and what it needs"
     text = f"the scoring script cannot import {module or 'a module'}: {detail}"
-    return make(
+    return reported(
         instance,
+        report,
         "UserScriptImportError",
         text,
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fields={"remedy": remedy},
     )
 
@@ -219,12 +213,11 @@ def _elsewhere(instance: InstanceEvidence, report: Report, path: str) -> Failure
     command = (
         f"moor online-deployment update -e {instance.endpoint} -n {instance.deployment} -f <deployment.yml>"
     )
-    return make(
+    return reported(
         instance,
+        report,
         "UserScriptInitFailed",
         f"init() failed: the file {path} is not there",
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fix=f"If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
         f"put it beside the script and open it below os.path.dirname(__file__), then: {command}",
     )
@@ -242,12 +235,11 @@ def _model_path_in(instance: InstanceEvidence, message: str) -> str | None:
 def _function_missing(instance: InstanceEvidence, report: Report) -> Failure:
     names = [name.strip() for name in str(report.get("missing") or "run").split(",")]
     shown = " and ".join(f"{name}()" for name in names)
-    return make(
+    return reported(
         instance,
+        report,
         "UserScriptFunctionNotFound",
         f"the scoring script has no {shown}",
-        target=lines.place_of(report),
-        evidence=proof(instance, report),
         fields={"missing": shown},
     )
 

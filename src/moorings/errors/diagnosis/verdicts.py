@@ -48,6 +48,30 @@ def make(
     )
 
 
+def reported(
+    instance: InstanceEvidence,
+    report: Report,
+    code: str,
+    message: str,
+    *,
+    more: Sequence[str] = (),
+    confidence: Confidence = Confidence.CERTAIN,
+    fields: Mapping[str, object] | None = None,
+    fix: str | None = None,
+) -> Failure:
+    """`make`, with the place and the proof of a report, and then `more` evidence."""
+    return make(
+        instance,
+        code,
+        message,
+        confidence=confidence,
+        target=lines.place_of(report),
+        evidence=(*proof(instance, report), *more),
+        fields=fields,
+        fix=fix,
+    )
+
+
 def proof(instance: InstanceEvidence, report: Report) -> tuple[str, ...]:
     """Where it was, the frames and the message; the end of the log where the report has none."""
     place = lines.place_of(report)
