@@ -85,14 +85,20 @@ def endpoint_to_update(existing: EndpointSpec, file: Path | None, changes: Chang
 
 
 def deployment_to_create(
-    file: Path, name: str | None, endpoint: str | None, default_endpoint: str | None, overrides: Sequence[str]
+    file: Path,
+    name: str | None,
+    endpoint: str | None,
+    default_endpoint: str | None,
+    overrides: Sequence[str],
+    *,
+    command: str = "moor online-deployment create",
 ) -> Examined[DeploymentSpec]:
     """The deployment of a file, with its problems; flags beat the file, a configured endpoint is used when nothing names
-    one. Raises for a file that is no mapping."""
+    one. Raises for a file that is no mapping. `command`: what asks, for the fixes that it is told."""
     if endpoint is None and default_endpoint is not None and "endpoint_name" not in _set_keys(overrides):
-        document = _document(file, "moor online-deployment create")
+        document = _document(file, command)
         endpoint = None if _text(document, "endpoint_name") else default_endpoint
-    return examine_deployment(file, overrides=overrides, name=name, endpoint_name=endpoint)
+    return examine_deployment(file, overrides=overrides, name=name, endpoint_name=endpoint, command=command)
 
 
 def deployment_names_of(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from moorings.cli import preflight
+from moorings.cli import preflight, specs
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
 from moorings.cli.report import clean
@@ -24,7 +24,7 @@ from moorings.preflight.code_folder import shown
 from moorings.preflight.findings import Finding
 from moorings.spec.documents import read_document
 from moorings.spec.form2021 import examine_form
-from moorings.spec.loader import examine_deployment, examine_endpoint
+from moorings.spec.loader import examine_endpoint
 from moorings.spec.validate import deployment_warnings
 
 EXIT_FOUND = 1
@@ -141,11 +141,8 @@ def _deployment(
     *,
     skip: bool,
 ) -> Checked:
-    document = read_document(file, command="moor check").value
-    given = isinstance(document, dict) and document.get("endpoint_name") is not None
-    if endpoint is None and not given and not any(text.startswith("endpoint_name=") for text in set_):
-        endpoint = session.defaults.get("endpoint")
-    found = examine_deployment(file, overrides=set_, name=name, endpoint_name=endpoint, command="moor check")
+    default = session.defaults.get("endpoint")
+    found = specs.deployment_to_create(file, name, endpoint, default, set_, command="moor check")
     report = preflight.look(session, found, script=not skip, again=again)
     spec = found.value
     if spec is None:
