@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import shutil
 import statistics
 import sys
 import tarfile
@@ -18,13 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from corpus import Outcome, load, run
-from corpus_site import workspaces
+from corpus_site import borrowed, workspace_with
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 HEAD = """\
@@ -56,7 +53,7 @@ def main() -> int:
         cases = [c for c in load(engine) if options.only in c.name]
         if not cases:
             continue
-        with _settings(engine) as settings, _workspace(settings) as workspace:
+        with _settings(engine) as settings, workspace_with(settings) as workspace:
             for outcome in run(workspace, cases, at_once=options.at_once, preflight=True):
                 seen.append(outcome)
                 _say(outcome, verbose=options.verbose)
@@ -67,23 +64,12 @@ def main() -> int:
 
 
 @contextmanager
-def _workspace(settings: Any) -> Iterator[Any]:
-    made, base = workspaces(), Path(tempfile.mkdtemp(prefix="moor-corpus-"))
-    workspace = made.make_workspace(base, settings)
-    try:
-        yield workspace
-        made.end(workspace)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
-
-
-@contextmanager
 def _settings(engine: str) -> Iterator[Any]:
     """Settings of a workspace; for containers with a Docker Engine of its own."""
     if engine == "process":
         yield None
         return
-    tests = _root_conftest()
+    tests = borrowed("conftest.py", "moorings_test_docker")
     with tempfile.TemporaryDirectory() as folder:
         tar = Path(folder) / "base.tar"
         with tarfile.open(tar, "w") as archive:
@@ -97,17 +83,6 @@ def _settings(engine: str) -> Iterator[Any]:
         }
     finally:
         dockerd.close()
-
-
-def _root_conftest() -> ModuleType:
-    path = Path(__file__).parents[1] / "conftest.py"
-    spec = importlib.util.spec_from_file_location("moorings_test_docker", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _summary(seen: Sequence[Outcome]) -> str:

@@ -3,8 +3,6 @@ a machine that is busy is no failure."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from corpus import CASES, Case, Outcome, client_of, diagnosis, load, run
-from corpus_site import workspaces
+from corpus_site import workspace_with
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 PROCESS, DOCKER = load("process"), load("docker")
@@ -20,19 +18,10 @@ PROCESS, DOCKER = load("process"), load("docker")
 pytestmark = pytest.mark.timeout(900)  # the first test of a module runs all its cases
 
 
-def _workspace(settings: Any = None) -> Iterator[Any]:
-    made, base = workspaces(), Path(tempfile.mkdtemp(prefix="moor-corpus-"))
-    workspace = made.make_workspace(base, settings)
-    try:
-        yield workspace
-        made.end(workspace)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def workspace() -> Iterator[Any]:
-    yield from _workspace()
+    with workspace_with(None) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +33,7 @@ def seen(workspace: Any) -> dict[str, Outcome]:
 def seen_in_containers(dockerd: Any) -> Iterator[dict[str, Outcome]]:
     base = "moorings.test/python:base"
     settings = {"engine": "docker", "docker": {"host": dockerd.host}, "image_aliases": {"local/base": base}}
-    for made in _workspace(settings):
+    with workspace_with(settings) as made:
         yield {o.case.name: o for o in run(made, DOCKER)}
 
 
