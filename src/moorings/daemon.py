@@ -7,10 +7,9 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +43,11 @@ from moorings.controller.access import Access
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
-from moorings.controller.loop import Loop
+from moorings.controller.loops import Loops
 from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
 from moorings.controller.scoring import Scoring
-from moorings.controller.status import fail_operations
+from moorings.controller.upkeep import LogKeeper, keep_directory, keep_gateway
 from moorings.controller.verdict import Diagnoses, Verdicts
 from moorings.engines.base import Engine
 from moorings.engines.docker import DockerEngine, DockerEngineSettings
@@ -58,13 +57,12 @@ from moorings.environments.leases import Leases
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
-from moorings.lib import atomic, procs
-from moorings.lib.timing import Backoff, SystemClock
-from moorings.observe import retention
+from moorings.lib import atomic, procs, sockets
+from moorings.lib.timing import SystemClock
 from moorings.observe.journal import Journal
 from moorings.observe.stream import LogStream
 from moorings.security.audit import AuditLog
-from moorings.security.directory import AT_MOST_EVERY_S, FRESH_S, Directory
+from moorings.security.directory import Directory
 from moorings.security.folders import private
 from moorings.security.identity_tokens import ISSUER, LIFETIME_S, IdentityTokens
 from moorings.security.places import Places
@@ -78,11 +76,8 @@ logger = logging.getLogger("moorings.daemon")
 
 EXIT_ALREADY_RUNNING = 4
 EXIT_CANNOT_START = 5
-SCAN_PERIOD_S = 1.0
-"""How often all resources are listed; hints make it faster, this makes it certain."""
 LOG_FILES = 4
 """Files of one log: a quarter of it goes at a time."""
-KEEP_LOGS_PERIOD_S = 60.0
 KEEP_LOG_BYTES = 8 * 1024 * 1024
 
 
@@ -167,7 +162,6 @@ class Daemon:
         self._blobs = Blobs(self._database, Uploads(home / "uploads"), self._store)
         self._listener = Listener(home / "access", settings.clients.port, clock)
         self._journal = Journal(settings.deployment_logs)
-        self._loops: dict[str, Loop] = {}
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. The data plane goes on without us."""
@@ -184,22 +178,25 @@ class Daemon:
         check_engine(settings, settings.engine)
         engine = self._engine(workspace_id)
         deployments = self._controller(engine)
-        await self._expect(engine)
+        await self._loops.expect(engine)
         server = self._server(engine, workspace_id)
+        log_keeper = self._log_keeper(engine)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.set)
-        listener = _bind(settings.api_socket)
+        listener = sockets.listen(settings.api_socket)
         logger.info("moorings %s serves %s, workspace %s", __version__, settings.api_socket, workspace_id)
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(self._scan(), name="scan"),
-                    tasks.create_task(self._keep_gateway(), name="gateway"),
+                    tasks.create_task(self._loops.scan(), name="scan"),
+                    tasks.create_task(keep_gateway(self._gateway.ensure_agent), name="gateway"),
                     tasks.create_task(self._listener.run(), name="listener"),
-                    tasks.create_task(self._keep_logs(engine), name="logs"),
-                    tasks.create_task(self._keep_directory(), name="directory"),
+                    tasks.create_task(log_keeper.run(), name="logs"),
+                    tasks.create_task(
+                        keep_directory(self._directory, self._publisher.changed), name="directory"
+                    ),
                     tasks.create_task(self._instance_tokens.run(), name="instance tokens"),
                 ]
                 api = tasks.create_task(server.serve(sockets=[listener]), name="api")
@@ -210,25 +207,12 @@ class Daemon:
                     task.cancel()
                 await asyncio.gather(api, self._listener.close())
         finally:
-            for each in self._loops.values():
-                await each.close()
+            await self._loops.close()
             await deployments.close()
             self._database.close()
             with contextlib.suppress(FileNotFoundError):
                 settings.api_socket.unlink()
         logger.info("stopped")
-
-    async def _keep_directory(self) -> None:
-        """Fetch the keys of the directory of users now and then; what is known counts on while it is away."""
-        while self._directory is not None:
-            period_s = FRESH_S
-            try:
-                if await asyncio.to_thread(self._directory.refresh):
-                    self._publisher.changed()
-            except (OSError, ValueError, KeyError, TypeError) as problem:
-                logger.error("the keys of %s cannot be fetched: %s", self._directory.issuer, problem)
-                period_s = AT_MOST_EVERY_S
-            await asyncio.sleep(period_s)
 
     def _has_login(self, registry: str) -> bool:
         """Whether this machine has credentials for a registry."""
@@ -334,52 +318,24 @@ class Daemon:
         endpoints = EndpointReconciler(
             self._database, self._clock, self._publisher, options.resync_s, options.busy_s
         )
-        backoff = Backoff(first_s=0.2, cap_s=30.0, jitter=0.1)
-        self._loops = {
-            DEPLOYMENT: Loop(DEPLOYMENT, deployments.reconcile, backoff, self._stuck(DEPLOYMENT)),
-            ENDPOINT: Loop(ENDPOINT, endpoints.reconcile, backoff, self._stuck(ENDPOINT)),
-        }
+        self._loops = Loops(
+            self._database,
+            self._publisher,
+            {DEPLOYMENT: deployments.reconcile, ENDPOINT: endpoints.reconcile},
+            self._settings.logs_dir / "daemon.log",
+        )
         return deployments
 
-    def _stuck(self, kind: str) -> Callable[[str], Awaitable[None]]:
-        """Whoever waits for a resource that we fail to look after is told so, with a code."""
-
-        def tell(name: str) -> None:
-            with self._database.read() as tx:
-                row = tx.resource(kind, name)
-            if row is not None:
-                log = self._settings.logs_dir / "daemon.log"
-                message = f"{kind} {name} cannot be worked on: a defect, or a fault of this machine"
-                fail_operations(
-                    self._database, row, failure("InternalServerError", message, fields={"log": log})
-                )
-
-        async def stuck(name: str) -> None:
-            if kind == DEPLOYMENT:
-                self._publisher.presume(name)
-            await asyncio.to_thread(tell, name)
-
-        return stuck
-
-    async def _expect(self, engine: Engine) -> None:
-        """Whatever is desired or still there must be looked at once before anything is published."""
-        try:
-            instances = await engine.observe()
-        except MooringsError as problem:  # the engine is away: each deployment says so when it is looked at
-            logger.error("the instances cannot be seen yet: %s", problem)
-            instances = []
-        with self._database.read() as tx:
-            rows = [r.name for r in tx.resources(DEPLOYMENT)]
-        keys = sorted({*rows, *(i.owner for i in instances)})
-        self._publisher.expect(rows)
-        self._loops[DEPLOYMENT].watch(keys)
-
-    def _hint(self, loop: asyncio.AbstractEventLoop) -> Callable[[str, str], None]:
-        def hint(kind: str, name: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closing: the next start looks anyway
-                loop.call_soon_threadsafe(self._loops[kind].hint, name)
-
-        return hint
+    def _log_keeper(self, engine: Engine) -> LogKeeper:
+        kept, loops = self._settings.logs, self._loops
+        return LogKeeper(
+            engine,
+            self._journal,
+            lambda: loops.names()[DEPLOYMENT],
+            self._clock,
+            kept_days=kept.kept_days,
+            kept_bytes=kept.kept_bytes,
+        )
 
     def _server(self, engine: Engine, workspace_id: str) -> QuietServer:
         workspace = self._settings.workspace
@@ -389,7 +345,7 @@ class Daemon:
             self._tokens,
             workspace.path,
             self._places,
-            self._hint(asyncio.get_running_loop()),
+            self._loops.hinter(),
             Quotas(self._database, self._capacity()),
         )
         api = Api(
@@ -469,68 +425,6 @@ class Daemon:
                 "rejected": dict(status.rejected) if status else {},
             },
         }
-
-    async def _scan(self) -> None:
-        while True:
-            try:
-                names = await asyncio.to_thread(self._names)
-                for kind, found in names.items():
-                    self._loops[kind].watch(found)
-            except MooringsError as problem:
-                logger.error("cannot list resources: %s", problem)
-            await asyncio.sleep(SCAN_PERIOD_S)
-
-    async def _keep_logs(self, engine: Engine) -> None:
-        """Let go of old logs, and put aside those of deployments that went unseen."""
-        kept = self._settings.logs
-        while True:
-            try:
-                instances = await engine.observe()
-                names = (await asyncio.to_thread(self._names))[DEPLOYMENT]
-                owners = {*names, *(i.owner for i in instances)}
-                await asyncio.to_thread(self._journal.end_others, owners, self._clock.now())
-                await asyncio.to_thread(
-                    retention.sweep,
-                    self._journal.root,
-                    {i.id for i in instances},
-                    self._clock.now(),
-                    kept_s=kept.kept_days * 86400,
-                    kept_bytes=kept.kept_bytes,
-                )
-            except (MooringsError, OSError) as problem:
-                logger.warning("old logs stay for now: %s", problem)
-            await asyncio.sleep(KEEP_LOGS_PERIOD_S)
-
-    def _names(self) -> dict[str, list[str]]:
-        with self._database.read() as tx:
-            return {kind: [r.name for r in tx.resources(kind)] for kind in (ENDPOINT, DEPLOYMENT)}
-
-    async def _keep_gateway(self) -> None:
-        failures = 0
-        while True:
-            try:
-                await asyncio.to_thread(self._gateway.ensure_agent)
-                failures = 0
-            except (MooringsError, OSError) as problem:
-                failures += 1
-                logger.error("the gateway agent cannot be started: %s", problem)
-            await asyncio.sleep(min(30.0, SCAN_PERIOD_S * 2**failures))
-
-
-def _bind(path: Path) -> socket.socket:
-    """A listening unix socket (0600) that appears at `path` in one step, in place of a stale one.
-
-    The caller holds the lock of the daemon, so other temporary names are those of killed ones.
-    """
-    for left in path.parent.glob(f".{path.name}.*"):
-        left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(temporary))
-    temporary.chmod(0o600)
-    listener.listen(128)
-    temporary.replace(path)
-    return listener
 
 
 def _trim_log(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from moorings.cli.output import Columns
 from moorings.cli.session import EXIT_INTERRUPTED, Session
+from moorings.cli.terminal import clean, clean_json, clean_line
 from moorings.errors.exceptions import error
 
 _TYPES = {"all": "All", "inference-server": "InferenceServer", "storage-initializer": "StorageInitializer"}
@@ -55,17 +57,19 @@ def print_logs(session: Session, endpoint: str, name: str, flags: LogFlags) -> N
     if session.options.output or session.options.query:
         session.emit(lines, COLUMNS)
     else:
-        click.echo("".join(f"{shown(line, flags.container)}\n" for line in lines), nl=False)
+        colours = sys.stdout.isatty()
+        text = "".join(f"{shown(line, flags.container, colours=colours)}\n" for line in lines)
+        click.echo(text, nl=False, color=colours)
     if not lines and not told:
         session.say("There are no lines like that.")
     if told:
         # Scripts that look for text find it on stdout, where other lines would be.
-        click.echo(told, nl=not told.endswith("\n"), err=bool(session.options.output))
+        click.echo(clean(told), nl=not told.endswith("\n"), err=bool(session.options.output))
 
 
-def shown(line: Mapping[str, Any], container: str) -> str:
+def shown(line: Mapping[str, Any], container: str, *, colours: bool) -> str:
     """One line for people: of one container as it is, of everything with when, which phase and which instance."""
-    text = str(line.get("text") or "")
+    text = clean_line(str(line.get("text") or ""), colours=colours)
     if container != "all":
         return text
     at = str(line.get("time") or "")[:23]
@@ -82,11 +86,14 @@ def _follow(session: Session, endpoint: str, name: str, flags: LogFlags) -> None
             target="--follow",
             fields={"command": f"moor online-deployment get-logs -e {endpoint} -n {name} --deleted"},
         )
-    form = session.options.output
+    form, colours = session.options.output, sys.stdout.isatty()
 
     def heard(line: dict[str, Any]) -> None:
         # One line each, whatever the format: a list would never end.
-        click.echo(json.dumps(line, ensure_ascii=False) if form else shown(line, flags.container))
+        if form:
+            click.echo(clean_json(json.dumps(line, ensure_ascii=False)))
+        else:
+            click.echo(shown(line, flags.container, colours=colours), color=colours)
 
     try:
         session.client.follow_logs(endpoint, name, flags.asked(), heard)

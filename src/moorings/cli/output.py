@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from moorings.cli.terminal import clean, clean_json
 from moorings.errors.exceptions import error
 
 FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")
@@ -41,12 +42,14 @@ def render(value: Any, form: str, *, columns: Columns | None = None, width: int 
     if form in ("yaml", "yamlc"):
         import yaml
 
-        return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False))
+        text = str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False))
+        return text if width is None else clean(text)
     if form == "tsv":
-        return "".join(f"{line}\n" for line in _tsv(value))
+        text = "".join(f"{line}\n" for line in _tsv(value))
+        return text if width is None else clean(text)
     if form == "table":
         return _table(value, columns, width)
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = clean_json(json.dumps(value, indent=2, ensure_ascii=False))
     if form == "jsonc" and width is not None:
         return _coloured(text, width)
     return text + "\n"
@@ -90,7 +93,7 @@ def _table(value: Any, columns: Columns | None, width: int | None) -> str:
     for heading, _ in chosen:
         table.add_column(heading, overflow="fold" if width else "ignore", no_wrap=width is None)
     for row in rows:
-        table.add_row(*(Text(_cell(cell(row))) for _, cell in chosen))
+        table.add_row(*(Text(clean(_cell(cell(row)))) for _, cell in chosen))
     out = io.StringIO()
     console = Console(file=out, width=width or WIDE, force_terminal=width is not None, highlight=False)
     console.print(table)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moorings.cli.report import clean
 from moorings.cli.session import Session
+from moorings.cli.terminal import clean
 from moorings.client.client import Client
 from moorings.client.faults import from_body
 from moorings.client.quota import would_fit

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from moorings.cli.report import clean
+from moorings.cli.terminal import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

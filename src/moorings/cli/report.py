@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from moorings.cli.terminal import clean
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import Confidence, Failure, MooringsError, fix_in
 from moorings.errors.language import ENGLISH, texts_of, word
@@ -50,12 +51,6 @@ def render(problem: MooringsError, language: str = ENGLISH, *, with_request_id: 
     if request_id and (with_request_id or failed.code == "InternalServerError"):
         lines += ["", f"  Request id: {request_id}"]
     return "\n".join(lines) + "\n"
-
-
-def clean(text: str) -> str:
-    """`text` without what could move the cursor or recolour the terminal; evidence may come from a user's
-    model."""
-    return "".join(c if c.isprintable() or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _described(failed: Failure, described: Described | None, language: str) -> tuple[str, str, str | None]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from moorings.cli import defaults as kept
+from moorings.cli.terminal import clean
 from moorings.errors.exceptions import MooringsError, error
 from moorings.settings import Settings
 
@@ -100,11 +101,11 @@ class Session:
     def say(self, line: str) -> None:
         """Progress and advice, on stderr."""
         if not self.options.only_show_errors:
-            click.echo(line, err=True)
+            click.echo(clean(line), err=True)
 
     def warn(self, line: str) -> None:
         if not self.options.only_show_errors:
-            click.echo(click.style("WARNING: ", fg="yellow") + line, err=True)
+            click.echo(click.style("WARNING: ", fg="yellow") + clean(line), err=True)
 
     def emit(self, value: Any, columns: Columns | None = None, *, usual: str = "json") -> None:
         """The result, on stdout, in the format asked for."""

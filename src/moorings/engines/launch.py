@@ -5,6 +5,8 @@ It must not start anything, and it must stay small (every supervisor imports it)
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -148,3 +150,12 @@ class Launch:
 def outer_environment(outer: Mapping[str, str]) -> dict[str, str]:
     """The part of this machine's environment that an instance may see."""
     return {k: v for k, v in outer.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
+
+
+def private_of(folder: Path, fds: list[str]) -> dict[str, Any]:
+    """What the supervisor alone is told: from a descriptor, which ends here; in a container from a file (0600) of its folder."""
+    if not fds:
+        return layout.read(folder / layout.PRIVATE)
+    with os.fdopen(int(fds[0]), "rb") as told:
+        found: dict[str, Any] = json.loads(told.read())
+    return found

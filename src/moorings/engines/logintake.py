@@ -20,10 +20,14 @@ BURST_SECONDS = 2.0
 """An allowance of so many seconds may be used at once: a long traceback, the start of a model."""
 RESUME_SECONDS = 0.25
 """After it is used up, output is dropped until there is this much of it again."""
+REDRAWN_S = 10.0
+"""A line that is drawn over itself (a progress bar) is kept as it stands this often, and at its end."""
 LAST_WORDS_BYTES = 64 * 1024
 """The end of what was dropped is kept: often it says what went wrong."""
 
 _HELD_BYTES = LINE_BYTES + MARGIN_BYTES
+_OVERWRITTEN = re.compile(rb"^[^\n]*\r(?=[^\r\n])", re.M)
+_RETURNS = re.compile(rb"\r+$", re.M)
 _LONG = re.compile(rb"^([^\n]{%d})([^\n]+)" % LINE_BYTES, re.M)
 
 
@@ -46,6 +50,10 @@ class Intake:
         self._rest = b""
         self._cut = 0
         """Bytes of the line that is being read which were not held."""
+        self._returned = False
+        """Whether its last character so far led back to its beginning."""
+        self._redrawn_at: float | None = None
+        """Since when it has been drawn over itself, by the clock."""
         self._left = self._rate * BURST_SECONDS
         self._at: float | None = None
         self._dropping = False
@@ -72,6 +80,8 @@ class Intake:
             return
         self._left -= len(data)
         self._take(data, now)
+        if self._redrawn_at is not None and clock - self._redrawn_at >= REDRAWN_S:
+            self.flush(now)
 
     def settle(self, now: float, clock: float) -> None:
         """Nothing has come for a while: write what is held."""
@@ -89,8 +99,10 @@ class Intake:
 
     def flush(self, now: float) -> None:
         """Write a line that has not ended as if it had."""
-        if self._rest:
+        if self._cut or self._rest.strip(b"\r"):
             self._end_rest(now)
+        else:
+            self._begin_line()
 
     # --- lines ---
 
@@ -102,18 +114,30 @@ class Intake:
             self._end_rest(now)
             data, end = data[first + 1 :], end - first - 1
         if end:
-            whole, self._rest = self._rest + data[:end], b""
-            self._write(self._shortened(self._redact(whole)), now)
+            whole = self._rest + data[:end]
+            self._begin_line()
+            self._write(self._shortened(self._redact(_as_seen(whole))), now)
         self._hold(data[end:])
 
+    def _begin_line(self) -> None:
+        self._rest, self._cut, self._returned, self._redrawn_at = b"", 0, False, None
+
     def _hold(self, data: bytes) -> None:
+        """More of the line that has no end yet. What is drawn over is not held: progress bars have no end for long."""
+        seen = data.rstrip(b"\r")
+        start = seen.rfind(b"\r") + 1
+        if start or (self._returned and seen):
+            self._rest, self._cut, data = b"", 0, data[start:]
+            self._redrawn_at = self._at if self._redrawn_at is None else self._redrawn_at
+        if data:
+            self._returned = data.endswith(b"\r")
         room = _HELD_BYTES - len(self._rest)
         self._rest += data[:room]
         self._cut += max(0, len(data) - room)
 
     def _end_rest(self, now: float) -> None:
-        line, cut = self._redact(self._rest), self._cut
-        self._rest, self._cut = b"", 0
+        line, cut = self._redact(_as_seen(self._rest)), self._cut
+        self._begin_line()
         if cut or len(line) > LINE_BYTES:
             line = line[:LINE_BYTES] + _mark(cut + max(0, len(line) - LINE_BYTES))
         self._write(line + b"\n", now)
@@ -159,6 +183,13 @@ class Intake:
             self._write(text.encode() + b"\n", now)
         self._left -= len(last)
         self._take(last, self._last_now)
+
+
+def _as_seen(lines: bytes) -> bytes:
+    """The same without what a carriage return led back over: of a progress bar what it showed last."""
+    if b"\r" not in lines:
+        return lines
+    return _RETURNS.sub(b"", _OVERWRITTEN.sub(b"", lines))
 
 
 def _mark(cut: int) -> bytes:

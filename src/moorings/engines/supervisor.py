@@ -23,21 +23,22 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from moorings import contract
 from moorings.engines import children, layout, policy
 from moorings.engines.cgroup import ContainerGroup, Group, delegated_parent
+from moorings.engines.ends import Ends, boot_report, how, report_of
+from moorings.engines.initializing import Initializer
 from moorings.engines.lastword import with_last_word
-from moorings.engines.launch import Launch
+from moorings.engines.launch import Launch, private_of
 from moorings.engines.liveness import Liveness
 from moorings.engines.metadata import Connection, Metadata
-from moorings.engines.output import Console, Output
-from moorings.engines.worker import Worker, boot_failure
+from moorings.engines.output import Output
+from moorings.engines.outputs import Outputs
+from moorings.engines.worker import Worker
 from moorings.lib import atomic, procs
-from moorings.lib.logfile import RotatingWriter
 from moorings.lib.redaction import Redactor, secret_values
 
 SERVER, INITIALIZER = "inference-server", "storage-initializer"
@@ -50,8 +51,6 @@ UNREADY_GRACE_S = 2.0
 LAST_KILL_S = 5.0
 LAST_WORDS_S = 0.25
 """How long a worker that is to be killed may say where it is."""
-MOST_EXITS = 8
-"""Ends that are remembered."""
 
 
 class Supervisor:
@@ -64,23 +63,15 @@ class Supervisor:
         self.started_at = time.time()
         self.workers = [Worker(index, path) for index, path in enumerate(launch.sockets)]
         self.ever_ran = False
-        self.initializer_pid: int | None = None
-        self.initialized = not launch.initializer_argv
-        self.initializer_at = None if self.initialized else 0.0
-        """When the initializer is to be started; None while it runs and once it has succeeded."""
-        self.initializer_crashes = 0
-        self.last_exit: dict[str, Any] | None = None
-        self.exits: list[dict[str, Any]] = []
         self.stop_at: float | None = None
         self.unready_stop_at: float | None = None
         self.grace_s = launch.grace_s
         self._written = b""
-        if not launch.in_container:
-            launch.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.group = _group(launch)
-        self.oom_kills = self.group.oom_kills()
-        self.outputs: dict[str, Output] = {}
+        self.ends = Ends(self.group)
         self.selector = selectors.DefaultSelector()
+        self.outputs = Outputs(self.selector, launch, self.redactor)
+        self.initializer = Initializer(launch, INITIALIZER, lambda: self.outputs.writer(INITIALIZER))
         self.liveness = Liveness(self.selector, launch.liveness)
         self._signals = children.signal_socket()
         self._stop_asked = self._stacks_asked = False
@@ -139,9 +130,7 @@ class Supervisor:
                 told = self._signals.recv(4096)
                 self._stop_asked |= signal.SIGTERM in told
                 self._stacks_asked |= children.STACKS in told
-        for output in self.outputs.values():
-            if output.settle_at is not None and output.settle_at <= time.monotonic():
-                output.settle()
+        self.outputs.settle(time.monotonic())
         if self._stacks_asked:
             self._stacks_asked = False
             for worker in self.workers:
@@ -152,9 +141,9 @@ class Supervisor:
 
     def _sleep_s(self, now: float) -> float:
         times = [now + LONGEST_SLEEP_S]
-        times += [w.start_at for w in self.workers if w.start_at is not None and self.initialized]
-        due = [self.initializer_at, self.unready_stop_at, self.stop_at, self.liveness.next_at(now)]
-        due += [output.settle_at for output in self.outputs.values()]
+        times += [w.start_at for w in self.workers if w.start_at is not None and self.initializer.done]
+        due = [self.initializer.start_at, self.unready_stop_at, self.stop_at, self.liveness.next_at(now)]
+        due += [self.outputs.settle_at()]
         times += [t for t in due if t is not None]
         metadata_at = None if self.metadata is None else self.metadata.expire(now)
         times += [] if metadata_at is None else [metadata_at]
@@ -169,29 +158,17 @@ class Supervisor:
     # --- starting ---
 
     def _start_what_is_due(self, now: float) -> None:
-        if not self.initialized:
-            if self.initializer_at is not None and self.initializer_at <= now:
-                self._start_initializer(now)
+        if not self.initializer.done:
+            if self.initializer.is_due(now):
+                try:
+                    self.initializer.start()
+                except (OSError, subprocess.SubprocessError) as problem:
+                    refused = report_of(layout.KIND_CANNOT_START, str(problem))
+                    self._initializer_ended(now, None, None, refused)
             return
         for worker in self.workers:
             if worker.start_at is not None and worker.start_at <= now and self.phase != FAILED:
                 self._start_worker(worker, now)
-
-    def _start_initializer(self, now: float) -> None:
-        plan = self.launch.folder / layout.PLAN
-        env = {**os.environ, "MOORINGS_ROLE": INITIALIZER}
-        self.initializer_at = None
-        try:
-            atomic.write(plan, json.dumps(self.launch.plan()).encode())
-            self.initializer_pid = children.start(
-                [*self.launch.initializer_argv, str(plan)],
-                env=env,
-                cwd=self.launch.folder,
-                output_fd=self._output(INITIALIZER).writer,
-                enter=_nothing,
-            )
-        except (OSError, subprocess.SubprocessError) as problem:
-            self._initializer_ended(now, None, None, _report(layout.KIND_CANNOT_START, str(problem)))
 
     def _start_worker(self, worker: Worker, now: float) -> None:
         launch = self.launch
@@ -205,31 +182,14 @@ class Supervisor:
                 launch.worker_argv,
                 env=launch.worker_environment(os.environ, worker.index),
                 cwd=launch.app_root,
-                output_fd=self._output(SERVER).writer,
+                output_fd=self.outputs.writer(SERVER),
                 enter=self.group.enter,
             )
         except (OSError, subprocess.SubprocessError) as problem:
             text = f"cannot start {launch.python}: {problem}"
-            self._worker_ended(worker, now, None, None, _report(layout.KIND_CANNOT_START, text))
+            self._worker_ended(worker, now, None, None, report_of(layout.KIND_CANNOT_START, text))
             return
         worker.started(pid, now)
-
-    def _output(self, container: str) -> Output:
-        """Its log appears with the first process that writes to it."""
-        if container not in self.outputs:
-            launch = self.launch
-            path = launch.logs / f"{container}.log"
-            output = Output(
-                Console()
-                if launch.in_container
-                else RotatingWriter(path, file_bytes=launch.log_file_bytes, files=launch.log_files),
-                redact=self.redactor().redact,
-                bytes_per_s=launch.log_bytes_per_s,
-                stamped=not launch.in_container,
-            )
-            self.selector.register(output.reader, selectors.EVENT_READ, output)
-            self.outputs[container] = output
-        return self.outputs[container]
 
     def _watch_boots(self, now: float) -> None:
         budget_s = self.launch.boot_budget_s()
@@ -265,8 +225,8 @@ class Supervisor:
             self._kill(self.workers[index], layout.KIND_LIVENESS, text)
 
     def _kill(self, worker: Worker, kind: str, text: str, **more: Any) -> None:
-        self._say(f"{text}: killed")
-        worker.killed_for = _report(kind, text, **more)
+        self.outputs.say(SERVER, f"{text}: killed")
+        worker.killed_for = report_of(kind, text, **more)
         self.liveness.forget(worker.index)
         worker.kill_at = time.monotonic() + (LAST_WORDS_S if self._ask_where(worker) else 0.0)
 
@@ -274,7 +234,7 @@ class Supervisor:
         """Have it print where its threads are; whether it can."""
         if worker.pid is None or not children.catches(worker.pid, children.STACKS):
             return False
-        self._say(f"worker {worker.index} is asked where it is:")
+        self.outputs.say(SERVER, f"worker {worker.index} is asked where it is:")
         children.kill(worker.pid, children.STACKS)
         return True
 
@@ -289,42 +249,27 @@ class Supervisor:
     def _reap(self, now: float) -> None:
         ended = list(children.reap())
         for pid, code, signum, peak_bytes in ended:
-            if pid == self.initializer_pid:
-                self.initializer_pid = None
+            if pid == self.initializer.pid:
                 self._initializer_ended(now, code, signum, None)
             for worker in self.workers:
                 if worker.pid == pid:
-                    report = worker.killed_for or self._boot_failure(worker, pid)
+                    report = worker.killed_for or boot_report(
+                        self.launch.boot_report(worker.index), pid, self.redactor()
+                    )
                     self._worker_ended(worker, now, code, signum, report, peak_bytes)
         if ended:
             self._end_strays()
 
-    def _boot_failure(self, worker: Worker, pid: int) -> dict[str, Any] | None:
-        """What the worker wrote of its failed boot; the file is rid of what a script put into its error, too."""
-        path = self.launch.boot_report(worker.index)
-        report = boot_failure(path, pid)
-        if report is None:
-            return None
-        report = dict(_changed(report, self.redactor().text))
-        with contextlib.suppress(OSError):
-            atomic.write(path, json.dumps(report).encode())
-        return report
-
     def _initializer_ended(
         self, now: float, code: int | None, signum: int | None, report: dict[str, Any] | None
     ) -> None:
-        if code == 0:
-            self.initialized = True
+        if self.initializer.ended(code):
             return
-        self._note_exit(INITIALIZER, code, signum, report or _report(layout.KIND_INITIALIZER, ""))
+        self.ends.note(INITIALIZER, code, signum, report or report_of(layout.KIND_INITIALIZER, ""))
         if self.phase == STOPPING:
             return
-        self.initializer_crashes += 1
-        coded = code is not None and code != 0
-        if coded or report is not None or self.initializer_crashes >= policy.MOST_BOOT_TRIES:
+        if not self.initializer.try_again(now, code, refused=report is not None):
             self.phase = FAILED
-        else:
-            self.initializer_at = now + policy.FIRST_DELAY_S
 
     def _worker_ended(
         self,
@@ -340,50 +285,29 @@ class Supervisor:
         worker.ended()
         if self.phase == STOPPING:
             return
-        self._note_exit(SERVER, code, signum, report, served_s, peak_bytes)
+        self.ends.note(SERVER, code, signum, report, served_s=served_s, peak_bytes=peak_bytes)
         worker.crashes = policy.crashes_in_a_row(worker.crashes, served_s=served_s or 0.0)
         kind = None if report is None else report.get("kind")
-        over = bool(self.last_exit and self.last_exit["oom"]) and self.group.holds_memory
         delay_s = policy.restart_delay_s(
-            ever_ran=self.ever_ran, code=code, kind=kind, crashes=worker.crashes, over_its_limit=over
+            ever_ran=self.ever_ran,
+            code=code,
+            kind=kind,
+            crashes=worker.crashes,
+            over_its_limit=self.ends.over_memory,
         )
-        how = f"worker {worker.index} ended ({_how(code, signum)})"
+        ended = f"worker {worker.index} ended ({how(code, signum)})"
         if delay_s is None:
-            self._say(f"{how}; the instance has failed")
+            self.outputs.say(SERVER, f"{ended}; the instance has failed")
             self.phase = FAILED
         else:
-            self._say(f"{how}; it starts again in {delay_s:g} s")
+            self.outputs.say(SERVER, f"{ended}; it starts again in {delay_s:g} s")
             worker.start_at = now + delay_s
-
-    def _note_exit(
-        self,
-        step: str,
-        code: int | None,
-        signum: int | None,
-        report: dict[str, Any] | None,
-        served_s: float | None = None,
-        peak_bytes: int | None = None,
-    ) -> None:
-        oom_kills = self.group.oom_kills()
-        self.last_exit = {
-            "code": code,
-            "signal": signum,
-            "at": time.time(),
-            "report": report,
-            "step": step,
-            "oom": signum == signal.SIGKILL and report is None and oom_kills > self.oom_kills,
-            "served_s": None if served_s is None else round(served_s, 3),
-            "memory_peak_bytes": self.group.memory_peak_bytes() or peak_bytes,
-        }
-        kind = None if report is None else {"kind": report.get("kind")}
-        self.exits = [*self.exits, {**self.last_exit, "report": kind}][-MOST_EXITS:]
-        self.oom_kills = oom_kills
 
     def _end_strays(self) -> None:
         """Kill what workers that are no more have left behind (by double fork, or in another session)."""
         known = {w.pid for w in self.workers if w.pid is not None}
-        if self.initializer_pid is not None:
-            known.add(self.initializer_pid)
+        if self.initializer.pid is not None:
+            known.add(self.initializer.pid)
         for pid in children.adopted(known):
             index = children.variable_of(pid, contract.ENV_WORKER_INDEX) or ""
             known_owner = index.isdigit() and int(index) < len(self.workers)
@@ -411,9 +335,9 @@ class Supervisor:
         if not first:
             return
         self.phase = STOPPING
-        self.initializer_at = None
-        if self.initializer_pid is not None:
-            procs.signal_group(self.initializer_pid, signal.SIGKILL)
+        self.initializer.start_at = None
+        if self.initializer.pid is not None:
+            procs.signal_group(self.initializer.pid, signal.SIGKILL)
         for worker in self.workers:
             worker.start_at = None
             self.liveness.forget(worker.index)
@@ -424,7 +348,7 @@ class Supervisor:
     def _stopping(self, now: float) -> bool:
         """Whether everything has ended; kills what is late."""
         living = [w for w in self.workers if w.pid is not None]
-        if not living and self.initializer_pid is None:
+        if not living and self.initializer.pid is None:
             return True
         for worker in living:
             deadline = self.stop_at if worker.ready else self.unready_stop_at
@@ -454,15 +378,14 @@ class Supervisor:
         self.group.remove()
         if self.metadata is not None:
             self.metadata.close()
-        for output in self.outputs.values():
-            output.drain()
+        self.outputs.drain()
 
     def _failed(self) -> int:
         """The folder stays, with what there is to see; only the processes end."""
         self._end_everything()
-        if self.last_exit is not None and self.last_exit["step"] == INITIALIZER:
-            log = self.launch.logs / f"{INITIALIZER}.log"
-            self.last_exit["report"] = with_last_word(self.last_exit["report"], log)
+        last = self.ends.last
+        if last is not None and last["step"] == INITIALIZER:
+            last["report"] = with_last_word(last["report"], self.launch.logs / f"{INITIALIZER}.log")
         self._write_status()
         if self.launch.in_container:
             # A container that ends is started again by its runtime, which would hide the failure.
@@ -487,10 +410,6 @@ class Supervisor:
             shutil.rmtree(old, ignore_errors=True)
         return 0
 
-    def _say(self, text: str) -> None:
-        if SERVER in self.outputs:
-            self.outputs[SERVER].say(text)
-
     def _write_status(self) -> None:
         data = {
             "phase": self.phase,
@@ -498,8 +417,8 @@ class Supervisor:
             "restarts": sum(w.restarts for w in self.workers),
             "supervisor": {"pid": os.getpid(), "ticks": procs.start_ticks(os.getpid())},
             "workers": [w.as_json() for w in self.workers],
-            "exit": self.last_exit,
-            "exits": self.exits,
+            "exit": self.ends.last,
+            "exits": self.ends.all,
             "code_dir": str(self.launch.app_root),
             "model_dir": str(self.launch.model_dir or ""),
             "boot_budget_s": self.launch.boot_budget_s(),
@@ -522,37 +441,11 @@ def main(argv: list[str]) -> int:
     children.become_reaper()
     try:
         description = json.loads((folder / layout.INSTANCE).read_bytes())
-        launch = Launch(folder, description, _private(folder, argv[2:]))
+        launch = Launch(folder, description, private_of(folder, argv[2:]))
         return Supervisor(launch).run()
     except Exception:  # noqa: BLE001 - process boundary: the workers die with us, the lock says so
         sys.stderr.write(traceback.format_exc())
         return 1
-
-
-def _changed(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with all its texts changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _changed(item, change) for key, item in value.items()}
-    return [_changed(item, change) for item in value] if isinstance(value, list) else value
-
-
-def _private(folder: Path, fds: list[str]) -> dict[str, Any]:
-    """What we alone are told: from a descriptor, which ends here; in a container from a file (0600) of its folder."""
-    if not fds:
-        return layout.read(folder / layout.PRIVATE)
-    with os.fdopen(int(fds[0]), "rb") as told:
-        found: dict[str, Any] = json.loads(told.read())
-    return found
-
-
-def _nothing() -> None:
-    return
-
-
-def _report(kind: str, message: str, **more: Any) -> dict[str, Any]:
-    return {"outcome": "failed", "kind": kind, "message": message, **more}
 
 
 def _group(launch: Launch) -> Group:
@@ -563,14 +456,6 @@ def _group(launch: Launch) -> Group:
         delegated = delegated_parent()
         parents = [] if delegated is None else [delegated]
     return Group(parents, launch.id, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
-
-
-def _how(code: int | None, signum: int | None) -> str:
-    if signum is not None:
-        with contextlib.suppress(ValueError):
-            return f"signal {signal.Signals(signum).name}"
-        return f"signal {signum}"
-    return "could not be started" if code is None else f"exit code {code}"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 HIDDEN = b"***"
@@ -93,6 +94,14 @@ class Redactor:
     def text(self, text: str) -> str:
         """The same for text."""
         return self.redact(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+
+    def within(self, value: Any) -> Any:
+        """The same for all texts of a JSON value."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.within(item) for key, item in value.items()}
+        return [self.within(item) for item in value] if isinstance(value, list) else value
 
     def _without_keys(self, data: bytes) -> bytes:
         lines = data.split(b"\n")

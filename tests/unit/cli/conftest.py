@@ -34,6 +34,8 @@ class MemoryWorkspace:
     diagnosis: dict[str, Any] = field(default_factory=dict)
     """What is wrong with every deployment."""
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """What every log holds; without any a line that says what was asked."""
     streams: list[list[Any]] = field(default_factory=list)
     """What each following stream says: lines, None for an empty one, or how it breaks."""
     _polls: dict[str, int] = field(default_factory=dict)
@@ -111,9 +113,8 @@ class MemoryWorkspace:
         if path.endswith("/getLogs"):
             text = f"last {body['tail']} of {body['containerType']}"
             line = {"time": "2026-11-25T16:46:52.123456Z", "phase": "serve", "container": "inference-server"}
-            return answer(
-                200, {"content": "", "lines": [{**line, "instance": "shop-blue-abc-0", "text": text}]}
-            )
+            lines = self.lines or [{**line, "instance": "shop-blue-abc-0", "text": text}]
+            return answer(200, {"content": "", "lines": lines})
         if path.endswith("/diagnose") and path.rpartition("/")[0] in self.resources:
             return answer(200, self.diagnosis)
         return missing(path)

@@ -28,13 +28,41 @@ class Kept:
         return self.data
 
 
-@given(st.lists(st.binary(max_size=60).map(lambda b: b.replace(b"x", b"\n")), max_size=30))
+@given(
+    st.lists(st.binary(max_size=60).map(lambda b: b.replace(b"x", b"\n").replace(b"y", b"\r")), max_size=30)
+)
 def test_whatever_the_pieces_the_lines_are_the_same(chunks):
     kept = Kept()
     kept.feed(*chunks)
     kept.intake.flush(0.0)
     whole = b"".join(chunks)
-    assert kept.data == whole + (b"" if whole.endswith(b"\n") or not whole else b"\n")
+    *ended, begun = whole.split(b"\n")
+    lines = ended + ([begun] if begun.strip(b"\r") else [])
+    assert kept.data == b"".join(last_state(line) + b"\n" for line in lines)
+
+
+def last_state(line: bytes) -> bytes:
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
+
+
+def test_a_progress_bar_is_its_last_state_and_is_seen_while_it_goes_on():
+    kept, clock = Kept(), 0.0
+    for percent in range(100):
+        for step in range(100):  # 400 kB on one line, over a hundred seconds
+            kept.feed(b"\rloading: %2d.%02d%% |%s|" % (percent, step, b"#" * 30), clock=clock)
+            assert len(kept.intake._rest) < 100
+            clock += 0.01
+    kept.feed(b"\rloading: done\r\n", b"next\r\n", clock=clock)
+    lines = kept.data.splitlines()
+    assert lines[-2:] == [b"loading: done", b"next"]
+    assert 8 <= len(lines) - 2 <= 11, "about one line every ten seconds"
+    assert lines[0].startswith(b"loading: ")
+
+
+def test_what_a_script_says_after_a_progress_bar_is_kept():
+    kept = Kept()
+    kept.feed(b"10%\r", b"20%\r", b"30%Traceback (most recent call last):\n  boom\n")
+    assert kept.data == b"30%Traceback (most recent call last):\n  boom\n"
 
 
 def test_every_line_has_a_stamp():

@@ -13,8 +13,8 @@ import click
 from moorings.cli import preflight, specs
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
-from moorings.cli.report import clean
 from moorings.cli.session import Session
+from moorings.cli.terminal import clean
 from moorings.client.client import is_missing
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import MooringsError

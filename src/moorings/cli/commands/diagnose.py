@@ -9,8 +9,8 @@ import click
 
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
-from moorings.cli.report import clean
 from moorings.cli.session import Session
+from moorings.cli.terminal import clean
 from moorings.client.faults import from_body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from moorings.cli.commands import flags
 from moorings.cli.framework import SeveralOption, leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
+from moorings.cli.terminal import clean
 from moorings.client.client import is_missing
 from moorings.errors.exceptions import MooringsError, error
 from moorings.spec.arm import endpoint_from_arm, endpoint_to_arm, endpoint_view
@@ -221,7 +223,7 @@ def score_file(session: Session, name: str, request_file: Path, deployment: str 
     scored = scoring.invoke(session.client, name, body, deployment=deployment)
     if session.options.verbose and scored.deployment:
         session.say(f"answered by deployment {scored.deployment}")
-    click.echo(scored.text)
+    click.echo(clean(scored.text) if sys.stdout.isatty() else scored.text)
 
 
 def print_credentials(session: Session, name: str) -> None:

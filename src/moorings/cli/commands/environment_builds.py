@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from moorings.cli.framework import leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
+from moorings.cli.terminal import clean_line
 from moorings.client.client import is_missing
 from moorings.errors.exceptions import MooringsError, error
 
@@ -80,8 +82,10 @@ def build_log(session: Session, key: str | None, name: str | None, version: str 
         if not is_missing(problem):
             raise
         raise error("BuildLogMissing", problem.failure.message, target=key or f"{name}:{version}") from None
-    text = str(found.get("content") or "")
-    click.echo(text, nl=bool(text) and not text.endswith("\n"))
+    colours = sys.stdout.isatty()
+    lines = str(found.get("content") or "").split("\n")
+    text = "\n".join(clean_line(line, colours=colours) for line in lines)
+    click.echo(text, color=colours, nl=bool(text) and not text.endswith("\n"))
 
 
 @leaf("list-builds", "List the built environments.")
