@@ -28,7 +28,7 @@ from moorings.client.transport import SocketTransport
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import SystemClock
 from moorings.settings import Settings
-from moorings.spec.loader import load_deployment
+from moorings.spec.loader import examine_deployment
 
 QUOTA, EACH = 20, 4
 OPERATIONS, CALLERS = 1_000, 20
@@ -53,7 +53,9 @@ def first(settings: Settings, folder: Path) -> Mapping[str, Any]:
     (folder / "first.yml").write_text(json.dumps(spec))
     client = client_of(settings)
     wait_for(client, client.put_endpoint(ENDPOINT, {"location": "local", "properties": {"authMode": "Key"}}))
-    wait_for(client, create_or_update_deployment(client, load_deployment(folder / "first.yml"), print))
+    wait_for(
+        client, create_or_update_deployment(client, examine_deployment(folder / "first.yml").valid(), print)
+    )
     body = client.deployment(ENDPOINT, "first")
     wait_for(client, client.delete_deployment(ENDPOINT, "first"))
     return body

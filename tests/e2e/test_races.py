@@ -28,7 +28,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.lib.procs import start_ticks
 from moorings.settings import Settings
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.loader import load_deployment
+from moorings.spec.loader import examine_deployment
 
 GOOD = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
 
@@ -283,7 +283,7 @@ def killing(workspace: Any) -> Iterator[Killing]:
 
 def _spec(killing: Killing, name: str, **extra: Any) -> DeploymentSpec:
     folder = killing.workspace.script("steps", GOOD)
-    return load_deployment(killing.workspace.spec("steps", name, folder, **extra))
+    return examine_deployment(killing.workspace.spec("steps", name, folder, **extra)).valid()
 
 
 def _score(killing: Killing, name: str) -> Any:

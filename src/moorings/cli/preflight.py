@@ -17,7 +17,6 @@ from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Examined
-from moorings.spec.problems import FieldPath, Located, path_text
 from moorings.spec.references import ENVIRONMENTS, parse_reference
 from moorings.spec.validate import deployment_warnings
 
@@ -97,15 +96,6 @@ def look(
         return report
     around = surroundings(session, script=script, room=examined.invalid is None and not told)
     return report + check_deployment(examined.partial, examined.locate, around, again=again)
-
-
-def of_spec(spec: DeploymentSpec) -> Examined[DeploymentSpec]:
-    """A deployment that comes from no file of its own: its keys have names and no lines."""
-    return Examined(spec, spec, None, _nowhere)
-
-
-def _nowhere(path: FieldPath) -> Located:
-    return Located(path_text(path))
 
 
 def require(

@@ -18,7 +18,7 @@ from moorings.spec.loader import (
     data_of,
     environment_of,
     examine_deployment,
-    load_endpoint,
+    examine_endpoint,
     model_of,
     prepare_endpoint,
 )
@@ -43,7 +43,7 @@ class Changes:
 def endpoint_to_create(file: Path | None, name: str | None, overrides: Sequence[str]) -> EndpointSpec:
     """The endpoint of a file, or of flags alone. Raises as the loader, and `NameMissing`."""
     if file is not None:
-        return load_endpoint(file, overrides=overrides, name=name)
+        return examine_endpoint(file, overrides=overrides, name=name).valid()
     if name is None and "name" not in _set_keys(overrides):
         raise _missing("the name of the endpoint is missing", "--name")
     draft = Draft.of_value({}, EndpointSpec, command=f"moor online-endpoint create -n {name or '<name>'}")

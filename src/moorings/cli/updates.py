@@ -1,19 +1,22 @@
-"""`moor endpoint update`: from flags and files to what there shall be. Sends nothing that changes anything."""
+"""`moor endpoint update`: from flags and files to what there shall be, checked. Sends nothing that changes anything."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import click
 
 from moorings.cli import specs
 from moorings.cli.session import Session
 from moorings.client import form
-from moorings.errors.exceptions import error
-from moorings.spec.form2021 import change_form, load_form, load_item
-from moorings.spec.update import update_deployment
+from moorings.errors.exceptions import SpecInvalid, error
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.documents import Examined
+from moorings.spec.form2021 import change_form, examine_form, examine_item
+from moorings.spec.update import examine_updated
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,21 @@ class Asked:
     traffic: Mapping[str, int] | None
 
 
-def whole(session: Session, asked: Asked, endpoint_name: str | None) -> tuple[form.Present, form.Wish]:
+class Require(Protocol):
+    """Raises what the checks find in deployments that are to be sent, all at once."""
+
+    def __call__(
+        self, found: Sequence[Examined[DeploymentSpec]], *, again: str, whole: SpecInvalid | None = None
+    ) -> None: ...
+
+
+def whole(
+    session: Session, asked: Asked, endpoint_name: str | None, require: Require
+) -> tuple[form.Present, form.Wish]:
     """The endpoint as the file has it: what the file does not list goes."""
     assert asked.file is not None
     changes = asked.changes
-    given = load_form(
+    examined = examine_form(
         asked.file,
         overrides=changes.set_,
         add=changes.add,
@@ -40,36 +53,41 @@ def whole(session: Session, asked: Asked, endpoint_name: str | None) -> tuple[fo
         force_string=changes.force_string,
         name=endpoint_name,
         default_name=session.defaults.get("endpoint"),
-        verb="update",
+        command="moor endpoint update",
     )
+    command = again("update", examined.name, asked.file)
+    require(examined.deployments, again=command, whole=examined.invalid)
+    given = examined.valid()
     now = form.present(session.client, given.endpoint.name)
     listed = {spec.name.lower() for spec in given.deployments}
     leaving = [each for each in now.names if each.lower() not in listed] if given.lists_deployments else []
-    command = again("update", given.endpoint.name, asked.file)
     endpoint = form.replaced(now.endpoint, given.endpoint)
     return now, form.Wish(endpoint, given.deployments, tuple(leaving), command)
 
 
-def one(session: Session, asked: Asked, now: form.Present) -> form.Wish:
+def one(session: Session, asked: Asked, now: form.Present, require: Require) -> form.Wish:
     """One deployment changed, from its own file or by flags."""
     name, deployment = now.endpoint.name, asked.deployment
     assert deployment is not None
-    count = {} if asked.instance_count is None else {"instance_count": asked.instance_count}
-    changes = asked.changes
+    count, changes = asked.instance_count, asked.changes
     command = f"moor endpoint update -n {name} -d {deployment}"
     if asked.deployment_file is not None:
-        spec = load_item(
-            asked.deployment_file, endpoint_name=name, name=deployment, overrides=changes.set_
-        ).model_copy(update=count)
+        examined = examine_item(
+            asked.deployment_file,
+            endpoint_name=name,
+            name=deployment,
+            instance_count=count,
+            overrides=changes.set_,
+        )
         command += f" --deployment-file {asked.deployment_file}"
-    elif count or changes:
+    elif count is not None or changes:
         found = {each.name: each for each in now.deployments}.get(deployment)
         if found is None:
             session.client.deployment(name, deployment)  # its absence is the server's to tell
             raise AssertionError("a deployment that is there is listed")
-        spec = update_deployment(
+        examined = examine_updated(
             found,
-            changes=count,
+            changes=None if count is None else {"instance_count": count},
             set_=changes.set_,
             add=changes.add,
             remove=changes.remove,
@@ -77,16 +95,17 @@ def one(session: Session, asked: Asked, now: form.Present) -> form.Wish:
         )
     else:
         return form.Wish(now.endpoint, (), command=command)
-    return form.Wish(now.endpoint, (spec,), command=command)
+    require([examined], again=command)
+    return form.Wish(now.endpoint, (examined.valid(),), command=command)
 
 
-def edited(asked: Asked, now: form.Present) -> form.Wish:
+def edited(asked: Asked, now: form.Present, require: Require) -> form.Wish:
     """The endpoint and its deployments as one document, edited."""
     changes, name = asked.changes, now.endpoint.name
     command = f"moor endpoint update -n {name} ..."
     if not changes:
         return form.Wish(now.endpoint, (), command=command)
-    wanted = change_form(
+    examined = change_form(
         now.endpoint,
         now.deployments,
         set_=changes.set_,
@@ -94,6 +113,12 @@ def edited(asked: Asked, now: form.Present) -> form.Wish:
         remove=changes.remove,
         force_string=changes.force_string,
     )
+    require(
+        [each for each in examined.deployments if each.value is None or each.value not in now.deployments],
+        again=command,
+        whole=examined.invalid,
+    )
+    wanted = examined.valid()
     changed = tuple(spec for spec in wanted.deployments if spec not in now.deployments)
     kept = {spec.name for spec in wanted.deployments}
     leaving = tuple(each for each in now.names if each not in kept)

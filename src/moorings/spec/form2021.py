@@ -46,6 +46,11 @@ class ExaminedForm:
     lists_deployments: bool
     invalid: SpecInvalid | None
 
+    @property
+    def name(self) -> str:
+        """That of the endpoint, for commands that are told."""
+        return "<name>" if self.endpoint is None else self.endpoint.name
+
     def valid(self) -> EndpointForm:
         """Raises SpecInvalid with every problem of endpoint and deployments."""
         if self.invalid is not None:
@@ -54,31 +59,6 @@ class ExaminedForm:
             raise AssertionError("a document without a value has problems")
         found = tuple(each.valid() for each in self.deployments)
         return EndpointForm(self.endpoint, found, self.lists_deployments)
-
-
-def load_form(
-    path: Path,
-    *,
-    overrides: Sequence[str] = (),
-    add: Sequence[str] = (),
-    remove: Sequence[str] = (),
-    force_string: bool = False,
-    name: str | None = None,
-    default_name: str | None = None,
-    verb: str = "create",
-) -> EndpointForm:
-    """The endpoint in the file `path`, with expressions applied; raises as `loader.load_endpoint`, with every
-    problem of endpoint and deployments at once. `name` beats that of the file, which beats `default_name`."""
-    return examine_form(
-        path,
-        overrides=overrides,
-        add=add,
-        remove=remove,
-        force_string=force_string,
-        name=name,
-        default_name=default_name,
-        command=f"moor endpoint {verb}",
-    ).valid()
 
 
 def examine_form(
@@ -92,7 +72,8 @@ def examine_form(
     default_name: str | None = None,
     command: str = "moor endpoint create",
 ) -> ExaminedForm:
-    """As `load_form`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    """The endpoint in the file `path` with its deployments, expressions applied, and every problem of them; raises as
+    `loader.examine_endpoint`. `name` beats that of the file, which beats `default_name`."""
     draft = Draft.of_file(path, EndpointSpec, command=f"{command} -f {display(path)}")
     draft.apply(set_=overrides, add=add, remove=remove, force_string=force_string)
     if name is None and draft.value.get("name") is None:
@@ -110,7 +91,7 @@ def change_form(
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
     force_string: bool = False,
-) -> EndpointForm:
+) -> ExaminedForm:
     """What there is, as one document in the order given, with expressions applied (`deployments[0].tags.x=y`)."""
     document = {**plain(endpoint), DEPLOYMENTS: [plain(each) for each in deployments]}
     draft = Draft.of_value(document, EndpointSpec, command=f"moor endpoint update -n {endpoint.name}")
@@ -119,13 +100,19 @@ def change_form(
     if given != endpoint.name:
         message = f"`name`: found {shown(given)}; the endpoint that is updated has {endpoint.name!r}"
         draft.note(Problem(("name",), message, "NameMismatch", fields={"name": given}))
-    return _form(draft, older_wins=True).valid()
+    return _form(draft, older_wins=True)
 
 
-def load_item(
-    path: Path, *, endpoint_name: str, name: str | None = None, overrides: Sequence[str] = ()
-) -> DeploymentSpec:
-    """A deployment in a file of its own, with the keys of an item of `deployments:`; raises as `load_form`.
+def examine_item(
+    path: Path,
+    *,
+    endpoint_name: str,
+    name: str | None = None,
+    instance_count: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Examined[DeploymentSpec]:
+    """A deployment in a file of its own, with the keys of an item of `deployments:`, expressions and flags applied;
+    see `examine_form`.
 
     A `name` beside that of the file must be the same: problem NameMismatch.
     """
@@ -140,7 +127,7 @@ def load_item(
     elif name is not None and given != name:
         message = f"`name`: found {shown(given)}; --deployment says {name!r}"
         draft.note(Problem(("name",), message, "NameMismatch", fields={"name": given}))
-    return _deployment(draft, endpoint_name).valid()
+    return _deployment(draft, endpoint_name, instance_count=instance_count)
 
 
 # --- the whole document --------------------------------------------------------------------------------------
@@ -230,13 +217,17 @@ def _names(items: Any) -> Iterator[tuple[int, str]]:
             yield index, item["name"]
 
 
-def _deployment(draft: Draft, endpoint_name: str, *, older_wins: bool = False) -> Examined[DeploymentSpec]:
-    """The spec of one item, its problems noted."""
+def _deployment(
+    draft: Draft, endpoint_name: str, *, older_wins: bool = False, instance_count: int | None = None
+) -> Examined[DeploymentSpec]:
+    """The spec of one item, its problems noted. `instance_count`: that of `-i`, which beats every key."""
     given = draft.value.get("endpoint_name")
     if given is not None and given != endpoint_name and endpoint_name != STAND_IN:
         message = f"`endpoint_name`: found {shown(given)}; the endpoint is {endpoint_name!r}"
         draft.note(Problem(("endpoint_name",), message, "NameMismatch", fields={"name": given}))
     draft.value["endpoint_name"] = endpoint_name
     modern_deployment(draft, older_wins=older_wins)
+    if instance_count is not None:
+        draft.put("instance_count", instance_count, "-i")
     prepare_deployment(draft)
     return draft.examine(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)

@@ -59,15 +59,6 @@ DATA_READ_ONLY = _ASSET_READ_ONLY
 _CONDA_KEYS = ("dependencies", "channels")
 
 
-def load_endpoint(path: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> EndpointSpec:
-    """The endpoint in the file `path`; `overrides` are `--set` expressions, `name` is that of `-n`.
-
-    Raises SpecInvalid with one detail per problem (target: `file:line:column field.path`), or MooringsError
-    SpecFileUnreadable / SpecTooLarge: the user's fault all of them.
-    """
-    return examine_endpoint(path, overrides=overrides, name=name).valid()
-
-
 def examine_endpoint(
     path: Path,
     *,
@@ -75,27 +66,17 @@ def examine_endpoint(
     name: str | None = None,
     command: str = "moor online-endpoint create",
 ) -> Examined[EndpointSpec]:
-    """As `load_endpoint`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    """The endpoint in the file `path` and every problem of it, each with its place (`file:line:column field.path`).
+    `overrides` are `--set` expressions, `name` is that of `-n`, `command` what is to be typed again, for the fixes.
+
+    Raises SpecInvalid for a file that is no mapping, SpecFileUnreadable, SpecTooLarge: the user's fault all of them.
+    """
     draft = Draft.of_file(path, EndpointSpec, command=f"{command} -f {display(path)}")
     draft.apply(set_=overrides)
     if name is not None:
         draft.put("name", name, "-n")
     prepare_endpoint(draft)
     return draft.examine(endpoint_problems, EndpointSpec)
-
-
-def load_deployment(
-    path: Path,
-    *,
-    overrides: Sequence[str] = (),
-    name: str | None = None,
-    endpoint_name: str | None = None,
-) -> DeploymentSpec:
-    """The deployment in the file `path`, with everything it needs to start; see `load_endpoint`.
-
-    Local paths of the result are absolute and exist; `conda_file` is the parsed mapping.
-    """
-    return examine_deployment(path, overrides=overrides, name=name, endpoint_name=endpoint_name).valid()
 
 
 def examine_deployment(
@@ -106,7 +87,10 @@ def examine_deployment(
     endpoint_name: str | None = None,
     command: str = "moor online-deployment create",
 ) -> Examined[DeploymentSpec]:
-    """As `load_deployment`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    """The deployment in the file `path`, with everything it needs to start; see `examine_endpoint`.
+
+    Local paths of the result are absolute and exist; `conda_file` is the parsed mapping.
+    """
     draft = Draft.of_file(path, DeploymentSpec, command=f"{command} -f {display(path)}")
     draft.apply(set_=overrides)
     for key, value, flag in (("name", name, "-n"), ("endpoint_name", endpoint_name, "-e")):
@@ -116,26 +100,12 @@ def examine_deployment(
     return draft.examine(lambda spec: deployment_problems(spec, complete=True), DeploymentSpec)
 
 
-def load_model(
-    path: Path, *, overrides: Sequence[str] = (), name: str | None = None, version: str | None = None
-) -> ModelSpec:
-    """The model in the file `path`; see `load_endpoint`."""
-    return model_of(path, {"name": name, "version": version}, overrides=overrides)
-
-
-def load_environment(
-    path: Path, *, overrides: Sequence[str] = (), name: str | None = None, version: str | None = None
-) -> EnvironmentSpec:
-    """The environment in the file `path`; see `load_endpoint`. A conda file in its place is a problem of its
-    own."""
-    return environment_of(path, {"name": name, "version": version}, overrides=overrides)
-
-
 def model_of(
     path: Path | None, given: Mapping[str, Any], *, overrides: Sequence[str] = (), tags: Sequence[str] = ()
 ) -> ModelSpec:
     """The model of a file, of flags, or of both: `given` holds the values of flags by spec key, which win; None
-    is a flag that is not there. Paths of flags start at the current folder. Raises as `load_endpoint`."""
+    is a flag that is not there. Paths of flags start at the current folder. Raises SpecInvalid with every
+    problem, and as `examine_endpoint`."""
     draft = _draft(path, ModelSpec, "moor model create", given)
     _override(draft, overrides, given, tags)
     draft.drop_read_only(MODEL_READ_ONLY)

@@ -42,7 +42,8 @@ def update_endpoint(
 ) -> EndpointSpec:
     """`existing` with the file `path`, then `changes`, then the expressions applied.
 
-    Raises as `loader.load_endpoint`; another name than that of `existing` is a problem NameMismatch.
+    Raises SpecInvalid with every problem, and as `loader.examine_endpoint`; another name than that of `existing` is a
+    problem NameMismatch.
     """
     command = f"moor online-endpoint update -n {existing.name}"
     draft = _draft(existing, path, changes, command, prepare_endpoint)
@@ -50,30 +51,6 @@ def update_endpoint(
     prepare_endpoint(draft)
     _same_names(draft, {"name": existing.name})
     return draft.build(endpoint_problems, EndpointSpec)
-
-
-def update_deployment(
-    existing: DeploymentSpec,
-    *,
-    path: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    set_: Sequence[str] = (),
-    add: Sequence[str] = (),
-    remove: Sequence[str] = (),
-    force_string: bool = False,
-) -> DeploymentSpec:
-    """As `update_endpoint`, for a deployment. Local paths of the file start at its folder, those of
-    expressions at the
-    current folder."""
-    return examine_updated(
-        existing,
-        path=path,
-        changes=changes,
-        set_=set_,
-        add=add,
-        remove=remove,
-        force_string=force_string,
-    ).valid()
 
 
 def examine_updated(
@@ -86,7 +63,8 @@ def examine_updated(
     remove: Sequence[str] = (),
     force_string: bool = False,
 ) -> Examined[DeploymentSpec]:
-    """As `update_deployment`, with the problems as a part of the answer. Raises for a file that is no mapping."""
+    """As `update_endpoint`, for a deployment, its problems a part of the answer; raises for a file that is no mapping.
+    Local paths of the file start at its folder, those of expressions at the current folder."""
     command = f"moor online-deployment update -n {existing.name} -e {existing.endpoint_name}"
     draft = _draft(existing, path, changes, command, prepare_deployment)
     draft.apply(set_=set_, add=add, remove=remove, force_string=force_string)
@@ -118,16 +96,6 @@ def update_asset(
             draft.note(Problem((key,), message, "ImmutableProperty"))
     draft.drop_nulls()
     return draft.build(lambda _: [], type(existing))
-
-
-def merge_endpoint(existing: EndpointSpec, changes: Mapping[str, Any]) -> EndpointSpec:
-    """`existing` with a plain mapping of changes merged in; raises SpecInvalid."""
-    return update_endpoint(existing, changes=changes)
-
-
-def merge_deployment(existing: DeploymentSpec, changes: Mapping[str, Any]) -> DeploymentSpec:
-    """`existing` with a plain mapping of changes merged in; raises SpecInvalid."""
-    return update_deployment(existing, changes=changes)
 
 
 def plain(spec: Spec) -> dict[str, Any]:

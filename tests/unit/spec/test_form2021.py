@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from moorings.errors.exceptions import Failure, MooringsError, SpecInvalid
 from moorings.spec.assets import EnvironmentSpec, ModelSpec
-from moorings.spec.form2021 import EndpointForm, change_form, load_form, load_item
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.form2021 import EndpointForm, change_form, examine_form, examine_item
 from moorings.spec.older import DEPLOYMENT_KEYS, ENDPOINT_KEYS
 from moorings.spec.schema import FORM_2021, schemas
 
@@ -103,6 +104,14 @@ def environment_of(path: Path) -> EnvironmentSpec:
     found = load_form(path).deployments[0].environment
     assert isinstance(found, EnvironmentSpec)
     return found
+
+
+def load_form(path: Path, **more: Any) -> EndpointForm:
+    return examine_form(path, **more).valid()
+
+
+def load_item(path: Path, **more: Any) -> DeploymentSpec:
+    return examine_item(path, endpoint_name="my-endpoint", **more).valid()
 
 
 def problems(path: Path, **more: Any) -> list[Failure]:
@@ -398,15 +407,19 @@ def test_no_name_at_all(folder: Path) -> None:
 
 # --- one deployment in a file of its own ------------------------------------------------------------------------
 def test_a_deployment_file_has_the_keys_of_an_item(folder: Path) -> None:
-    spec = load_item(write(ITEM), endpoint_name="my-endpoint", name="green")
+    spec = load_item(write(ITEM), name="green")
     assert (spec.name, spec.endpoint_name, spec.instance_count) == ("green", "my-endpoint", 3)
     nameless = write(ITEM.replace("name: green\n", ""))
-    assert load_item(nameless, endpoint_name="my-endpoint", name="green") == spec
+    assert load_item(nameless, name="green") == spec
+    assert (
+        load_item(write(ITEM), overrides=["scale_settings.instance_count=4"], instance_count=5).instance_count
+        == 5
+    )
 
 
 def test_a_deployment_file_of_another_name_is_refused(folder: Path) -> None:
     with pytest.raises(SpecInvalid) as refused:
-        load_item(write(ITEM), endpoint_name="my-endpoint", name="blue")
+        load_item(write(ITEM), name="blue")
     assert [p.code for p in refused.value.failure.details] == ["NameMismatch"]
 
 
@@ -418,18 +431,18 @@ def test_an_edit_changes_what_it_names_and_nothing_else(folder: Path) -> None:
         for each in now.deployments
     ]
     edit = ["deployments[1].scale_settings.instance_count=4", "tags.more=1"]
-    after = change_form(now.endpoint, sent, set_=edit, remove=["tags.team"])
+    after = change_form(now.endpoint, sent, set_=edit, remove=["tags.team"]).valid()
     assert after.deployments[0] == sent[0]
     assert after.deployments[1] == sent[1].model_copy(update={"instance_count": 4})
     assert after.endpoint.tags == {"more": "1"}
     gone = change_form(
         now.endpoint, sent, remove=["deployments[1]", "traffic.green"], set_=["traffic.blue=100"]
-    )
+    ).valid()
     assert [each.name for each in gone.deployments] == ["blue"]
     with pytest.raises(SpecInvalid):
-        change_form(now.endpoint, sent, remove=["deployments[1]"])
+        change_form(now.endpoint, sent, remove=["deployments[1]"]).valid()
     with pytest.raises(SpecInvalid) as refused:
-        change_form(now.endpoint, sent, set_=["name=other"])
+        change_form(now.endpoint, sent, set_=["name=other"]).valid()
     assert refused.value.failure.details[0].code == "NameMismatch"
 
 
@@ -518,7 +531,7 @@ QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], de
 
 def load_whatever(path: Path, **more: Any) -> None:
     """A form, or a coded failure whose every detail has a place."""
-    for load in (load_form, lambda p, **m: load_item(p, endpoint_name="my-endpoint", **m)):
+    for load in (load_form, load_item):
         try:
             load(path, **more)
         except MooringsError as refused:

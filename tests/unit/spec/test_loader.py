@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from moorings.errors.exceptions import Failure, MooringsError, SpecInvalid
 from moorings.spec import arm
 from moorings.spec.assets import EnvironmentSpec, ModelSpec
-from moorings.spec.loader import load_deployment, load_endpoint, load_environment, load_model
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.endpoint import EndpointSpec
+from moorings.spec.loader import environment_of, examine_deployment, examine_endpoint, model_of
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[3] / "shared" / "samples"
@@ -47,6 +49,22 @@ def write(text: str, name: str = "spec.yml") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+def load_endpoint(path: Path, **kwargs: Any) -> EndpointSpec:
+    return examine_endpoint(path, **kwargs).valid()
+
+
+def load_deployment(path: Path, **kwargs: Any) -> DeploymentSpec:
+    return examine_deployment(path, **kwargs).valid()
+
+
+def load_model(path: Path, *, version: str | None = None, **kwargs: Any) -> ModelSpec:
+    return model_of(path, {"version": version}, **kwargs)
+
+
+def load_environment(path: Path, **kwargs: Any) -> EnvironmentSpec:
+    return environment_of(path, {}, **kwargs)
 
 
 def problems(load: Callable[..., Any], path: Path, **kwargs: Any) -> list[Failure]:

@@ -12,10 +12,8 @@ from moorings.spec.assets import ModelSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.update import (
-    merge_deployment,
-    merge_endpoint,
+    examine_updated,
     plain,
-    update_deployment,
     update_endpoint,
 )
 
@@ -44,9 +42,13 @@ def codes(refused: pytest.ExceptionInfo[SpecInvalid]) -> list[tuple[str, str | N
     return [(d.code, d.target) for d in refused.value.failure.details]
 
 
+def update_deployment(existing: DeploymentSpec, **changes: Any) -> DeploymentSpec:
+    return examine_updated(existing, **changes).valid()
+
+
 def test_nothing_changes_without_changes() -> None:
-    assert merge_deployment(BLUE, {}) == BLUE
-    assert merge_endpoint(ENDPOINT, {}) == ENDPOINT
+    assert update_deployment(BLUE, changes={}) == BLUE
+    assert update_endpoint(ENDPOINT, changes={}) == ENDPOINT
     assert DeploymentSpec.model_validate(plain(BLUE)) == BLUE
 
 
@@ -59,7 +61,7 @@ def test_mappings_are_merged_and_scalars_replaced() -> None:
         "app_insights_enabled": False,
         "liveness_probe": {"timeout": 4},
     }
-    changed = merge_deployment(BLUE, changes)
+    changed = update_deployment(BLUE, changes=changes)
     assert changed.tags == {"a": "1", "b": "3", "c": "4"}
     assert changed.environment_variables == {"X": "1", "Y": "2"}
     assert changed.instance_count == 1
@@ -69,9 +71,9 @@ def test_mappings_are_merged_and_scalars_replaced() -> None:
 
 
 def test_traffic_is_merged_by_name() -> None:
-    assert merge_endpoint(ENDPOINT, {"traffic": {"blue": 0, "green": 100}}).traffic == {"green": 100}
+    assert update_endpoint(ENDPOINT, changes={"traffic": {"blue": 0, "green": 100}}).traffic == {"green": 100}
     with pytest.raises(SpecInvalid) as refused:
-        merge_endpoint(ENDPOINT, {"traffic": {"green": 100}})
+        update_endpoint(ENDPOINT, changes={"traffic": {"green": 100}})
     assert [code for code, _ in codes(refused)] == ["TrafficInvalid"]
 
 

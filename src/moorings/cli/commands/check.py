@@ -65,7 +65,7 @@ class Checked:
     ),
     click.Option(["--name", "-n", "name"], metavar="NAME", help="Name of what the file describes."),
     flags.endpoint_name("--endpoint-name", "-e"),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script."),
+    flags.skip_script_validation(),
     flags.set_(),
 )
 def check(

@@ -44,7 +44,7 @@ COLUMNS: Columns = (
     click.Option(
         ["--all-traffic"], is_flag=True, help="Send it all traffic of the endpoint once it is ready."
     ),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
+    flags.skip_script_validation(),
     flags.skip_checks(),
     flags.set_(),
     flags.no_wait(),
@@ -137,7 +137,7 @@ def list_(session: Session, endpoint_name: str | None, local: bool) -> None:
     flags.endpoint_name("--endpoint-name", "-e"),
     flags.file(what="deployment"),
     *flags.updates(),
-    click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script first."),
+    flags.skip_script_validation(),
     flags.skip_checks(),
     flags.no_wait(),
     flags.local(),

@@ -48,6 +48,10 @@ def web() -> click.Option:
     return click.Option(["--web"], is_flag=True, hidden=True)
 
 
+def skip_script_validation() -> click.Option:
+    return click.Option(["--skip-script-validation"], is_flag=True, help="Do not look at the scoring script.")
+
+
 def skip_checks() -> click.Option:
     return click.Option(
         ["--skip-checks"],

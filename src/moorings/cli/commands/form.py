@@ -17,9 +17,10 @@ from moorings.cli.framework import SeveralOption, leaf
 from moorings.cli.logs import LogFlags, print_logs
 from moorings.cli.session import Session
 from moorings.client import form
-from moorings.errors.exceptions import error
+from moorings.errors.exceptions import SpecInvalid, error
 from moorings.spec.arm import deployment_view
 from moorings.spec.deployment import MAX_INSTANCES, DeploymentSpec
+from moorings.spec.documents import Examined
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.form2021 import EndpointForm, examine_form
 
@@ -35,6 +36,7 @@ def _deployment(*, required: bool = False, what: str) -> click.Option:
     flags.endpoint_name("--name", "-n", defaulted=False),
     flags.type_(),
     flags.set_(),
+    flags.skip_script_validation(),
     flags.skip_checks(),
     flags.no_wait(),
     flags.make_local(),
@@ -45,18 +47,18 @@ def create(
     endpoint_name: str | None,
     type_: str | None,
     set_: tuple[str, ...],
+    skip_script_validation: bool,
     skip_checks: bool,
     no_wait: bool,
     local: bool,
 ) -> None:
     _online(type_)
     examined = examine_form(file, overrides=set_, name=endpoint_name)
-    if not skip_checks:
-        again = updates.again("create", endpoint_name or "<name>", file, local=local)
-        preflight.require(session, examined.deployments, script=True, again=again, whole=examined.invalid)
+    require = _checks(session, script=not skip_script_validation, skip=skip_checks)
+    again = updates.again("create", examined.name, file, local=local)
+    require(examined.deployments, again=again, whole=examined.invalid)
     given = examined.valid()
     endpoint = specs.marked_local(given.endpoint) if local else given.endpoint
-    again = updates.again("create", endpoint.name, file, local=local)
     now = form.present_or_none(session.client, endpoint.name)
     if now is not None:
         endpoint = _kept_traffic(endpoint, now.endpoint)
@@ -110,6 +112,7 @@ def list_(session: Session, type_: str | None, local: bool) -> None:
         ["--traffic", "-r"], metavar="TABLE", help='Share of each deployment in per cent: "blue:90,green:10".'
     ),
     *flags.updates(),
+    flags.skip_script_validation(),
     flags.skip_checks(),
     flags.type_(),
     flags.no_wait(),
@@ -127,6 +130,7 @@ def update(
     add: tuple[str, ...],
     remove: tuple[str, ...],
     force_string: bool,
+    skip_script_validation: bool,
     skip_checks: bool,
     type_: str | None,
     no_wait: bool,
@@ -136,21 +140,22 @@ def update(
     changes = specs.Changes(set_, add, remove, force_string)
     asked = updates.Asked(file, deployment, deployment_file, instance_count, changes, _table(traffic))
     updates.check_flags(asked, endpoint_name)
+    require = _checks(session, script=not skip_script_validation, skip=skip_checks)
     if file is not None:
-        now, wish = updates.whole(session, asked, endpoint_name)
+        now, wish = updates.whole(session, asked, endpoint_name, require)
     else:
         name = session.endpoint_name(endpoint_name, "--name")
         now = form.present(session.client, name)
-        wish = updates.one(session, asked, now) if deployment is not None else updates.edited(asked, now)
+        if deployment is not None:
+            wish = updates.one(session, asked, now, require)
+        else:
+            wish = updates.edited(asked, now, require)
     if asked.traffic is not None:
         table = _shares(wish.endpoint.traffic, asked.traffic)
         wish = form.Wish(
             wish.endpoint.model_copy(update={"traffic": table}), wish.deployments, wish.remove, wish.command
         )
     form.check(now, wish)
-    if not skip_checks:
-        found = [preflight.of_spec(spec) for spec in wish.deployments]
-        preflight.require(session, found, script=True, again=wish.command)
     if wish.remove:
         session.say(f"To be deleted, as no longer wanted: {', '.join(wish.remove)}")
     form.apply(session.client, now, wish, session, no_wait=no_wait)
@@ -266,6 +271,16 @@ def list_jobs(session: Session, endpoint_name: str | None) -> None:
 
 
 # --- small things ----------------------------------------------------------------------------------------------
+def _checks(session: Session, *, script: bool, skip: bool) -> updates.Require:
+    def require(
+        found: Sequence[Examined[DeploymentSpec]], *, again: str, whole: SpecInvalid | None = None
+    ) -> None:
+        if not skip:
+            preflight.require(session, found, script=script, again=again, whole=whole)
+
+    return require
+
+
 def _online(type_: str | None) -> None:
     if type_ == "batch":
         raise error("BatchNotServed", "`--type batch` asks for a batch endpoint", target="--type")
