@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeVar
 
 from moorings.cli.session import Session
 from moorings.cli.terminal import clean
@@ -10,8 +16,10 @@ from moorings.client.client import Client
 from moorings.client.faults import from_body
 from moorings.client.quota import would_fit
 from moorings.client.transport import SocketTransport
+from moorings.environments.interpreters import Interpreters
 from moorings.errors.exceptions import Failure, MooringsError, SpecInvalid, error
 from moorings.preflight.check import Report, Surroundings, check_deployment, of_problem
+from moorings.preflight.index import Index
 from moorings.settings import DOCKER
 from moorings.spec.arm import environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec
@@ -20,82 +28,130 @@ from moorings.spec.documents import Examined
 from moorings.spec.references import ENVIRONMENTS, parse_reference
 from moorings.spec.validate import deployment_warnings
 
+T = TypeVar("T")
+
+CHECK_LIMIT_S = 1.6
+"""From the start of `moor check` to the last answer of the package index: what is left of two seconds is for the start of
+the interpreter and for what is done with the answers."""
+INDEX_LIMIT_S = 1.2
+"""For the package index, in a command that goes on to deploy."""
 ANSWER_LIMIT_S = 0.5
 """For a workspace that runs to answer a look-up."""
+AT_ONCE = 4
+"""Deployments of one document that are looked at side by side."""
 
 
+@dataclass
 class QuietClient:
-    """Asks the workspace, where it runs; starts nothing and waits for nothing."""
+    """Asks the workspace, where it runs; starts nothing and waits for little. One that once did not answer is not asked
+    again. Safe to ask from several threads."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    session: Session
+    silent: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def client(self) -> Client | None:
-        settings = self._session.settings
-        if self._session.transport is not None:
-            return self._session.client
+    def ask(self, question: Callable[[Client], T]) -> T | None:
+        """The answer; None where there is none. Raises what the workspace refuses."""
+        with self._lock:
+            client = None if self.silent else self._client
+            if client is None:
+                return None
+            try:
+                return question(client)
+            except MooringsError as problem:
+                if problem.failure.code != "WorkspaceUnreachable":
+                    raise
+                self.silent = True
+                return None
+
+    @cached_property
+    def _client(self) -> Client | None:
+        settings = self.session.settings
+        if self.session.transport is not None:
+            return self.session.client
         if not settings.api_socket.exists():
             return None
-        return Client(SocketTransport(settings.api_socket, patience_s=0.0), settings.workspace.path)
+        transport = SocketTransport(settings.api_socket, patience_s=0.0, longest_s=ANSWER_LIMIT_S)
+        return Client(transport, settings.workspace.path)
 
     def environment(self, reference: str) -> EnvironmentSpec | None:
         """The environment that a reference names; None where it cannot be told."""
-        client = self.client
-        if client is None:
-            return None
         try:
-            ref = parse_reference(reference)
-            version = ref.version
-            if version is None:
-                versions = client.asset_versions(ENVIRONMENTS, ref.name, top=1)
-                version = str(versions[0]["name"]) if versions else None
-            if version is None or ref.registry is not None:
-                return None
-            body = client.asset(ENVIRONMENTS, ref.name, version)
-            return environment_version_from_arm(ref.name, version, body, check=False)
+            return self.ask(lambda client: _environment(client, reference))
         except (MooringsError, ValueError):
             return None
 
     def refusal(self, spec: DeploymentSpec) -> Failure | None:
         """Why the workspace would not admit the deployment; None where it would, or cannot be asked."""
-        client = self.client
-        if client is None:
-            return None
         try:
-            told = would_fit(client, spec).get("error")
+            told = self.ask(lambda client: would_fit(client, spec).get("error"))
         except MooringsError:
             return None
         return from_body(told).failure if told else None
 
 
-def surroundings(session: Session, *, script: bool, room: bool) -> Surroundings:
-    """`room`: the workspace is asked for quota and capacity, which makes sense for a deployment that is whole."""
-    settings, asking = session.settings, QuietClient(session)
-    return Surroundings(
+def _environment(client: Client, reference: str) -> EnvironmentSpec | None:
+    ref = parse_reference(reference)
+    version = ref.version
+    if version is None:
+        versions = client.asset_versions(ENVIRONMENTS, ref.name, top=1)
+        version = str(versions[0]["name"]) if versions else None
+    if version is None or ref.registry is not None:
+        return None
+    body = client.asset(ENVIRONMENTS, ref.name, version)
+    return environment_version_from_arm(ref.name, version, body, check=False)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks of one command: what they are made with is shared by all deployments of it."""
+
+    quiet: QuietClient
+    around: Surroundings
+
+    def look(
+        self, found: Sequence[Examined[DeploymentSpec]], *, again: str, whole: SpecInvalid | None = None
+    ) -> Report:
+        """The problems of documents and whatever is found in the deployments that are left of them. `whole`: the problems
+        of the document that they are parts of, theirs included."""
+        report = of_problem(whole.failure) if whole is not None else Report()
+        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="checks") as pool:
+            for one in pool.map(lambda each: self._one(each, again, told=whole is not None), found):
+                report += one
+        if self.quiet.silent:
+            note = "the workspace did not answer in time: what it knows (quota, what is registered) is not looked at"
+            report += Report(notes=(note,))
+        return report
+
+    def _one(self, examined: Examined[DeploymentSpec], again: str, *, told: bool) -> Report:
+        report = Report()
+        if examined.invalid is not None and not told:
+            report += of_problem(examined.invalid.failure)
+        if examined.partial is None:
+            return report
+        around = self.around
+        if examined.invalid is not None or told:
+            # What is left of a broken deployment needs no room.
+            around = replace(around, refusal=lambda _: None)
+        return report + check_deployment(examined.partial, examined.locate, around, again=again)
+
+
+def checks(session: Session, *, script: bool, until_s: float) -> Checks:
+    """`script`: whether the scoring script is looked at. `until_s`: when the package index has to have answered, by
+    `time.monotonic`."""
+    settings, quiet = session.settings, QuietClient(session)
+    around = Surroundings(
         home=settings.home,
-        environ=session.environ,
+        index=Index(session.environ, settings.home, until_s=until_s),
+        interpreters=Interpreters(session.environ, patience_s=max(0.1, until_s - time.monotonic())),
         conda_solver=settings.environments.conda_solver,
         download_python=settings.environments.allow_python_download,
         in_image=settings.engine == DOCKER,
         script=script,
-        registered=asking.environment,
-        refusal=asking.refusal if room else lambda _: None,
+        registered=quiet.environment,
+        refusal=quiet.refusal,
     )
-
-
-def look(
-    session: Session, examined: Examined[DeploymentSpec], *, script: bool, again: str, told: bool = False
-) -> Report:
-    """The problems of a document and whatever the checks find in the deployment that is left of it. `told`: its own
-    problems are a part of a larger document's."""
-    report = Report()
-    if examined.invalid is not None and not told:
-        report += of_problem(examined.invalid.failure)
-    if examined.partial is None:
-        return report
-    around = surroundings(session, script=script, room=examined.invalid is None and not told)
-    return report + check_deployment(examined.partial, examined.locate, around, again=again)
+    return Checks(quiet, around)
 
 
 def require(
@@ -108,12 +164,12 @@ def require(
 ) -> None:
     """Check deployments before anything is sent: warnings are shown; errors raised, all at once. `whole`: the problems of
     the document that they are parts of, theirs included."""
-    report = of_problem(whole.failure) if whole is not None else Report()
     for examined in found:
         prefix = f"{examined.value.name}: " if examined.value is not None and len(found) > 1 else ""
         for warning in deployment_warnings(examined.value) if examined.value is not None else ():
             session.warn(f"{prefix}{warning}")
-        report += look(session, examined, script=script, again=again, told=whole is not None)
+    made = checks(session, script=script, until_s=time.monotonic() + INDEX_LIMIT_S)
+    report = made.look(found, again=again, whole=whole)
     for one in report.warnings:
         place = (
             f"{one.place}: " if one.place is not None and str(one.place) not in one.failure.message else ""

@@ -86,6 +86,8 @@ class SocketTransport:
     trace: Trace | None = None
     language: str = "en"
     """Of titles, causes and fixes in errors."""
+    longest_s: float | None = None
+    """No request of `send` waits longer for its answer, whatever it asks for."""
     _client: httpx.Client | None = field(default=None, init=False, repr=False)
 
     def send(
@@ -93,6 +95,8 @@ class SocketTransport:
     ) -> Answer:
         import httpx
 
+        if self.longest_s is not None:
+            timeout_s = self.longest_s if timeout_s is None else min(timeout_s, self.longest_s)
         request_id = str(uuid.uuid4())
         headers = {
             REQUEST_ID_HEADER: request_id,

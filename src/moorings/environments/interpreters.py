@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,19 +51,26 @@ class Interpreter:
 
 
 class Interpreters:
-    """Finds interpreters; asks each binary once for as long as its file stays the same."""
+    """Finds interpreters; asks each binary once for as long as its file stays the same. Safe to ask from several
+    threads."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, patience_s: float = QUERY_TIMEOUT_S) -> None:
+        """`patience_s`: how long each binary has to answer."""
         self._environ = environ
+        self._patience_s = patience_s
         self._asked: dict[tuple[str, int], Interpreter | None] = {}
+        self.silent: set[Path] = set()
+        """Binaries that did not answer in time, the last time: what they are is not known."""
+        self._lock = threading.Lock()
 
     def find(self) -> list[Interpreter]:
         """All usable interpreters, in the order of search: PATH, pyenv, uv.
 
-        Blocking; binaries that fail are skipped.
+        Blocking; binaries that fail, or are silent, are skipped.
         """
         candidates = list(dict.fromkeys(self._candidates()))
-        with ThreadPoolExecutor(max_workers=4) as pool:
+        with self._lock, ThreadPoolExecutor(max_workers=4) as pool:
+            self.silent.clear()
             answers = list(pool.map(self._ask, candidates))
         found: dict[Path, Interpreter] = {}
         for interpreter in answers:
@@ -94,22 +102,28 @@ class Interpreters:
         except (OSError, RuntimeError):
             return None
         if key not in self._asked:
-            self._asked[key] = query(real)
+            try:
+                self._asked[key] = query(real, timeout_s=self._patience_s)
+            except TimeoutError:  # it may answer the next time
+                self.silent.add(real)
+                return None
         return self._asked[key]
 
 
-def query(path: Path) -> Interpreter | None:
-    """Ask a binary what it is; None when it is no CPython release or does not answer."""
+def query(path: Path, *, timeout_s: float = QUERY_TIMEOUT_S) -> Interpreter | None:
+    """Ask a binary what it is; None when it is no CPython release. Raises TimeoutError when it does not answer."""
     try:
         answer = subprocess.run(
             [str(path), "-I", "-S", "-c", _QUERY],
             capture_output=True,
-            timeout=QUERY_TIMEOUT_S,
+            timeout=timeout_s,
             check=True,
             stdin=subprocess.DEVNULL,
             env={"PATH": "/usr/bin:/bin"},
         ).stdout
         base, version, level, implementation, free_threaded = json.loads(answer)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if implementation != "cpython" or level != "final" or free_threaded:

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from moorings.errors.exceptions import Failure, failure
 from moorings.gateway import envoy_listener, locks
@@ -27,6 +23,7 @@ from moorings.gateway.admin import Admin, AdminError
 from moorings.gateway.binary import EnvoyBinary
 from moorings.gateway.control import GatewaySettings
 from moorings.gateway.envoy import content_hash
+from moorings.gateway.port import port_problem
 from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, Clock
 
@@ -214,42 +211,6 @@ async def _gone(pid: int) -> None:
 def process_env(settings: GatewaySettings, role: str) -> dict[str, str]:
     """The environment of a gateway process: ours, with its role and home."""
     return {**os.environ, "MOORINGS_HOME": str(settings.home), "MOORINGS_ROLE": role}
-
-
-def port_problem(bind: str, port: int) -> Failure | None:
-    """Why the port can't be listened on, as a coded failure that names who has it where the system tells;
-    else None."""
-    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((bind, port))
-        except OSError as problem:
-            if problem.errno != errno.EADDRINUSE:
-                message = f"the gateway can't listen on {bind}:{port}: {problem.strerror}"
-                return failure("GatewayCannotListen", message, fields={"port": port})
-        else:
-            return None
-    holder = port_holder(port)
-    by = f" by {holder}" if holder else ""
-    return failure(
-        "GatewayPortInUse",
-        f"port {port} on {bind} is taken{by}, so the gateway can't listen on it",
-        evidence=[f"bind {bind}:{port}: {os.strerror(errno.EADDRINUSE)}"],
-        fields={"port": port, "holder": holder or "another program"},
-    )
-
-
-def port_holder(port: int) -> str | None:
-    """`name (pid n)` of the process that listens on the port; None where the system won't tell."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status != psutil.CONN_LISTEN or not connection.pid:
-                continue
-            if connection.laddr and connection.laddr[1] == port:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    except (psutil.Error, OSError):
-        return None
-    return None
 
 
 def _tail(path: Path, lines: int = 10) -> list[str]:

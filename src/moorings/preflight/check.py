@@ -6,7 +6,7 @@ Nothing of the user's runs, nothing is sent, nothing is built. What cannot be to
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -32,8 +32,6 @@ from moorings.spec.deployment import BATCH_MAX_SIZE, DeploymentSpec
 from moorings.spec.problems import FieldPath
 from moorings.spec.references import is_local_path
 
-INDEX_LIMIT_S = 1.2
-"""For the package index to answer: the whole check is to take less than two seconds."""
 LISTING_LIMIT_S = 0.5
 """For the names of a model's or code's files, some 50,000."""
 APP_MODELS = "/var/azureml-app/azureml-models"
@@ -51,7 +49,9 @@ class Surroundings:
 
     home: Path
     """Folder of the workspace, whose disk counts."""
-    environ: Mapping[str, str]
+    index: Index
+    """Shared by all deployments of a command, and with it the time there is to ask."""
+    interpreters: Interpreters
     conda_solver: str
     download_python: bool
     in_image: bool
@@ -60,7 +60,6 @@ class Surroundings:
     """Whether the scoring script is looked at."""
     registered: Registered = field(default=lambda _: None)
     refusal: Refusal = field(default=lambda _: None)
-    index_limit_s: float = INDEX_LIMIT_S
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,12 @@ class _Check:
     notes: list[str] = field(default_factory=list)
 
     def run(self) -> Report:
-        index = Index(self.around.environ, self.around.home, limit_s=self.around.index_limit_s)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="preflight") as pool:
             model = self._model()
             environment = self._environment(model)
             answer: Future[Contents] | None = None
             if environment is not None:
-                answer = pool.submit(self._contents, *environment, index)
+                answer = pool.submit(self._contents, *environment)
             code = self._code()
             walk = self._script(code, model) if code is not None and self.around.script else None
             load = Load(
@@ -124,7 +122,7 @@ class _Check:
                 contents = answer.result()
                 self.findings += contents.findings
                 self.notes += contents.notes
-                self._imports(walk, contents, environment, index)
+                self._imports(walk, contents, environment)
         return Report(tuple(ordered(self.findings)), tuple(dict.fromkeys(self.notes)))
 
     # --- the parts ---
@@ -160,11 +158,11 @@ class _Check:
                 self.findings.append(Finding(one.severity, one.failure, Place.parse(place.target)))
         return None
 
-    def _contents(self, spec: EnvironmentSpec, at: FieldPath, index: Index) -> Contents:
+    def _contents(self, spec: EnvironmentSpec, at: FieldPath) -> Contents:
         around = self.around
         means = Means(
-            index,
-            Interpreters(around.environ),
+            around.index,
+            around.interpreters,
             around.conda_solver,
             in_image=around.in_image,
             download_python=around.download_python,
@@ -289,14 +287,13 @@ class _Check:
         walk: Walk | None,
         contents: Contents,
         environment: tuple[EnvironmentSpec, FieldPath] | None,
-        index: Index,
     ) -> None:
         if walk is None or environment is None:
             return
         named = self._where_to_add(*environment)
         found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)
         sure = any(one.severity is Severity.ERROR for one in found)
-        if sure and contents.channels and index.channels_problem(contents.channels) is None:
+        if sure and contents.channels and self.around.index.channels_problem(contents.channels) is None:
             # What conda brings along is not known from the package index.
             contents = replace(contents, whole=False)
             found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)

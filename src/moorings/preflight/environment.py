@@ -167,6 +167,9 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
     chosen = choose(wanted, found)
     if chosen is not None:
         return chosen[0].minor
+    if look.means.interpreters.silent:
+        look.notes.append("not every Python of this machine said in time which it is")
+        return minor_of(wanted) or ""
     if recipe.conda is not None:
         return minor_of(wanted) or ""  # a channel brings its own
     versions = ", ".join(sorted({one.minor for one in found}, key=_numbers)) or "none"

@@ -1,5 +1,6 @@
 """What the package index says about requirements: uv is asked to resolve them, within a time limit and without building
-anything, and once more without each one that cannot be met, so that all of them are known at once.
+anything: each by itself and all together side by side, and once more without what cannot be met, so that all of it is
+known at once.
 
 It is the resolver that builds environments, so its answer is theirs. Must not know deployments.
 """
@@ -13,8 +14,10 @@ import json
 import re
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,19 +75,37 @@ class _Asked:
 
 
 class Index:
-    """Answers questions for `limit_s` from now on, all together; then it knows nothing any more."""
+    """Answers questions until `until_s` (`time.monotonic`), all together; then it knows nothing any more. Safe to ask from
+    several threads."""
 
-    def __init__(self, environ: Mapping[str, str], home: Path, *, limit_s: float) -> None:
+    def __init__(self, environ: Mapping[str, str], home: Path, *, until_s: float) -> None:
         self._environ = environ
         self._installer = Installer(None, home=home, environ=environ)
-        self._limit_s = limit_s
-        self._deadline = time.monotonic() + limit_s
+        self._began = time.monotonic()
+        self._deadline = until_s
+        self._answers: dict[str, Future[Answer]] = {}
+        self._lock = threading.Lock()
         self._channels: dict[tuple[str, ...], str | None] = {}
+        self._probing = threading.Lock()
         self._folder = user_cache(environ) / "preflight"
 
     def ask(self, requirements: Sequence[str], python: str) -> Answer:
         """What `requirements` lead to on Python `python` (`3.12` or `3.12.1`), beside the inference server."""
         key = self._key(requirements, python)
+        with self._lock:
+            asked = self._answers.get(key)
+            if asked is None:
+                mine = self._answers[key] = Future()
+        if asked is not None:
+            return asked.result()
+        answer = Answer(note="the package index was not asked")
+        try:
+            answer = self._answer(key, requirements, python)
+        finally:
+            mine.set_result(answer)  # whoever waits for it goes on, whatever happened
+        return answer
+
+    def _answer(self, key: str, requirements: Sequence[str], python: str) -> Answer:
         kept = self._kept(key)
         if kept is not None:
             return kept
@@ -99,9 +120,10 @@ class Index:
     def channels_problem(self, channels: Sequence[str]) -> str | None:
         """Why a conda channel cannot be reached; None where it can, or nothing is known in time."""
         asked = tuple(channels)
-        if asked not in self._channels:
-            self._channels[asked] = self._probed(asked)
-        return self._channels[asked]
+        with self._probing:
+            if asked not in self._channels:
+                self._channels[asked] = self._probed(asked)
+            return self._channels[asked]
 
     def _probed(self, channels: tuple[str, ...]) -> str | None:
         command = [sys.executable, "-P", "-m", "moorings.environments.conda_child", "probe", *channels]
@@ -125,9 +147,7 @@ class Index:
         asked = _Asked(python, [(name, one) for name, one in wanted if one.url is None])
         known = await self._first(asked)
         if known is None:
-            # Each by itself is soon told; what they bring along may take longer than there is time for.
-            await self._rounds(asked, alone=True)
-            known = None if asked.note else await self._rounds(asked, alone=False)
+            known = await self._both(asked)
         named: dict[str, str] = {name: "" for name, _ in wanted}
         whole = known is not None and not asked.unmet and len(asked.left) == len(wanted)
         return Answer({**named, **(known or {})}, tuple(asked.unmet), whole, asked.note)
@@ -140,14 +160,21 @@ class Index:
             return None
         return _packages(run) if run.code == 0 else None
 
-    async def _rounds(self, asked: _Asked, *, alone: bool) -> Mapping[str, str] | None:
-        """Ask until the answer is a list, leaving out what cannot be met; None when there is none. `alone`: without
-        what packages bring along."""
+    async def _both(self, asked: _Asked) -> Mapping[str, str] | None:
+        """Ask until the answer is a list, leaving out what cannot be met; None when there is none.
+
+        Each by itself is soon told; what they bring along may take longer than there is time for. So both are asked at
+        the same time, as long as not every one is known to be there.
+        """
+        each_is_there = False
         for _ in range(MOST_ROUNDS):
             try:
-                run = await self._compile(asked, *(("--no-deps",) if alone else ()))
+                run, each_is_there = await self._round(asked, alone=not each_is_there)
             except TimeoutError:
-                asked.note = f"the package index had not answered within {self._limit_s:g} s"
+                asked.note = (
+                    f"the package index had not told everything within {self._deadline - self._began:.1f} s: what it "
+                    "was not asked in time shows when the environment is built"
+                )
                 return None
             if run.code == 0:
                 return _packages(run)
@@ -160,6 +187,26 @@ class Index:
             asked.unmet.append(Unmet(culprit, failed, _UNBUILT in text))
             asked.left = [(name, one) for name, one in asked.left if name != culprit]
         return None
+
+    async def _round(self, asked: _Asked, *, alone: bool) -> tuple[Run, bool]:
+        """The run that tells something, and whether each requirement is known to be there. `alone`: that is asked."""
+        whole = asyncio.create_task(self._compile(asked))
+        tasks = [whole]
+        try:
+            if alone:
+                each = asyncio.create_task(self._compile(asked, "--no-deps"))
+                tasks.append(each)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if _succeeded(whole):
+                    return whole.result(), True
+                run = await each
+                if run.code != 0:
+                    return run, False
+            return await whole, True
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _compile(self, asked: _Asked, *flags: str) -> Run:
         """Raises TimeoutError."""
@@ -238,6 +285,10 @@ def _culprit(failed: Failure, text: str, left: Sequence[str]) -> str | None:
     # A package that another one brings along: the other one is what the user can change.
     words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", text)}
     return next((name for name in left if name in words), None)
+
+
+def _succeeded(task: asyncio.Task[Run]) -> bool:
+    return task.done() and task.exception() is None and task.result().code == 0
 
 
 def _ignored(_: str) -> None:

@@ -118,7 +118,7 @@ def test_a_binary_is_asked_again_only_when_it_changed(
 ) -> None:
     asked: list[Path] = []
 
-    def counting(path: Path) -> Interpreter | None:
+    def counting(path: Path, *, timeout_s: float) -> Interpreter | None:
         asked.append(path)
         return Interpreter(path, "3.12.1")
 
@@ -131,6 +131,13 @@ def test_a_binary_is_asked_again_only_when_it_changed(
     binary.write_text("#!/bin/sh\n# a new version\n")
     finder.find()
     assert asked.count(binary) == 2
+
+
+def test_a_binary_that_does_not_answer_in_time_is_not_taken_for_none(tmp_path: Path) -> None:
+    binary = script(tmp_path / "python3", "exec sleep 60")
+    finder = Interpreters({"PATH": str(tmp_path), "HOME": str(tmp_path)}, patience_s=0.05)
+    assert binary not in [one.path for one in finder.find()]
+    assert binary in finder.silent
 
 
 def test_the_running_python_is_found_outside_of_its_virtual_environment() -> None:

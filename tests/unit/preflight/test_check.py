@@ -88,7 +88,8 @@ class Project:
         assert examined.partial is not None
         given: Mapping[str, Any] = {
             "home": self.folder,
-            "environ": {},
+            "index": Index({}, self.folder, until_s=0.0),
+            "interpreters": Interpreters({}),
             "conda_solver": "auto",
             "download_python": True,
             "in_image": False,
@@ -104,6 +105,19 @@ def project(tmp_path: Path) -> Project:
 
 def codes(report: Report) -> list[tuple[str, str]]:
     return [(one.severity.value, one.failure.code) for one in report.findings]
+
+
+def test_a_python_that_may_be_there_is_not_said_to_be_missing(
+    project: Project, index: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.pythons = ["3.9.1"]
+    (one,) = project.check(download_python=False).errors
+    assert one.failure.code == "PythonNotFound"
+    interpreters = Interpreters({})
+    interpreters.silent.add(Path("/slow/python3"))
+    report = project.check(download_python=False, interpreters=interpreters)
+    assert report.findings == ()
+    assert "in time" in report.notes[0]
 
 
 def test_a_good_deployment_has_no_findings(project: Project, index: Silent) -> None:

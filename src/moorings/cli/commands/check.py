@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from moorings.cli.terminal import clean
 from moorings.client.client import is_missing
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import MooringsError
-from moorings.gateway.process import port_problem
+from moorings.gateway.port import port_problem
 from moorings.preflight.check import Report, of_problem
 from moorings.preflight.code_folder import shown
 from moorings.preflight.findings import Finding
+from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import read_document
 from moorings.spec.form2021 import examine_form
 from moorings.spec.loader import examine_endpoint
@@ -76,12 +77,14 @@ def check(
     skip_script_validation: bool,
     set_: tuple[str, ...],
 ) -> None:
-    began = time.perf_counter()
     again = _again(file, name, endpoint_name, set_, skip=skip_script_validation)
-    checked = _checked(session, file, name, endpoint_name, set_, again, skip=skip_script_validation)
-    checked = Checked(checked.kind, checked.report + _ports(session), checked.endpoint, checked.deployment)
-    seconds = time.perf_counter() - began
-    following = again if checked.report.errors else _next(session, checked, file, set_)
+    since_start_s = time.time() - session.started_at
+    until_s = time.monotonic() + preflight.CHECK_LIMIT_S - since_start_s
+    checks = preflight.checks(session, script=not skip_script_validation, until_s=until_s)
+    checked = _checked(session, checks, file, name, endpoint_name, set_, again)
+    checked = replace(checked, report=checked.report + _ports(session))
+    following = again if checked.report.errors else _next(checks.quiet, checked, file, set_)
+    seconds = time.time() - session.started_at
     if session.options.output is not None or session.options.query is not None:
         session.emit(_document(file, checked, following, seconds))
     else:
@@ -93,14 +96,14 @@ def check(
 
 def _checked(
     session: Session,
+    checks: preflight.Checks,
     file: Path,
     name: str | None,
     endpoint: str | None,
     set_: tuple[str, ...],
     again: str,
-    *,
-    skip: bool,
 ) -> Checked:
+    default = session.defaults.get("endpoint")
     try:
         document = read_document(file, command="moor check").value
     except MooringsError as problem:
@@ -108,12 +111,15 @@ def _checked(
     kind = kind_of(document, set_)
     try:
         if kind == DEPLOYMENT:
-            return _deployment(session, file, name, endpoint, set_, again, skip=skip)
+            found = specs.deployment_to_create(file, name, endpoint, default, set_, command="moor check")
+            return _deployment(checks.look([found], again=again), found.value)
         if kind == FORM:
-            return _form(session, file, name, set_, again, skip=skip)
-        found = examine_endpoint(file, overrides=set_, name=name, command="moor check")
-        report = of_problem(found.invalid.failure) if found.invalid is not None else Report()
-        return Checked(ENDPOINT, report, found.value.name if found.value is not None else name)
+            form = examine_form(file, overrides=set_, name=name, default_name=default, command="moor check")
+            report = checks.look(form.deployments, again=again, whole=form.invalid)
+            return Checked(FORM, report, form.endpoint.name if form.endpoint is not None else name)
+        only = examine_endpoint(file, overrides=set_, name=name, command="moor check")
+        report = of_problem(only.invalid.failure) if only.invalid is not None else Report()
+        return Checked(ENDPOINT, report, only.value.name if only.value is not None else name)
     except MooringsError as problem:
         return Checked(kind, of_problem(problem.failure))
 
@@ -131,37 +137,11 @@ def kind_of(document: Any, overrides: Sequence[str] = ()) -> str:
     return ENDPOINT
 
 
-def _deployment(
-    session: Session,
-    file: Path,
-    name: str | None,
-    endpoint: str | None,
-    set_: tuple[str, ...],
-    again: str,
-    *,
-    skip: bool,
-) -> Checked:
-    default = session.defaults.get("endpoint")
-    found = specs.deployment_to_create(file, name, endpoint, default, set_, command="moor check")
-    report = preflight.look(session, found, script=not skip, again=again)
-    spec = found.value
+def _deployment(report: Report, spec: DeploymentSpec | None) -> Checked:
     if spec is None:
         return Checked(DEPLOYMENT, report)
     report += Report(notes=tuple(deployment_warnings(spec)))
     return Checked(DEPLOYMENT, report, spec.endpoint_name, spec.name)
-
-
-def _form(
-    session: Session, file: Path, name: str | None, set_: tuple[str, ...], again: str, *, skip: bool
-) -> Checked:
-    found = examine_form(
-        file, overrides=set_, name=name, default_name=session.defaults.get("endpoint"), command="moor check"
-    )
-    report = of_problem(found.invalid.failure) if found.invalid is not None else Report()
-    for each in found.deployments:
-        told = found.invalid is not None
-        report += preflight.look(session, each, script=not skip, again=again, told=told)
-    return Checked(FORM, report, found.endpoint.name if found.endpoint is not None else name)
 
 
 def _ports(session: Session) -> Report:
@@ -182,7 +162,7 @@ def _again(file: Path, name: str | None, endpoint: str | None, set_: Sequence[st
     return " ".join([*words, *_set_words(set_)])
 
 
-def _next(session: Session, checked: Checked, file: Path, set_: Sequence[str]) -> str:
+def _next(quiet: preflight.QuietClient, checked: Checked, file: Path, set_: Sequence[str]) -> str:
     """The command that does what was checked: as far as a workspace that runs tells, the one that can."""
     tail = " ".join(["-f", str(file), *_set_words(set_)])
     if checked.kind == FORM:
@@ -191,18 +171,17 @@ def _next(session: Session, checked: Checked, file: Path, set_: Sequence[str]) -
         return f"moor online-endpoint create {tail}"
     create = f"moor online-deployment create {tail}"
     endpoint, name = checked.endpoint, checked.deployment
-    client = preflight.QuietClient(session).client
-    if client is None or endpoint is None or name is None:
+    if endpoint is None or name is None:
         return create
     try:
-        client.endpoint(endpoint)
+        quiet.ask(lambda client: client.endpoint(endpoint))
     except MooringsError as problem:
         return f"moor online-endpoint create -n {endpoint} && {create}" if is_missing(problem) else create
     try:
-        client.deployment(endpoint, name)
+        there = quiet.ask(lambda client: client.deployment(endpoint, name))
     except MooringsError:
         return create
-    return f"moor online-deployment update -n {name} -e {endpoint} {tail}"
+    return create if there is None else f"moor online-deployment update -n {name} -e {endpoint} {tail}"
 
 
 def _set_words(set_: Sequence[str]) -> list[str]:
