@@ -17,6 +17,7 @@ from moorings.cli import report
 from moorings.cli.session import EXIT_INTERRUPTED, Session
 from moorings.cli.tree import root
 from moorings.errors.exceptions import MooringsError, error
+from moorings.lib import procs
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -24,7 +25,7 @@ EXIT_USAGE = 2
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], Session(typed_s=time.monotonic() - procs.age_s())))
 
 
 def run(argv: Sequence[str], session: Session | None = None) -> int:

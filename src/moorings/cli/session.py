@@ -50,6 +50,8 @@ class Session:
     transport: Transport | None = None
     options: Options = field(default_factory=Options)
     started_at: float = field(default_factory=time.time)
+    typed_s: float = field(default_factory=time.monotonic)
+    """When the command was typed, by `time.monotonic`: the start of the interpreter is a part of what it takes."""
 
     @cached_property
     def settings(self) -> Settings:

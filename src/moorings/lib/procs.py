@@ -134,6 +134,14 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def age_s() -> float:
+    """How long ago this process was started, its interpreter's own start included; 0 where the system does not tell."""
+    ticks = start_ticks(os.getpid())
+    if ticks is None:
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def signal_group(pgid: int, signum: signal.Signals) -> bool:
     """Send `signum` to every process of the group; False when none is left."""
     try:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moorings.cli import preflight
 from moorings.cli.commands.check import DEPLOYMENT, ENDPOINT, FORM, kind_of
+from moorings.cli.main import run
+from moorings.cli.session import Session
+from moorings.errors.exceptions import error
+from moorings.preflight.index import Answer, Index
+
+REAL_ASK = Index.ask
 
 BROKEN = "import os\ndef init():\n    open(os.path.join(os.environ['AZUREML_MODEL_DIR'], 'weights.bin'))\n"
 
@@ -95,6 +103,56 @@ def test_spec_problems_and_script_problems_come_together(moor: Any, workspace: A
     assert code == 1
     assert "UserScriptSyntaxError" in err and "instance_count" in err
     assert workspace.changes == []
+
+
+def test_the_time_of_a_check_begins_when_it_is_typed(
+    moor: Any, workspace: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(
+        preflight, "Index", lambda *_, until_s: given.append(until_s) or Index({}, project, until_s=until_s)
+    )
+    for ago_s in (0.5, 100.0):
+        now_s = time.monotonic()
+        session = Session(environ={"MOORINGS_HOME": str(project)}, transport=workspace, typed_s=now_s - ago_s)
+        assert run(["check", "-f", str(project / "blue.yml")], session) == 0
+        assert given.pop() >= now_s + max(preflight.CHECK_LIMIT_S - ago_s, preflight.LEAST_S)
+
+
+def test_a_workspace_that_does_not_answer_is_asked_once(
+    moor: Any, workspace: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def send(method: str, path: str, **_: Any) -> Any:
+        asked.append(path)
+        raise error("WorkspaceUnreachable", "no answer within 0.5 s")
+
+    monkeypatch.setattr(workspace, "send", send)
+    code, out, _ = moor("check", "-f", str(project / "blue.yml"))
+    assert (code, len(asked)) == (0, 1)
+    assert "the workspace did not answer in time" in out
+
+
+def test_all_deployments_of_a_file_share_what_is_asked(
+    moor: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(Index, "_answer", lambda self, key, *_: asked.append(key) or Answer(whole=True))
+    monkeypatch.setattr(Index, "ask", REAL_ASK)
+    items = [
+        {
+            "name": f"dep{number}",
+            "environment": {"conda_file": "conda.yml"},
+            "code_configuration": {"code": "./src", "scoring_script": "score.py"},
+            "instance_type": "Standard_DS3_v2",
+        }
+        for number in range(9)
+    ]
+    file = project / "shop.yml"
+    file.write_text(json.dumps({"name": "shop", "deployments": items}))
+    assert moor("check", "-f", str(file))[0] == 0
+    assert len(asked) == 1
 
 
 def test_an_endpoint_file(moor: Any, tmp_path: Path) -> None:

@@ -335,6 +335,27 @@ def test_one_deployment_from_its_own_file_with_traffic(moor: Any, shop: Any, wri
     assert traffic_of(shop) == {"red": 100}
 
 
+def test_an_update_is_checked_with_the_lines_of_its_file(
+    moor: Any, shop: Any, write: Any, project: Path
+) -> None:
+    (project / "src" / "score.py").write_text("def run(:\n")
+    (project / "conda.yml").write_text("dependencies:\n- python=2.7\n")
+    file = write("blue", deployments=[{**item("blue"), "instance_tipe": "x"}])
+    Path("red.yml").write_text("# the first line\n" + json.dumps(item("red")))
+    of_one = ("-d", "red", "--deployment-file", "red.yml")
+    for argv, line, further in (
+        (("-f", file), "shop.yml:1:", "instance_tipe"),
+        (of_one, "conda.yml:2:", "python=2.7"),
+    ):
+        code, _, err = moor("endpoint", "update", "-n", "shop", *argv)
+        assert code == 1
+        assert "score.py:1:9" in err and line in err and further in err, err
+        code, _, err = moor("endpoint", "update", "-n", "shop", *argv, "--skip-script-validation")
+        assert (code, "score.py" in err) == (1, False)
+    assert changes(shop) == []
+    assert moor("endpoint", "update", "-n", "shop", *of_one, "--skip-checks")[0] == 0
+
+
 def test_scale_alone(moor: Any, shop: Any) -> None:
     assert moor("endpoint", "update", "-n", "shop", "-d", "green", "-i", "3")[0] == 0
     assert changes(shop) == [("PUT", "/deployments/green")]

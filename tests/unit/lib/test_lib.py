@@ -363,3 +363,11 @@ def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".file.json", ".hidden.1.2", "file.json"]
     assert target.read_bytes() == b"under way"
     assert atomic.sweep(tmp_path / "missing") == 0
+
+
+def test_the_age_of_a_process_counts_from_its_start() -> None:
+    begun = time.monotonic()
+    code = "from moorings.lib import procs; print(procs.age_s())"
+    told = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    tick_s = 0.02
+    assert 0 < told <= time.monotonic() - begun + tick_s

@@ -78,13 +78,12 @@ def check(
     set_: tuple[str, ...],
 ) -> None:
     again = _again(file, name, endpoint_name, set_, skip=skip_script_validation)
-    since_start_s = time.time() - session.started_at
-    until_s = time.monotonic() + preflight.CHECK_LIMIT_S - since_start_s
+    until_s = max(session.typed_s + preflight.CHECK_LIMIT_S, time.monotonic() + preflight.LEAST_S)
     checks = preflight.checks(session, script=not skip_script_validation, until_s=until_s)
     checked = _checked(session, checks, file, name, endpoint_name, set_, again)
     checked = replace(checked, report=checked.report + _ports(session))
     following = again if checked.report.errors else _next(checks.quiet, checked, file, set_)
-    seconds = time.time() - session.started_at
+    seconds = time.monotonic() - session.typed_s
     if session.options.output is not None or session.options.query is not None:
         session.emit(_document(file, checked, following, seconds))
     else:
