@@ -34,17 +34,16 @@ from moorings.api.identities import Identities
 from moorings.api.limits import Limits
 from moorings.api.logs import DeploymentLogs
 from moorings.api.resources import Accepted, Resources
+from moorings.api.rights import Rights
 from moorings.api.secrets import Secrets
 from moorings.errors.exceptions import error
 from moorings.security.audit import AuditLog
 from moorings.security.callers import caller_of
-from moorings.security.roles import CONNECTION_READER, READ_CONNECTION
 from moorings.state.lookup import ENVIRONMENTS
 from moorings.state.transaction import Event, Operation, OperationStatus, Resource
 
 RETRY_MS = "100"
 """Hint on every answer that is not final; clients wait 5 to 30 s without it."""
-_SECRET_STORES = "enforce_access_to_default_secret_stores"  # noqa: S105 - the name of a switch
 
 
 class BuildLogs(Protocol):
@@ -85,6 +84,10 @@ class Api:
     listener: ClientListener | None = None
     """None: only the socket's owner is served, and nothing can be uploaded."""
 
+    @property
+    def rights(self) -> Rights:
+        return Rights(self.callers, self.resources)
+
 
 _GROUP = "/subscriptions/{subscription}/resourceGroups/{group}"
 
@@ -105,7 +108,7 @@ def create_app(api: Api) -> FastAPI:
         router = datastores.router(api.listener, api.blobs, api.workspace_path)
         app.include_router(router, prefix=_prefix(), tags=["datastores"])
     app.include_router(secret_routes.connection_router(api.secrets), prefix=_prefix(), tags=["connections"])
-    app.include_router(secret_routes.vault_router(api.secrets), prefix=_GROUP, tags=["vaults"])
+    app.include_router(secret_routes.vault_router(api.secrets, api.rights), prefix=_GROUP, tags=["vaults"])
     app.include_router(identity_routes.router(api.identities), prefix=_GROUP, tags=["identities"])
     app.include_router(caller_routes.router(api.callers), prefix=_GROUP, tags=["callers"])
     app.include_router(caller_routes.audit_router(api.audit), prefix=_prefix(), tags=["callers"])
@@ -193,7 +196,7 @@ def _endpoints(api: Api) -> APIRouter:
 
     @router.put("/{endpoint}")
     def put_endpoint(endpoint: str, request: Request, body: JsonBody) -> Response:
-        _check_secret_stores(api, request, endpoint, body)
+        api.rights.to_put_endpoint(caller_of(request.scope), endpoint, body)
         accepted = resources.put_endpoint(endpoint, body)
         return _accepted(api, request, accepted, document(accepted.row))
 
@@ -233,7 +236,7 @@ def _deployments(api: Api) -> APIRouter:
 
     @router.put("/{deployment}")
     def put_deployment(endpoint: str, deployment: str, request: Request, body: JsonBody) -> Response:
-        _check_secret_stores(api, request, endpoint, None)
+        api.rights.to_put_deployment(caller_of(request.scope), endpoint)
         accepted = resources.put_deployment(endpoint, deployment, _in_our_name(api, request, body))
         return _accepted(api, request, accepted, wire.deployment_json(accepted.row, api.workspace_path, []))
 
@@ -252,25 +255,6 @@ def _deployments(api: Api) -> APIRouter:
         return wire.diagnosis_json(row, await api.diagnoses.of(row))
 
     return router
-
-
-def _check_secret_stores(api: Api, request: Request, endpoint: str, body: Json | None) -> None:
-    """An endpoint that may read what its maker may read: whoever makes it, or deploys to it, has to have the right.
-
-    Raises `AuthorizationFailed`. `body`: of the endpoint that is made; None: the one that is there counts.
-    """
-    caller, at = caller_of(request.scope), api.workspace_path
-    if caller.principal is None:
-        return
-    given: object = ((body or {}).get("properties") or {}).get("properties") or {}
-    if body is None:
-        given = api.resources.endpoint(endpoint)[0].spec.get("properties") or {}
-    switch = given.get(_SECRET_STORES) if isinstance(given, dict) else None
-    if switch != "enabled" or api.callers.may(caller, READ_CONNECTION, at):
-        return
-    fields = {"principal": caller.principal, "role": CONNECTION_READER, "scope": at}
-    message = f"{_SECRET_STORES} is enabled, and {caller.name} may not read connections"
-    raise error("AuthorizationFailed", message, target=f"properties.{_SECRET_STORES}", fields=fields)
 
 
 def _in_our_name(api: Api, request: Request, body: Json) -> Json:

@@ -11,6 +11,7 @@ from moorings.errors.exceptions import error
 from moorings.security.places import Places
 from moorings.security.roles import ROLES, role_named, scope_of
 from moorings.spec.endpoint import EndpointSpec, Identity, UserAssignedIdentity
+from moorings.spec.limits import MAX_ROLE_ASSIGNMENTS
 from moorings.state.database import Database
 from moorings.state.identities import assigned_identity, callers_changed, find_principal
 from moorings.state.principal_rows import USER_ASSIGNED, Assignment, Principal
@@ -78,7 +79,8 @@ class Identities:
     def assign(
         self, principal: str, role: str, scope: str, *, by: str, id_: str | None = None
     ) -> tuple[Assignment, Principal, bool]:
-        """Give a role; doing it again changes nothing. Raises `PrincipalNotFound`, `RoleUnknown`, `ScopeInvalid`."""
+        """Give a role; doing it again changes nothing. Raises `PrincipalNotFound`, `RoleUnknown`, `ScopeInvalid`,
+        `RoleAssignmentQuotaReached`."""
         known = role_named(role)
         if known is None:
             names = ", ".join(each.name for each in ROLES.values())
@@ -92,6 +94,7 @@ class Identities:
             whom = find_principal(tx, principal)
             made, new = tx.assign(whom.id, known.name, where, by=by, id_=id_)
             if new:
+                check_room_for_roles(tx, 0, target=whom.name)
                 callers_changed(tx)
             return made, whom, new
 
@@ -119,6 +122,16 @@ class Identities:
             return wanted, scope_of(wanted)
         except ValueError as problem:
             raise error("ScopeInvalid", f"{text!r} cannot be a scope: {problem}", target="scope") from None
+
+
+def check_room_for_roles(tx: Transaction, more: int, *, target: str) -> None:
+    """Whether so many more role assignments may be made. Raises `RoleAssignmentQuotaReached`."""
+    there = tx.assignment_count()
+    if there + more > MAX_ROLE_ASSIGNMENTS:
+        needs = f"{target} needs {more} more" if more else f"one more, for {target}, is too many"
+        message = f"the workspace may have {MAX_ROLE_ASSIGNMENTS} role assignments, and {needs}"
+        evidence = (f"role assignments: {there if more else there - 1}",)
+        raise error("RoleAssignmentQuotaReached", message, target=target, evidence=evidence)
 
 
 def identity_kept(tx: Transaction, old: Resource | None, spec: EndpointSpec, places: Places) -> EndpointSpec:

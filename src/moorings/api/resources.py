@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moorings.api.identities import identity_kept
+from moorings.api.identities import check_room_for_roles, identity_kept
 from moorings.api.quota import Quotas
 from moorings.api.secrets import pinner
 from moorings.contract import ROUTE_SCORE
@@ -81,7 +81,8 @@ class Resources:
         return ROUTE_SCORE if routes is None else str(routes["scoring_path"])
 
     def put_endpoint(self, name: str, body: Mapping[str, Any]) -> Accepted:
-        """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, EndpointQuotaReached (the user's fault)."""
+        """Create or replace. Raises SpecInvalid, TrafficInvalid, ImmutableProperty, EndpointQuotaReached,
+        RoleAssignmentQuotaReached (the user's fault)."""
         spec = endpoint_from_arm(name, body)
         with self.database.write() as tx:
             old = tx.resource(ENDPOINT, name)
@@ -98,9 +99,10 @@ class Resources:
                 for key in (PRIMARY, SECONDARY):
                     tx.set_secret(ENDPOINT, name, key, self.vault.encrypt(new_key()))
             switch = spec.properties.enforce_access_to_default_secret_stores
-            ensure_own_identity(
-                tx, row, self.places.automatic_roles(secret_stores=old is None and switch == "enabled")
-            )
+            roles = self.places.automatic_roles(secret_stores=old is None and switch == "enabled")
+            if identity_of(tx, row) is None:
+                check_room_for_roles(tx, len(roles), target=name)
+            ensure_own_identity(tx, row, roles)
             operation = tx.start_operation("create" if old is None else "update", row)
         self.hint(ENDPOINT, name)
         return Accepted(row, old is None, operation)

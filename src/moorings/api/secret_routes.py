@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from moorings.api.bodies import Json, JsonBody
+from moorings.api.rights import Rights
 from moorings.api.secrets import Secrets, VaultView
 from moorings.errors.exceptions import error
 from moorings.lib.timing import rfc3339
+from moorings.security.callers import caller_of
 from moorings.security.places import Places
 from moorings.spec.secret_references import secret_uri, vault_uri
 from moorings.state.secret_rows import ConnectionRow, SecretRow
@@ -19,7 +21,7 @@ _PRIVATE = {"Cache-Control": "no-store"}
 _SHOWN = ("category", "target", "authType", "metadata", "isSharedToAll")
 
 
-def vault_router(secrets: Secrets) -> APIRouter:
+def vault_router(secrets: Secrets, rights: Rights) -> APIRouter:
     """Routes below the resource group."""
     routes = APIRouter(prefix="/providers/Microsoft.KeyVault/vaults")
     places = secrets.places
@@ -35,11 +37,13 @@ def vault_router(secrets: Secrets) -> APIRouter:
         return _vault(secrets.vault(vault), places)
 
     @routes.put("/{vault}")
-    def put(vault: str, body: JsonBody, response: Response) -> Json:
+    def put(vault: str, request: Request, body: JsonBody, response: Response) -> Json:
         properties = _object(body.get("properties"), "properties")
         rbac = properties.get("enableRbacAuthorization")
         if rbac is not None and not isinstance(rbac, bool):
             raise _wrong("properties.enableRbacAuthorization", "true or false")
+        if secrets.changes_how_it_goes(vault, rbac):
+            rights.to_change_how_a_vault_goes(caller_of(request.scope), vault)
         tags = body.get("tags")
         view, created = secrets.put_vault(
             vault,

@@ -49,6 +49,12 @@ class Secrets:
             row = self._vault(tx, name)
             return VaultView(row, tx.policies(row.name))
 
+    def changes_how_it_goes(self, name: str, rbac: bool | None) -> bool:
+        """Whether a vault that is there would go by roles instead of policies, or the other way round."""
+        with self.database.read() as tx:
+            row = tx.vault(name.lower())
+        return row is not None and rbac is not None and row.rbac != rbac
+
     def put_vault(
         self,
         name: str,

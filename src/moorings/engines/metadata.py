@@ -71,8 +71,8 @@ class Metadata:
             client, _ = self._listener.accept()
             client.setblocking(False)
             if len(self.connections) >= MOST_CONNECTIONS:
-                client.close()
-                return
+                # Anybody on the machine may connect: whoever only holds connections keeps nobody out.
+                min(self.connections, key=_claim).close()
             self.connections.add(Connection(self, self._selector, client))
 
     def expire(self, now: float) -> float | None:
@@ -164,7 +164,11 @@ class Connection:
         if len(words) != 3 or words[0] != "GET":
             self._refuse(400, "a token is asked for with GET")
             return
-        url = urlsplit(words[1])
+        try:
+            url = urlsplit(words[1])
+        except ValueError as senseless:
+            self._refuse(400, f"the address makes no sense: {senseless}")
+            return
         if url.path.rstrip("/") != PATH:
             self._refuse(404, f"nothing is at {url.path}")
             return
@@ -202,6 +206,11 @@ class Connection:
             if key in query and query[key] != identity[ours]:
                 return f"this instance has no identity with {key} {query[key]}; its own has {identity[ours]}"
         return None
+
+    @property
+    def is_known(self) -> bool:
+        """It has shown the secret, and waits for the daemon."""
+        return self._daemon is not None
 
     # --- the daemon ---
 
@@ -270,3 +279,8 @@ class Connection:
             self._client.send(head.encode() + content)
             self._client.shutdown(socket.SHUT_WR)
         self.close()
+
+
+def _claim(connection: Connection) -> tuple[bool, float]:
+    """The least goes first: who has not shown the secret, then who has been there longest."""
+    return connection.is_known, connection.deadline

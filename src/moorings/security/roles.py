@@ -19,6 +19,8 @@ PULL_IMAGE = "Microsoft.ContainerRegistry/registries/pull/read"
 READ_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
 READ_SECRET = "Microsoft.KeyVault/vaults/secrets/getSecret/action"  # noqa: S105 - the name of an action
 READ_CONNECTION = f"{WORKSPACE}/connections/listsecrets/action"
+ASSIGN_IDENTITY = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+GIVE_ROLES = "Microsoft.Authorization/roleAssignments/write"
 SCORE = f"{ENDPOINTS}/score/action"
 
 ACR_PULL = "AcrPull"
@@ -28,6 +30,7 @@ CONNECTION_READER = "Azure Machine Learning Workspace Connection Secrets Reader"
 SECRETS_USER = "Key Vault Secrets User"
 OWNER, CONTRIBUTOR, READER = "Owner", "Contributor", "Reader"
 DATA_SCIENTIST = "AzureML Data Scientist"
+IDENTITY_OPERATOR = "Managed Identity Operator"
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,12 @@ _ROLES = (
     Role(
         CONTRIBUTOR,
         ("*",),
-        ("Microsoft.Authorization/*/write", "Microsoft.Authorization/*/delete", READ_SECRET),
-        "everything but role assignments and the values of secrets",
+        (
+            *("Microsoft.Authorization/*/write", "Microsoft.Authorization/*/delete", READ_SECRET),
+            # Whoever makes tokens or secrets of others can do what they can.
+            *("Microsoft.Graph/*/write", "Microsoft.Graph/*/delete"),
+        ),
+        "everything but role assignments, users and service principals, and the values of secrets",
     ),
     Role(
         READER,
@@ -83,6 +90,11 @@ _ROLES = (
         "Key Vault Secrets Officer",
         ("Microsoft.KeyVault/vaults/secrets/*",),
         means="read, set and delete secrets",
+    ),
+    Role(
+        IDENTITY_OPERATOR,
+        ("Microsoft.ManagedIdentity/userAssignedIdentities/*/read", ASSIGN_IDENTITY),
+        means="give an endpoint a user-assigned identity",
     ),
     Role("Key Vault Administrator", ("Microsoft.KeyVault/*",), means="vaults, their policies and secrets"),
 )

@@ -18,5 +18,7 @@ MAX_RATE_LIMIT_PER_S = 1_000_000
 MAX_ENDPOINTS = 100
 MAX_DEPLOYMENTS = 500
 """In a workspace (behaviour reference, section 10.2)."""
+MAX_ROLE_ASSIGNMENTS = 4000
+"""In a workspace; elsewhere it is the limit of a subscription."""
 MAX_DEPLOYMENTS_PER_ENDPOINT = 20
 """Behaviour reference, section 10.2."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from moorings.state import tables
 
@@ -108,6 +108,11 @@ class PrincipalRows:
         if principal is not None:
             query = query.where(t.c.principal == principal)
         return [_assignment(row) for row in self._connection.execute(query)]
+
+    def assignment_count(self) -> int:
+        return int(
+            self._connection.execute(select(func.count()).select_from(tables.role_assignments)).scalar() or 0
+        )
 
     def assignment(self, id_: str) -> Assignment | None:
         t = tables.role_assignments

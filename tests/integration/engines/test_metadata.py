@@ -179,9 +179,47 @@ def test_what_is_asked_wrongly(
     assert bool(served.daemon.asked) == (status == 200)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET //[ HTTP/1.1",
+        b"GET http://[::1 HTTP/1.1",
+        b"GET /msi/token?resource=%ff&x=%5b HTTP/1.1",
+        b"GET \xff\xfe HTTP/1.1",
+        b"GET / / / HTTP/1.1",
+        b"",
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_and_the_next_one_answered(
+    served: Served, line: bytes
+) -> None:
+    """The one thread that serves it is the instance's supervisor: what ended it would end the instance."""
+    served.daemon.says = token
+    with socket.create_connection(address_of(served)) as client:
+        client.settimeout(30)
+        client.sendall(line + b"\r\nx-identity-header: \xff\r\n\r\n")
+        assert client.recv(100).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 ", b"HTTP/1.1 404 "))
+    assert served.ask()[0] == 200
+
+
+def test_whoever_only_holds_connections_keeps_nobody_else_out(served: Served) -> None:
+    served.daemon.says = token
+    idle = [socket.create_connection(address_of(served)) for _ in range(metadata.MOST_CONNECTIONS + 8)]
+    try:
+        assert served.ask()[0] == 200
+    finally:
+        for each in idle:
+            each.close()
+
+
+def address_of(served: Served) -> tuple[str, int]:
+    url = served.metadata.variables()["IDENTITY_ENDPOINT"]
+    return "127.0.0.1", int(url.split(":")[2].split("/")[0])
+
+
 def test_floods_and_half_requests_do_not_disturb(served: Served) -> None:
     served.daemon.says = token
-    address = ("127.0.0.1", int(served.metadata.variables()["IDENTITY_ENDPOINT"].split(":")[2].split("/")[0]))
+    address = address_of(served)
     idle = [socket.create_connection(address) for _ in range(metadata.MOST_CONNECTIONS // 2)]
     with socket.create_connection(address) as big:
         big.sendall(b"GET /msi/token HTTP/1.1\r\nx: " + b"y" * (metadata.LONGEST_REQUEST + 10))

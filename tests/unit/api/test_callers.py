@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from moorings.api import identities
 from moorings.api.permissions import needed
 from moorings.security.access import issue
 from moorings.security.roles import ROLES
@@ -34,6 +35,10 @@ async def token(api: Any, made: dict[str, Any], *, scope: str = f"{ARM}/.default
     answer = await api.outside.post(path or "/local/oauth2/v2.0/token", data=form)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["access_token"])
+
+
+def code_of(answer: Any) -> str:
+    return f"{answer.status_code} {answer.json()['error']['code']}"
 
 
 async def ask(api: Any, verb: str, path: str, bearer: str, body: Any = None) -> str:
@@ -146,6 +151,82 @@ async def test_who_may_not_read_connections_makes_no_endpoint_that_may(shop: Any
     assert await ask(shop, *deploy) == "201"
 
 
+async def test_a_contributor_of_everything_cannot_become_an_owner(shop: Any) -> None:
+    bearer, _ = await caller(shop, ("Contributor", GROUP))
+    _, owner = await caller(shop, ("Owner", GROUP), name="boss")
+    ways = [
+        ("POST", f"{GRAPH}/tokens", {"principal": "boss"}),
+        ("POST", f"{GRAPH}/servicePrincipals", {"displayName": "boss"}),
+        ("POST", f"{GRAPH}/servicePrincipals/boss/reset", None),
+        ("DELETE", f"{GRAPH}/servicePrincipals/boss", None),
+        (
+            "POST",
+            f"{GROUP}/providers/Microsoft.Authorization/roleAssignments",
+            {"principal": "ci", "role": "Owner", "scope": GROUP},
+        ),
+    ]
+    for verb, path, body in ways:
+        assert await ask(shop, verb, path, bearer, body) == "403 AuthorizationFailed", path
+    assert await token(shop, owner)
+
+
+async def test_who_may_not_assign_an_identity_makes_no_endpoint_that_acts_as_it(shop: Any) -> None:
+    bearer, made = await caller(shop, ("AzureML Data Scientist", "workspace"))
+    identity = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/runner"
+    await shop.ask("PUT", f"/{identity}", {})
+    body = {
+        "identity": {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}},
+        "properties": {"authMode": "Key"},
+    }
+    headers = {"authorization": f"Bearer {bearer}"}
+    refused = await shop.outside.put(f"{WS}/onlineEndpoints/theirs", headers=headers, json=body)
+    assert refused.json()["error"]["code"] == "AuthorizationFailed"
+    command = refused.json()["error"]["additionalInfo"][0]["info"]["fix"]
+    assert f'--assignee {made["id"]} --role "Managed Identity Operator" --scope "{identity}"' in command
+    grant = {"principal": made["id"], "role": "Managed Identity Operator", "scope": identity}
+    await shop.ask("POST", f"/{GROUP}/providers/Microsoft.Authorization/roleAssignments", grant)
+    assert await ask(shop, "PUT", f"{WS}/onlineEndpoints/theirs", bearer, body) == "201"
+
+
+async def test_who_may_not_give_roles_changes_no_vault_to_policies_that_they_may_write(shop: Any) -> None:
+    await shop.ask("PUT", f"/{VAULT}", {})
+    for role in ("Contributor", "Key Vault Administrator"):
+        bearer, _ = await caller(shop, (role, GROUP), name=role.replace(" ", ""))
+        for rbac in (False, True):
+            expected = "200" if rbac else "403 AuthorizationFailed"
+            body = {"properties": {"enableRbacAuthorization": rbac}}
+            assert await ask(shop, "PUT", VAULT, bearer, body) == expected, "the same again is no change"
+    bearer, _ = await caller(shop, ("Owner", GROUP), name="boss")
+    assert await ask(shop, "PUT", VAULT, bearer, {"properties": {"enableRbacAuthorization": False}}) == "200"
+
+
+# --- as many roles as there may be ---
+
+
+async def test_an_endpoint_whose_identity_gets_no_more_roles_is_not_made(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with api.database.read() as tx:
+        there = tx.assignment_count()
+    monkeypatch.setattr(identities, "MAX_ROLE_ASSIGNMENTS", there + 4)
+    assert (await api.endpoint("first")).status_code == 201, "three roles come with it"
+    refused = await api.endpoint("second")
+    assert code_of(refused) == "400 RoleAssignmentQuotaReached"
+    assert "ERR_1102" in refused.text
+    assert (await api.ask("GET", "/onlineEndpoints/second")).status_code == 404, "nothing is half made"
+    assert (await api.endpoint("first", description="new")).status_code == 200
+    await api.ask("PUT", f"/{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/runner", {})
+    roles = f"/{GROUP}/providers/Microsoft.Authorization/roleAssignments"
+    wish = {"principal": "runner", "role": "AcrPull", "scope": "registry"}
+    assert (await api.ask("POST", roles, wish)).status_code == 201, "the last one"
+    assert (await api.ask("POST", roles, wish)).status_code == 200, "the same again is no more"
+    assert (
+        code_of(await api.ask("POST", roles, {**wish, "role": "Reader"})) == "400 RoleAssignmentQuotaReached"
+    )
+    await api.ask("DELETE", f"{roles}/{(await api.ask('POST', roles, wish)).json()['name']}")
+    assert (await api.ask("POST", roles, wish)).status_code == 201
+
+
 # --- the audit log ---
 
 
@@ -196,6 +277,7 @@ async def test_every_route_has_an_action_that_more_than_the_owner_can_have(api: 
         if not any(role.allows(asked.action) for role in ROLES.values() if role.name != "Owner"):
             unknown.append((verb, path, asked.action))
     ours = ("Microsoft.Authorization/roleAssignments/", "Microsoft.KeyVault/vaults/secrets/getSecret")
+    ours += ("Microsoft.Graph/tokens/", "Microsoft.Graph/{kind}/", "Microsoft.Graph/servicePrincipals/")
     assert [each for each in unknown if not each[2].startswith(ours)] == []
 
 

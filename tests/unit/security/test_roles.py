@@ -52,6 +52,19 @@ def test_only_the_owner_and_nobody_else_gives_roles() -> None:
 
 
 @pytest.mark.parametrize(
+    "action",
+    [
+        "Microsoft.Graph/tokens/write",
+        "Microsoft.Graph/servicePrincipals/write",
+        "Microsoft.Graph/servicePrincipals/delete",
+        "Microsoft.Graph/users/write",
+    ],
+)
+def test_only_the_owner_makes_tokens_and_secrets_of_others(action: str) -> None:
+    assert [role.name for role in ROLES.values() if role.allows(action)] == ["Owner"]
+
+
+@pytest.mark.parametrize(
     ("granted", "asked", "covered"),
     [
         (GROUP, WS, True),

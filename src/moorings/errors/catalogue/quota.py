@@ -71,7 +71,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         code="RoleAssignmentQuotaReached",
         title="No more role assignments",
-        cause="The identity of a new endpoint needs role assignments, and as many as may exist are there already.",
+        cause="Each role that is given is an assignment, also those of a new endpoint's identity, and as many as may exist "
+        "are there already.",
         fix="Delete assignments that are not used: moor role assignment list --all -o table, then moor role assignment "
         "delete --ids <id>",
         fault=Fault.USER,
