@@ -8,7 +8,7 @@ from typing import Protocol
 
 from moorings.cli.terminal import clean
 from moorings.errors.catalogue import CATALOGUE
-from moorings.errors.exceptions import Confidence, Failure, MooringsError, fix_in
+from moorings.errors.exceptions import Confidence, Failure, MooringsError
 from moorings.errors.language import ENGLISH, texts_of, word
 
 MOST_DETAILS = 50
@@ -46,7 +46,7 @@ def render(problem: MooringsError, language: str = ENGLISH, *, with_request_id: 
     if failed.confidence and failed.confidence != Confidence.CERTAIN:
         lines += ["", f"  Confidence: {clean(failed.confidence)}"]
     if failed.fix:
-        lines += ["", f"  {word('fix_short', language)}: {_indented(fix_in(failed, language))}"]
+        lines += ["", f"  {word('fix_short', language)}: {_indented(failed.remedy.said(language))}"]
     request_id = getattr(problem, "request_id", None)
     if request_id and (with_request_id or failed.code == "InternalServerError"):
         lines += ["", f"  Request id: {request_id}"]
@@ -71,7 +71,7 @@ def _detail(detail: Failure, parent: Failure, language: str) -> list[str]:
     lines = ["", f"  - {clean(where + detail.message)}{code}"]
     lines += [f"      {clean(line)}" for line in detail.evidence]
     if detail.fix and detail.fix != parent.fix:
-        lines.append(f"      {word('fix_short', language)}: {clean(fix_in(detail, language))}")
+        lines.append(f"      {word('fix_short', language)}: {clean(detail.remedy.said(language))}")
     return lines
 
 

@@ -16,6 +16,7 @@ from moorings.environments.conda import translate
 from moorings.environments.interpreters import Interpreters, minor_of
 from moorings.environments.mlflow import mlflow_environment, stored_reader
 from moorings.errors.exceptions import Failure, MooringsError
+from moorings.errors.sentence import say
 from moorings.preflight.boot import Boot
 from moorings.preflight.code_folder import CodeFolder, shown
 from moorings.preflight.entry import entry_findings
@@ -260,7 +261,7 @@ class _Check:
         message = (
             f"{folder.shown(script)} is there, but .amlignore or .gitignore leaves it out of the code folder"
         )
-        fix = f"Take it out of the ignore file, then: {self.again}"
+        fix = say("Take it out of the ignore file, then: {again}", again=self.again)
         self.findings.append(
             finding(
                 Severity.ERROR,

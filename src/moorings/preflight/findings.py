@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from moorings.errors.exceptions import Failure, failure
+from moorings.errors.sentence import Sentence
 
 _POSITION = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?(?: (?P<field>.+))?", re.DOTALL)
 _FILE_ENDINGS = (".yml", ".yaml", ".py", ".json", ".txt")
@@ -76,7 +77,7 @@ def finding(
     *,
     place: Place | None = None,
     evidence: Sequence[str] = (),
-    fix: str | None = None,
+    fix: Sentence | None = None,
     fields: dict[str, object] | None = None,
 ) -> Finding:
     """A finding of a catalogue code; its fix is the entry's, filled from `fields`, unless given."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from moorings.errors.sentence import say
 from moorings.preflight.environment import Contents
 from moorings.preflight.findings import Finding, Severity, finding
 from moorings.preflight.imports import Runs
@@ -46,7 +47,9 @@ def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: st
         if one.by.runs is not Runs.SURELY:
             where = f"in {one.by.function}()" if one.by.function else "under a condition"
             message += f" (imported {where})"
-    fix = f"Add {package} to {environment}, then: {again}"
+    fix = say(
+        "Add {package} to {environment}, then: {again}", package=package, environment=environment, again=again
+    )
     return finding(
         Severity.ERROR if sure else Severity.WARNING,
         "UserScriptImportError",

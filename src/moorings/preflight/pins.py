@@ -17,6 +17,7 @@ from moorings.environments.conda import (
 )
 from moorings.environments.conda_names import RENAMED
 from moorings.errors.exceptions import Failure
+from moorings.errors.sentence import Sentence, say
 from moorings.preflight.findings import Finding, Place, Severity
 from moorings.preflight.index import Unmet
 from moorings.spec.problems import FieldPath, Located
@@ -74,7 +75,7 @@ def pin_findings(
         fix = _fix(failed, one.package, again)
         located = locate(at if entry is None else entry.path)
         evidence = (*located.evidence, *failed.evidence)
-        made = replace(failed, message=message, fix=fix, target=located.target, evidence=evidence)
+        made = replace(failed, message=message, remedy=fix, target=located.target, evidence=evidence)
         severity = Severity.WARNING if one.compiled or doubtful else Severity.ERROR
         found.append(Finding(severity, made, Place.parse(located.target)))
     return found
@@ -91,20 +92,30 @@ def translation_findings(
         if match is not None:
             path = (*at, "dependencies", int(match[1]), *(("pip", int(match[2])) if match[2] else ()))
         located = locate(path)
-        fix = f"Change or remove the entry, then: {again}"
+        fix = say("Change or remove the entry, then: {again}", again=again)
         made = Failure(failed.code, line, located.target, located.evidence, fix)
         found.append(Finding(severity, made, Place.parse(located.target)))
     return found
 
 
-def _fix(failed: Failure, package: str, again: str) -> str:
-    what = {
-        "PackageNotFound": f"Correct the name of {package}, or remove it",
-        "PackageVersionNotFound": f"Ask for a version of {package} that exists, or leave its version out",
-        "NoWheelForPython": f"Take another version of {package}, or another python= in the conda file",
-        "EnvironmentUnsatisfiable": f"Loosen {package} or what it is at odds with",
-    }
-    return f"{what.get(failed.code, f'Change or remove {package}')}, then: {again}"
+def _fix(failed: Failure, package: str, again: str) -> Sentence:
+    values = {"package": package, "again": again}
+    match failed.code:
+        case "PackageNotFound":
+            return say("Correct the name of {package}, or remove it, then: {again}", **values)
+        case "PackageVersionNotFound":
+            return say(
+                "Ask for a version of {package} that exists, or leave its version out, then: {again}",
+                **values,
+            )
+        case "NoWheelForPython":
+            return say(
+                "Take another version of {package}, or another python= in the conda file, then: {again}",
+                **values,
+            )
+        case "EnvironmentUnsatisfiable":
+            return say("Loosen {package} or what it is at odds with, then: {again}", **values)
+    return say("Change or remove {package}, then: {again}", **values)
 
 
 def _pip_name(text: Any) -> str | None:

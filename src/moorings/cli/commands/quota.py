@@ -14,6 +14,7 @@ from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.client import quota as remote
 from moorings.errors.exceptions import error
+from moorings.errors.sentence import say
 from moorings.spec import quota
 from moorings.spec.quota import figure
 
@@ -114,7 +115,8 @@ def set_(session: Session, resource_name: str, limit: str) -> None:
     most: int | None = None
     if limit.lower() != NO_LIMIT:
         if not (limit.isascii() and limit.isdigit()) or len(limit) > 9:
-            fix = f"Give one: moor quota set --resource-name {resource_name} --limit 24"
+            command = f"moor quota set --resource-name {resource_name} --limit 24"
+            fix = say("Give a whole number: {command}", command=command)
             message = f"--limit {limit!r}: expected a whole number of vCPUs, or {NO_LIMIT}"
             raise error("QuotaLimitInvalid", message, target="--limit", fix=fix)
         most = int(limit)
@@ -141,7 +143,7 @@ def _find(session: Session, name: str) -> dict[str, Any]:
         if one["name"].lower() == name.lower():
             return one
     names = ", ".join(one["name"] for one in found)
-    fix = "Name one of them: moor quota show --resource-name cores"
+    fix = say("Name one of them: {command}", command="moor quota show --resource-name cores")
     message = f"there is no quota named {name!r}"
     raise error("QuotaLimitInvalid", message, target=name, evidence=(f"names: {names}",), fix=fix)
 

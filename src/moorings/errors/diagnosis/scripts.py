@@ -12,6 +12,7 @@ from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
 from moorings.errors.diagnosis.verdicts import Report, make, reported
 from moorings.errors.exceptions import Confidence, Failure
+from moorings.errors.sentence import say
 
 _SIMPLE: Mapping[str, tuple[str, str]] = {
     ev.KIND_SCRIPT_MISSING: ("ScriptMissing", "the scoring script is not there"),
@@ -80,17 +81,28 @@ def _native_library(instance: InstanceEvidence, report: Report) -> Failure | Non
         stem = libraries.stem(library)
         package = libraries.DEBIAN_PACKAGE.get(stem)
         remedy = (
-            f"Install `{package}` in the image (or on this machine: apt-get install {package})"
+            say(
+                "Install `{package}` in the image (or on this machine: apt-get install {package})",
+                package=package,
+            )
             if package
-            else f"Install the system package that has {library} in the image (or on this machine)"
+            else say(
+                "Install the system package that has {library} in the image (or on this machine)",
+                library=library,
+            )
         )
         other = libraries.WITHOUT_IT.get(stem)
-        remedy += f", or take `{other}` in the conda_file, which does without" if other else ""
+        if other:
+            remedy = say(
+                "{remedy}, or take `{other}` in the conda_file, which does without",
+                remedy=remedy,
+                other=other,
+            )
         said = f"the shared library {library} is not on the system the instance runs on"
     else:
         assert version is not None
         said = f"{PurePosixPath(version[1]).name} needs {version[0]}, which is newer than the system has"
-        remedy = "Take an older version of the package, or a newer base image"
+        remedy = say("Take an older version of the package, or a newer base image")
     return reported(
         instance,
         report,
@@ -107,9 +119,12 @@ def _binary(instance: InstanceEvidence, report: Report) -> Failure | None:
     if sign is None:
         return None
     remedy = (
-        "Pin `numpy<2` in the environment's conda_file, or take versions of the other packages that are made for NumPy 2"
+        say(
+            "Pin `numpy<2` in the environment's conda_file, or take versions of the other packages that are made for "
+            "NumPy 2"
+        )
         if "numpy" in (text + log).lower()
-        else "Pin versions of the two packages that were made for each other"
+        else say("Pin versions of the two packages that were made for each other")
     )
     return reported(
         instance,
@@ -131,10 +146,17 @@ def _half_imported(instance: InstanceEvidence, report: Report) -> Failure | None
     asking = str(report.get("file") or "").removeprefix(f"{root}/")
     if asking in (f"{top}.py", f"{top}/__init__.py"):
         text = f"{asking} of the code folder has the name of the module {top} and hides it"
-        remedy = f"Rename {asking}: it is imported instead of the package {package_of(top)}"
+        remedy = say(
+            "Rename {file}: it is imported instead of the package {package}",
+            file=asking,
+            package=package_of(top),
+        )
     else:
         text = f"the modules {top} and {PurePosixPath(asking).stem} import each other"
-        remedy = f"In {asking}, import it inside the function that uses it, or move what both need into a third module"
+        remedy = say(
+            "In {file}, import it inside the function that uses it, or move what both need into a third module",
+            file=asking,
+        )
     return reported(
         instance,
         report,
@@ -170,15 +192,18 @@ def _import_error(instance: InstanceEvidence, report: Report) -> Failure:
     module = str(report.get("missing") or "")
     detail = str(report.get("message") or f"No module named {module!r}")
     if not module:
-        remedy = "Put a version of the package that has this name into the environment"
+        remedy = say("Put a version of the package that has this name into the environment")
     elif _is_absent(detail, module):
-        package = package_of(module)
-        remedy = (
-            f"Add `{package}` to the pip list of the environment's conda_file "
-            f"(or, if `{module}` is a file of yours, put it beside the scoring script)"
+        remedy = say(
+            "Add `{package}` to the pip list of the environment's conda_file "
+            "(or, if `{module}` is a file of yours, put it beside the scoring script)",
+            package=package_of(module),
+            module=module,
         )
     else:
-        remedy = f"Pin a version of `{package_of(module)}` that has this name, and what it needs"
+        remedy = say(
+            "Pin a version of `{package}` that has this name, and what it needs", package=package_of(module)
+        )
     text = f"the scoring script cannot import {module or 'a module'}: {detail}"
     return reported(
         instance,
@@ -218,8 +243,11 @@ def _elsewhere(instance: InstanceEvidence, report: Report, path: str) -> Failure
         report,
         "UserScriptInitFailed",
         f"init() failed: the file {path} is not there",
-        fix=f"If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
-        f"put it beside the script and open it below os.path.dirname(__file__), then: {command}",
+        fix=say(
+            "If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
+            "put it beside the script and open it below os.path.dirname(__file__), then: {command}",
+            command=command,
+        ),
     )
 
 
@@ -240,7 +268,7 @@ def _function_missing(instance: InstanceEvidence, report: Report) -> Failure:
         report,
         "UserScriptFunctionNotFound",
         f"the scoring script has no {shown}",
-        fields={"missing": shown},
+        fields={"missing": ", ".join(f"{name}()" for name in names)},
     )
 
 
@@ -251,12 +279,16 @@ def _model_path(
     tree = lines.model_tree(instance.log_tail)
     place = lines.place_of(report)
     found = _same_name(tree, path)
-    remedy = "Make the path in the script fit what is listed above, or register the right files"
+    remedy = say("Make the path in the script fit what is listed above, or register the right files")
     if found:
         parts = ", ".join(repr(part) for part in PurePosixPath(found).parts)
-        remedy = f"In {place or 'the script'} open os.path.join(os.environ['AZUREML_MODEL_DIR'], {parts})"
+        remedy = say(
+            "In {place} open os.path.join(os.environ['AZUREML_MODEL_DIR'], {parts})",
+            place=place or "score.py",
+            parts=parts,
+        )
     if not instance.model_root and not tree:
-        remedy = "Give the deployment a model (`model:` in its file)"
+        remedy = say("Give the deployment a model (`model:` in its file)")
         path = f"{path}, but the deployment has no model"
     evidence = (
         *([place] if place else []),

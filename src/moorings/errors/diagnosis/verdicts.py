@@ -9,6 +9,7 @@ from typing import Any
 from moorings.errors.diagnosis import lines
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.exceptions import Confidence, Failure, failure
+from moorings.errors.sentence import Sentence
 
 Report = Mapping[str, Any]
 
@@ -24,7 +25,7 @@ def make(
     target: str | None = None,
     evidence: Sequence[str] = (),
     fields: Mapping[str, object] | None = None,
-    fix: str | None = None,
+    fix: Sentence | None = None,
 ) -> Failure:
     """The verdict `code` on an instance; paths of the instance's own folders are written as the user knows them."""
     roots = {instance.code_root: "", instance.model_root: MODEL_DIR}
@@ -42,7 +43,10 @@ def make(
         lines.fitted([own(message)])[0],
         target=place,
         evidence=lines.fitted(proof),
-        fields={name: own(str(value)) for name, value in known.items()},
+        fields={
+            name: value.mapped(own) if isinstance(value, Sentence) else own(str(value))
+            for name, value in known.items()
+        },
         fix=fix,
         confidence=confidence,
     )
@@ -57,7 +61,7 @@ def reported(
     more: Sequence[str] = (),
     confidence: Confidence = Confidence.CERTAIN,
     fields: Mapping[str, object] | None = None,
-    fix: str | None = None,
+    fix: Sentence | None = None,
 ) -> Failure:
     """`make`, with the place and the proof of a report, and then `more` evidence."""
     return make(
