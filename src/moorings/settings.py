@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings.errors.exceptions import error
-from moorings.errors.sentence import say
+from moorings.errors.sentence import sentence
 from moorings.lib import atomic
 from moorings.spec.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_LIMIT, MAX_RATE_LIMIT_PER_S
 
@@ -378,7 +378,7 @@ def check_engine(settings: Settings, engine: str) -> None:
     """Raises `WorkspaceEngineFixed` while instances of another engine than `engine` are there."""
     used = settings.engine_in_use()
     if used not in (None, engine):
-        remedy = say(
+        remedy = sentence(
             "Delete the deployments first (moor workspace start --engine {used}; "
             "moor online-endpoint delete -n <endpoint> --yes), or use a workspace of its own (MOORINGS_HOME).",
             used=used,

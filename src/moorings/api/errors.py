@@ -90,6 +90,5 @@ def install(app: FastAPI) -> None:
         failed = failure(
             "InternalServerError",
             f"{type(problem).__name__} while serving {request.method} {request.url.path} (request id {id_})",
-            fields={"log": "the daemon's log: moor workspace status names it"},
         )
         return response_of(failed)

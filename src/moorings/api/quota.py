@@ -12,7 +12,7 @@ from typing import Any
 
 from moorings.api.quota_refusal import failure_with, refusal, refuse
 from moorings.errors.exceptions import Failure, MooringsError, failure
-from moorings.errors.sentence import say
+from moorings.errors.sentence import sentence
 from moorings.spec import quota
 from moorings.spec.quota import CORES, LIMITABLE, REGION, Capacity, Fit, Holding
 from moorings.state.database import Database
@@ -158,14 +158,14 @@ def _wrong(
             message,
             target=name,
             evidence=(f"names: {', '.join(LIMITABLE)}",),
-            fix=say(
+            fix=sentence(
                 "Name one of them: {command}",
                 command=f"moor quota set --resource-name {CORES} --limit <vCPUs>",
             ),
         )
     if limit is None:
         return None
-    fix = say("Give a whole number: {command}", command=f"{setting} {max(used[name].used, 0)}")
+    fix = sentence("Give a whole number: {command}", command=f"{setting} {max(used[name].used, 0)}")
     if not 0 <= limit <= MAX_LIMIT:
         return failure(
             "QuotaLimitInvalid", f"{name}: {limit} is not from 0 to {MAX_LIMIT}", target=name, fix=fix
@@ -176,7 +176,7 @@ def _wrong(
         evidence = [f"held: {amount} by {who.deployment}" for who, amount in one.holders[:10]]
         endpoint, _, deployment = one.holders[0][0].deployment.partition("/")
         command = f"moor online-deployment delete -e {endpoint} -n {deployment} --yes"
-        remedy = say("Delete what is not used first: {command}", command=command)
+        remedy = sentence("Delete what is not used first: {command}", command=command)
         return failure("QuotaLimitInvalid", message, target=name, evidence=evidence, fix=remedy)
     total = after.get(CORES)
     if name != CORES and total is not None and limit > total:
@@ -184,7 +184,7 @@ def _wrong(
             f"{name}: {limit} is more than the {total} of all families (InvalidQuotaExceedsSubscriptionLimit)"
         )
         command = f"moor quota set --resource-name {CORES} --limit {limit}"
-        remedy = say("Raise that first: {command}", command=command)
+        remedy = sentence("Raise that first: {command}", command=command)
         return failure("QuotaLimitInvalid", message, target=name, fix=remedy)
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moorings.errors.exceptions import Failure, MooringsError, failure
-from moorings.errors.sentence import Sentence, say
+from moorings.errors.sentence import Sentence, sentence
 from moorings.spec import quota
 from moorings.spec.instance_types import INSTANCE_TYPES, InstanceType
 from moorings.spec.quota import CORES, GPUS, MEMORY, Capacity, Fit, Line
@@ -72,10 +72,10 @@ def _remedy(
     first, *others = _ways(code, line, fit, spec, quotas, capacity)
     ways = first
     for other in others:
-        ways = say("{way}   Or: {other}", way=ways, other=other)
+        ways = sentence("{way}   Or: {other}", way=ways, other=other)
     if code == "InstanceTypeTooLarge":
-        return say("{ways}   (which types there are: moor compute list-sizes -o table)", ways=ways)
-    return say("{ways}   (who holds what: moor quota list -o table)", ways=ways)
+        return sentence("{ways}   (which types there are: moor compute list-sizes -o table)", ways=ways)
+    return sentence("{ways}   (who holds what: moor quota list -o table)", ways=ways)
 
 
 def _ways(
@@ -85,21 +85,21 @@ def _ways(
     if code != "InstanceTypeTooLarge" and line.holders:
         endpoint, _, name = line.holders[0][0].partition("/")
         command = f"moor online-deployment delete -e {endpoint} -n {name} --yes"
-        ways.append(say("Delete what is not used: {command}", command=command))
+        ways.append(sentence("Delete what is not used: {command}", command=command))
     fewer = _fewer(line, fit, spec)
     if fewer:
-        ways.append(say("Ask for fewer instances: --set instance_count={count}", count=fewer))
+        ways.append(sentence("Ask for fewer instances: --set instance_count={count}", count=fewer))
     smaller = _smaller(fit, quotas, capacity)
     if smaller is not None and not fewer:
-        ways.append(say("Choose a smaller type: --set instance_type={type}", type=smaller.name))
+        ways.append(sentence("Choose a smaller type: --set instance_type={type}", type=smaller.name))
     if line.is_quota:
         enough = line.used + line.needed
         command = f"moor quota set --resource-name {line.name} --limit {enough}"
-        ways.append(say("Raise the quota: {command}", command=command))
+        ways.append(sentence("Raise the quota: {command}", command=command))
     else:
         key = {CORES: "cpu_overcommit", MEMORY: "memory_overcommit", GPUS: "gpus"}[line.name]
         ways.append(
-            say(
+            sentence(
                 "Promise more of the machine: raise capacity.{key} in settings.json, then moor workspace stop",
                 key=key,
             )

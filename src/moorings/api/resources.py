@@ -13,7 +13,7 @@ from moorings.api.quota import Quotas
 from moorings.api.secrets import pinner
 from moorings.contract import ROUTE_SCORE
 from moorings.errors.exceptions import MooringsError, error, failure
-from moorings.errors.sentence import say, verbatim
+from moorings.errors.sentence import sentence, verbatim
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
 from moorings.security.places import Places
 from moorings.security.tokens import Token, TokenIssuer
@@ -347,7 +347,7 @@ def _check_counts(tx: Transaction, endpoint: str, key: str) -> None:
         raise error("DeploymentQuotaReached", message, target=key, fields={"endpoint": endpoint})
     if len(there) >= MAX_DEPLOYMENTS:
         message = f"the workspace has {MAX_DEPLOYMENTS} deployments, and no more are allowed"
-        fix = say(
+        fix = sentence(
             "Delete what is not used: moor online-deployment delete -e <endpoint> -n <deployment>   (what there is: "
             "moor quota list)"
         )

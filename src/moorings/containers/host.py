@@ -28,7 +28,7 @@ from moorings.containers.reading import (
 )
 from moorings.containers.tarring import UnreadableError, tar_stream
 from moorings.errors.exceptions import MooringsError, error, failure
-from moorings.errors.sentence import say
+from moorings.errors.sentence import sentence
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S = 60.0
@@ -89,7 +89,7 @@ def kept_login(registry: str) -> Login | None:
         found = docker.auth.load_config().resolve_authconfig(registry) or {}
     except docker.errors.DockerException as problem:
         message = f"what docker login keeps for {registry} cannot be read"
-        fix = say(
+        fix = sentence(
             "docker login {registry} (as the user the workspace runs as), then run the same command again.",
             registry=registry,
         )

@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from moorings.containers.credentials import Login
 from moorings.errors.exceptions import MooringsError, error
-from moorings.errors.sentence import say
+from moorings.errors.sentence import sentence
 
 if TYPE_CHECKING:
     import httpx
@@ -308,12 +308,12 @@ class ImageRegistry:
 
     def _unreachable(self, message: str, evidence: str) -> MooringsError:
         command = f"curl -i {self._base}/v2/"
-        fix = say("See that it answers: {command}   Then run the same command again.", command=command)
+        fix = sentence("See that it answers: {command}   Then run the same command again.", command=command)
         text = f"the registry {self.registry}: {message}"
         return error("RegistryUnreachable", text, target=self.registry, evidence=(evidence[:500],), fix=fix)
 
     def _denied(self, evidence: str) -> MooringsError:
-        fix = say(
+        fix = sentence(
             'docker login {registry} (as the user the workspace runs as), or "registry" in settings.json; '
             "then run the same command again.",
             registry=self.registry,

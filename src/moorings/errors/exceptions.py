@@ -93,7 +93,7 @@ def failure(
     confidence: str = "",
 ) -> Failure:
     """Make a Failure of a catalogue code; its fix is the entry's, filled from `fields`, unless one is given that was
-    written for this failure (`say`).
+    written for this failure (`sentence`).
 
     Raises KeyError for a code that is not in the catalogue: a defect of ours, found by the tests.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ class Sentence:
     """Commands, paths, names: the same in every language; or a sentence within this one. One that is not there is shown
     as `<name>`."""
     context: str = ""
-    """Under what the template stands in the catalogues; empty for what `say` was given."""
+    """Under what the template stands in the catalogues; empty for what `sentence` was given."""
 
     def said(self, language: str) -> str:
         """In that language; in English where the template has no translation."""
@@ -85,7 +85,7 @@ class Sentence:
         return value.said(language) if isinstance(value, Sentence) else value
 
 
-def say(template: str, /, **values: object) -> Sentence:
+def sentence(template: str, /, **values: object) -> Sentence:
     """A sentence of ours. The template is written out where it is said, since `errors.translate` collects it from there;
     whatever differs from time to time is a value."""
     return Sentence(template, {name: v if isinstance(v, Sentence) else str(v) for name, v in values.items()})
@@ -96,8 +96,14 @@ def verbatim(text: str) -> Sentence:
     return Sentence("{text}", {"text": text}) if text else NOTHING
 
 
+def listed(names: Sequence[str]) -> Sentence:
+    """`a`, `a and b`, `a, b and c`; there is at least one."""
+    *others, last = names
+    return sentence("{names} and {last}", names=", ".join(others), last=last) if others else verbatim(last)
+
+
 def context(template: str) -> str:
-    """Under what a template of `say` stands in the catalogues."""
+    """Under what a template of `sentence` stands in the catalogues."""
     return f"said.{hashlib.sha256(template.encode()).hexdigest()[:10]}"
 
 

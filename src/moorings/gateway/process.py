@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from moorings.errors.exceptions import Failure, failure
+from moorings.errors.sentence import sentence
 from moorings.gateway import envoy_listener, locks
 from moorings.gateway.admin import Admin, AdminError
 from moorings.gateway.binary import EnvoyBinary
@@ -235,7 +236,7 @@ def port_problem(bind: str, port: int) -> Failure | None:
         "GatewayPortInUse",
         f"port {port} on {bind} is taken{by}, so the gateway can't listen on it",
         evidence=[f"bind {bind}:{port}: {os.strerror(errno.EADDRINUSE)}"],
-        fields={"port": port, "holder": holder or "another program"},
+        fields={"port": port, "holder": holder or sentence("another program")},
     )
 
 

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from moorings.errors.sentence import Sentence, say
+from moorings.errors.sentence import Sentence, listed, sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding
 from moorings.preflight.source import Source
 
@@ -123,13 +123,15 @@ def _opens(statement: ast.stmt) -> bool:
 
 
 def _absent(source: Source, names: list[str], again: str) -> Finding:
-    missing = ", ".join(f"{name}()" for name in names)
+    missing = listed([f"{name}()" for name in names])
     message = f"{source.name} defines no function {' and no function '.join(f'{name}()' for name in names)}"
     nested = [node for node in ast.walk(source.tree) if isinstance(node, Function) and node.name in names]
     evidence = tuple(
         f"{node.lineno} | {node.name}() is defined here, inside of something else" for node in nested
     )
-    fix = say("Define {missing} at the top level of the script, then: {again}", missing=missing, again=again)
+    fix = sentence(
+        "Define {missing} at the top level of the script, then: {again}", missing=missing, again=again
+    )
     return finding(
         Severity.ERROR,
         "UserScriptFunctionNotFound",
@@ -149,10 +151,12 @@ def _run(source: Source, run: Function, again: str, *, batch_setting: bool) -> I
     raw, schema = _RAW in names, any(name in names for name in _SCHEMA)
     if raw and "input_schema" in names:
         message = "run() has both @rawhttp and @input_schema; it can have only one of them"
-        yield _bad(source, run, message, say("Remove one of the two decorators, then: {again}", again=again))
+        yield _bad(
+            source, run, message, sentence("Remove one of the two decorators, then: {again}", again=again)
+        )
     if "routes" in names and not raw:
         message = "run() has @routes and not @rawhttp: only the request itself tells which path was asked for"
-        yield _bad(source, run, message, say("Add @rawhttp, then: {again}", again=again))
+        yield _bad(source, run, message, sentence("Add @rawhttp, then: {again}", again=again))
     if _BATCH in names or batch_setting:
         why = (
             "yields its results"
@@ -170,7 +174,7 @@ def _run(source: Source, run: Function, again: str, *, batch_setting: bool) -> I
                 source,
                 run,
                 message,
-                say("Remove {asked}, or the other, then: {again}", asked=asked, again=again),
+                sentence("Remove {asked}, or the other, then: {again}", asked=asked, again=again),
             )
 
 
@@ -187,12 +191,14 @@ def _parameters(source: Source, run: Function, again: str) -> Iterator[Finding]:
             f"run() has {kind} ({parameter.arg!r}); only ordinary and keyword-only parameters are allowed"
         )
         yield _bad(
-            source, parameter, message, say("Declare it as `def run(data):`, then: {again}", again=again)
+            source, parameter, message, sentence("Declare it as `def run(data):`, then: {again}", again=again)
         )
     data = [p for p in (*arguments.args, *arguments.kwonlyargs) if p.arg != HEADERS_PARAMETER]
     if not data and not refused:
         message = f"run() needs at least one parameter for the request's data, besides {HEADERS_PARAMETER}"
-        yield _bad(source, run, message, say("Declare it as `def run(data):`, then: {again}", again=again))
+        yield _bad(
+            source, run, message, sentence("Declare it as `def run(data):`, then: {again}", again=again)
+        )
 
 
 def _init(source: Source, init: Function, again: str) -> Iterator[Finding]:
@@ -205,10 +211,12 @@ def _init(source: Source, init: Function, again: str) -> Iterator[Finding]:
     if needed and not init.decorator_list:
         names = ", ".join(parameter.arg for parameter in needed)
         message = f"init() needs a value for {names}, and it is called without arguments"
-        yield _bad(source, needed[0], message, say("Declare it as `def init():`, then: {again}", again=again))
+        yield _bad(
+            source, needed[0], message, sentence("Declare it as `def init():`, then: {again}", again=again)
+        )
     if yields(init) and not init.decorator_list:
         message = "init() has a `yield`, so calling it runs none of its lines"
-        fix = say("Remove the `yield` from init(), then: {again}", again=again)
+        fix = sentence("Remove the `yield` from init(), then: {again}", again=again)
         yield _bad(source, init, message, fix, Severity.WARNING)
 
 

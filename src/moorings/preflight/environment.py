@@ -17,7 +17,7 @@ from moorings.environments.interpreters import OLDEST, Interpreter, Interpreters
 from moorings.environments.recipe import Recipe, stays_below
 from moorings.environments.solving import Solving
 from moorings.errors.exceptions import MooringsError
-from moorings.errors.sentence import Sentence, say
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure
 from moorings.preflight.index import Index
 from moorings.preflight.pins import entries_of, pin_findings, translation_findings
@@ -157,7 +157,7 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
     wanted = recipe.python
     if stays_below(SpecifierSet(wanted), OLDEST):
         message = f"Python {wanted} is asked for, and the inference server needs {OLDEST} or newer"
-        fix = say("Ask for python={oldest} or newer, then: {again}", oldest=OLDEST, again=look.again)
+        fix = sentence("Ask for python={oldest} or newer, then: {again}", oldest=OLDEST, again=look.again)
         look.findings.append(_at_python(look, Severity.ERROR, "PythonUnsupported", message, fix))
         return ""
     if look.means.in_image:
@@ -174,7 +174,7 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
     message = f"no Python on this machine is {wanted} (there is {versions})"
     if look.means.download_python:
         message += ": it is to be fetched when the environment is built"
-    fix = say(
+    fix = sentence(
         "Install it (uv python install {version}) or ask for another, then: {again}",
         version=minor_of(wanted) or wanted,
         again=look.again,

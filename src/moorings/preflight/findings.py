@@ -55,7 +55,8 @@ class Finding:
     failure: Failure
     place: Place | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, language: str) -> dict[str, Any]:
+        """With the fix in that language."""
         place = self.place or Place("")
         return {
             "severity": self.severity.value,
@@ -66,7 +67,7 @@ class Finding:
             "column": place.column,
             "field": place.field,
             "evidence": list(self.failure.evidence),
-            "fix": self.failure.fix,
+            "fix": self.failure.remedy.said(language),
         }
 
 

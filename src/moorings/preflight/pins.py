@@ -17,7 +17,7 @@ from moorings.environments.conda import (
 )
 from moorings.environments.conda_names import RENAMED
 from moorings.errors.exceptions import Failure
-from moorings.errors.sentence import Sentence, say
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.findings import Finding, Place, Severity
 from moorings.preflight.index import Unmet
 from moorings.spec.problems import FieldPath, Located
@@ -92,7 +92,7 @@ def translation_findings(
         if match is not None:
             path = (*at, "dependencies", int(match[1]), *(("pip", int(match[2])) if match[2] else ()))
         located = locate(path)
-        fix = say("Change or remove the entry, then: {again}", again=again)
+        fix = sentence("Change or remove the entry, then: {again}", again=again)
         made = Failure(failed.code, line, located.target, located.evidence, fix)
         found.append(Finding(severity, made, Place.parse(located.target)))
     return found
@@ -102,20 +102,20 @@ def _fix(failed: Failure, package: str, again: str) -> Sentence:
     values = {"package": package, "again": again}
     match failed.code:
         case "PackageNotFound":
-            return say("Correct the name of {package}, or remove it, then: {again}", **values)
+            return sentence("Correct the name of {package}, or remove it, then: {again}", **values)
         case "PackageVersionNotFound":
-            return say(
+            return sentence(
                 "Ask for a version of {package} that exists, or leave its version out, then: {again}",
                 **values,
             )
         case "NoWheelForPython":
-            return say(
+            return sentence(
                 "Take another version of {package}, or another python= in the conda file, then: {again}",
                 **values,
             )
         case "EnvironmentUnsatisfiable":
-            return say("Loosen {package} or what it is at odds with, then: {again}", **values)
-    return say("Change or remove {package}, then: {again}", **values)
+            return sentence("Loosen {package} or what it is at odds with, then: {again}", **values)
+    return sentence("Change or remove {package}, then: {again}", **values)
 
 
 def _pip_name(text: Any) -> str | None:

@@ -10,7 +10,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 
-from moorings.errors.sentence import say
+from moorings.errors.sentence import sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding, line_evidence
 
 _NEWER = re.compile(
@@ -70,7 +70,7 @@ def _finding(
 ) -> Finding:
     """An error, but for what may be right in the newer Python of the environment."""
     ours = platform.python_version()
-    fix = say(
+    fix = sentence(
         "Correct the line shown, then: {again}   "
         "(if it is written for a newer Python than {ours}: add --skip-script-validation)",
         again=again,

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moorings.errors.exceptions import Failure, SpecInvalid, failure
-from moorings.errors.sentence import Sentence
+from moorings.errors.sentence import Sentence, sentence
 from moorings.spec.base import NAME_PATTERN, OBJECT_TAG, REFERENCE_TAG
 
 FieldPath = tuple[str | int, ...]
@@ -102,7 +102,7 @@ def path_text(path: FieldPath) -> str:
 
 def problem_failure(problem: Problem, where: Located, *, command: str) -> Failure:
     fields: dict[str, object] = {
-        "key": path_text(problem.path) or "the spec",
+        "key": path_text(problem.path) or sentence("the spec"),
         "command": command,
         **problem.fields,
     }

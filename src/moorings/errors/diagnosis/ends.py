@@ -23,7 +23,7 @@ from moorings.errors.diagnosis.verdicts import (
     size,
 )
 from moorings.errors.exceptions import Confidence, Failure
-from moorings.errors.sentence import Sentence, say
+from moorings.errors.sentence import Sentence, sentence
 
 CRASH_LOOP_RESTARTS = 3
 
@@ -165,12 +165,12 @@ def _native(instance: InstanceEvidence) -> Failure:
     said = lines.fatal_line(instance.log_tail)
     stack = tuple(f'  File "{f.file}", line {f.line} in {f.function}' for f in frames[:15])
     remedy = (
-        say(
+        sentence(
             "The processor of this machine lacks an instruction the package was compiled for: take a build "
             "for an older processor, or another machine"
         )
         if instance.signal == signal.SIGILL
-        else say(
+        else sentence(
             "Try another version of the package that {place} calls", place=own.place if own else "score.py"
         )
     )

@@ -10,7 +10,7 @@ from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
 from moorings.errors.diagnosis.verdicts import Report, reported
 from moorings.errors.exceptions import Confidence, Failure
-from moorings.errors.sentence import Sentence, say
+from moorings.errors.sentence import Sentence, sentence
 
 _LOADS = re.compile(
     r"pickle|joblib|\bdill\b|numpy_pickle|torch/serialization|torch\.load|load_model|\.load\(|\bloads?\(|find_class"
@@ -67,9 +67,9 @@ def _is_own(instance: InstanceEvidence, file: str | None) -> bool:
 def _class_missing(instance: InstanceEvidence, report: Report, name: str, module: str = "") -> Failure:
     where = f"the module {module}" if module else "the program that saved it (`__main__`)"
     remedy = (
-        say("Define {name} in {module}.py of the code folder again", name=name, module=module)
+        sentence("Define {name} in {module}.py of the code folder again", name=name, module=module)
         if module
-        else say(
+        else sentence(
             "Put {name} into a module of its own beside the scoring script, import it from there where the model is "
             "trained, and save the model again",
             name=name,
@@ -85,24 +85,27 @@ def _class_missing(instance: InstanceEvidence, report: Report, name: str, module
 
 
 def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
-    why, remedy = "it is not a file of this format", say("Register the file that was saved by the training")
+    why, remedy = (
+        "it is not a file of this format",
+        sentence("Register the file that was saved by the training"),
+    )
     if "invalid load key, 'v'" in said:
         why = (
             "it begins like a pointer of Git LFS (`version https://...`): the model itself was never fetched"
         )
-        remedy = say("Run `git lfs pull` and register the model again")
+        remedy = sentence("Run `git lfs pull` and register the model again")
     elif "invalid load key, '<'" in said:
         why = "it begins like a web page, most likely an error page that was downloaded in its place"
-        remedy = say("Download the model again and register that")
+        remedy = sentence("Download the model again and register that")
     elif "invalid load key, '\\x1f'" in said:
         why = "it is compressed with gzip"
-        remedy = say("Open it with gzip.open(), or register it uncompressed")
+        remedy = sentence("Open it with gzip.open(), or register it uncompressed")
     elif "Ran out of input" in said or "EOFError" in said:
         why = "it is empty or ends too early"
-        remedy = say("Look at its size, save the model again and register that")
+        remedy = sentence("Look at its size, save the model again and register that")
     elif "truncated" in said:
         why = "it ends too early"
-        remedy = say("Copy the model again and register that")
+        remedy = sentence("Copy the model again and register that")
     return reported(
         instance,
         report,
@@ -124,7 +127,7 @@ def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Fai
         text = (
             f"the model was saved with pickle protocol {protocol['number']}, which this Python does not know"
         )
-        remedy = say(
+        remedy = sentence(
             "Ask for the Python that saved the model (`python=` in the conda_file), or save it again with protocol=4"
         )
         return _mismatch(instance, report, text, remedy, Confidence.CERTAIN)
@@ -135,7 +138,7 @@ def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Fai
     elif not versions and not any(sign in said for sign in _OTHER_SHAPE):
         return None
     if versions:
-        remedy = say(
+        remedy = sentence(
             "Pin `{package}=={old}` in the conda_file, or save the model again with {new}",
             package=package,
             old=versions["old"],
@@ -144,13 +147,13 @@ def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Fai
         text = f"the model was saved with {package} {versions['old']} and is loaded with {versions['new']}: {said}"
     else:
         remedy = (
-            say(
+            sentence(
                 "Pin the version of `{package}` that saved the model in the environment's conda_file "
                 "(where it was trained: pip freeze), or save the model again",
                 package=package,
             )
             if package
-            else say(
+            else sentence(
                 "Pin the versions of the packages that saved the model in the environment's conda_file "
                 "(where it was trained: pip freeze), or save the model again"
             )

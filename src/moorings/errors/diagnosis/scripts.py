@@ -12,7 +12,7 @@ from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
 from moorings.errors.diagnosis.verdicts import Report, make, reported
 from moorings.errors.exceptions import Confidence, Failure
-from moorings.errors.sentence import say
+from moorings.errors.sentence import listed, sentence
 
 _SIMPLE: Mapping[str, tuple[str, str]] = {
     ev.KIND_SCRIPT_MISSING: ("ScriptMissing", "the scoring script is not there"),
@@ -81,19 +81,19 @@ def _native_library(instance: InstanceEvidence, report: Report) -> Failure | Non
         stem = libraries.stem(library)
         package = libraries.DEBIAN_PACKAGE.get(stem)
         remedy = (
-            say(
+            sentence(
                 "Install `{package}` in the image (or on this machine: apt-get install {package})",
                 package=package,
             )
             if package
-            else say(
+            else sentence(
                 "Install the system package that has {library} in the image (or on this machine)",
                 library=library,
             )
         )
         other = libraries.WITHOUT_IT.get(stem)
         if other:
-            remedy = say(
+            remedy = sentence(
                 "{remedy}, or take `{other}` in the conda_file, which does without",
                 remedy=remedy,
                 other=other,
@@ -102,7 +102,7 @@ def _native_library(instance: InstanceEvidence, report: Report) -> Failure | Non
     else:
         assert version is not None
         said = f"{PurePosixPath(version[1]).name} needs {version[0]}, which is newer than the system has"
-        remedy = say("Take an older version of the package, or a newer base image")
+        remedy = sentence("Take an older version of the package, or a newer base image")
     return reported(
         instance,
         report,
@@ -119,12 +119,12 @@ def _binary(instance: InstanceEvidence, report: Report) -> Failure | None:
     if sign is None:
         return None
     remedy = (
-        say(
+        sentence(
             "Pin `numpy<2` in the environment's conda_file, or take versions of the other packages that are made for "
             "NumPy 2"
         )
         if "numpy" in (text + log).lower()
-        else say("Pin versions of the two packages that were made for each other")
+        else sentence("Pin versions of the two packages that were made for each other")
     )
     return reported(
         instance,
@@ -146,14 +146,14 @@ def _half_imported(instance: InstanceEvidence, report: Report) -> Failure | None
     asking = str(report.get("file") or "").removeprefix(f"{root}/")
     if asking in (f"{top}.py", f"{top}/__init__.py"):
         text = f"{asking} of the code folder has the name of the module {top} and hides it"
-        remedy = say(
+        remedy = sentence(
             "Rename {file}: it is imported instead of the package {package}",
             file=asking,
             package=package_of(top),
         )
     else:
         text = f"the modules {top} and {PurePosixPath(asking).stem} import each other"
-        remedy = say(
+        remedy = sentence(
             "In {file}, import it inside the function that uses it, or move what both need into a third module",
             file=asking,
         )
@@ -192,16 +192,16 @@ def _import_error(instance: InstanceEvidence, report: Report) -> Failure:
     module = str(report.get("missing") or "")
     detail = str(report.get("message") or f"No module named {module!r}")
     if not module:
-        remedy = say("Put a version of the package that has this name into the environment")
+        remedy = sentence("Put a version of the package that has this name into the environment")
     elif _is_absent(detail, module):
-        remedy = say(
+        remedy = sentence(
             "Add `{package}` to the pip list of the environment's conda_file "
             "(or, if `{module}` is a file of yours, put it beside the scoring script)",
             package=package_of(module),
             module=module,
         )
     else:
-        remedy = say(
+        remedy = sentence(
             "Pin a version of `{package}` that has this name, and what it needs", package=package_of(module)
         )
     text = f"the scoring script cannot import {module or 'a module'}: {detail}"
@@ -243,7 +243,7 @@ def _elsewhere(instance: InstanceEvidence, report: Report, path: str) -> Failure
         report,
         "UserScriptInitFailed",
         f"init() failed: the file {path} is not there",
-        fix=say(
+        fix=sentence(
             "If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
             "put it beside the script and open it below os.path.dirname(__file__), then: {command}",
             command=command,
@@ -261,14 +261,13 @@ def _model_path_in(instance: InstanceEvidence, message: str) -> str | None:
 
 
 def _function_missing(instance: InstanceEvidence, report: Report) -> Failure:
-    names = [name.strip() for name in str(report.get("missing") or "run").split(",")]
-    shown = " and ".join(f"{name}()" for name in names)
+    missing = listed([f"{name.strip()}()" for name in str(report.get("missing") or "run").split(",")])
     return reported(
         instance,
         report,
         "UserScriptFunctionNotFound",
-        f"the scoring script has no {shown}",
-        fields={"missing": ", ".join(f"{name}()" for name in names)},
+        f"the scoring script has no {missing}",
+        fields={"missing": missing},
     )
 
 
@@ -279,16 +278,16 @@ def _model_path(
     tree = lines.model_tree(instance.log_tail)
     place = lines.place_of(report)
     found = _same_name(tree, path)
-    remedy = say("Make the path in the script fit what is listed above, or register the right files")
+    remedy = sentence("Make the path in the script fit what is listed above, or register the right files")
     if found:
         parts = ", ".join(repr(part) for part in PurePosixPath(found).parts)
-        remedy = say(
+        remedy = sentence(
             "In {place} open os.path.join(os.environ['AZUREML_MODEL_DIR'], {parts})",
             place=place or "score.py",
             parts=parts,
         )
     if not instance.model_root and not tree:
-        remedy = say("Give the deployment a model (`model:` in its file)")
+        remedy = sentence("Give the deployment a model (`model:` in its file)")
         path = f"{path}, but the deployment has no model"
     evidence = (
         *([place] if place else []),
