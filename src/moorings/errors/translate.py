@@ -24,7 +24,7 @@ WIDTH = 110
 SOURCES = Path(__file__).parents[1]
 _SAME = re.compile(r"{{.*?}}|{\w+}|`[^`]+`|<[^<>]+>|https?://\S+|\B--[a-z][a-z-]*|\bERR_\d+")
 _COMMAND = re.compile(
-    r"\b(?:moor|kubectl|docker|uv|pip) [a-z][a-z-]*(?: [a-z][a-z-]*)?|\b(?:df|ls|find|lsof|chmod) -\w+"
+    r"\b(?:moor|kubectl|docker|uv) [a-z][a-z-]*(?: [a-z][a-z-]*)?|\bpip (?:install|freeze)|\b(?:df|ls|find|lsof|chmod) -\w+"
 )
 
 

@@ -99,23 +99,28 @@ def translation_findings(
 
 
 def _fix(failed: Failure, package: str, again: str) -> Sentence:
-    values = {"package": package, "again": again}
     match failed.code:
         case "PackageNotFound":
-            return sentence("Correct the name of {package}, or remove it, then: {again}", **values)
+            return sentence(
+                "Correct the name of {package}, or remove it, then: {again}", package=package, again=again
+            )
         case "PackageVersionNotFound":
             return sentence(
                 "Ask for a version of {package} that exists, or leave its version out, then: {again}",
-                **values,
+                package=package,
+                again=again,
             )
         case "NoWheelForPython":
             return sentence(
                 "Take another version of {package}, or another python= in the conda file, then: {again}",
-                **values,
+                package=package,
+                again=again,
             )
         case "EnvironmentUnsatisfiable":
-            return sentence("Loosen {package} or what it is at odds with, then: {again}", **values)
-    return sentence("Change or remove {package}, then: {again}", **values)
+            return sentence(
+                "Loosen {package} or what it is at odds with, then: {again}", package=package, again=again
+            )
+    return sentence("Change or remove {package}, then: {again}", package=package, again=again)
 
 
 def _pip_name(text: Any) -> str | None:

@@ -186,7 +186,7 @@ def _native(instance: InstanceEvidence) -> Failure:
             *(stack or lines.tail(instance.log_tail, 6)),
             *history(instance),
         ),
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 

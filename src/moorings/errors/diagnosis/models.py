@@ -80,7 +80,7 @@ def _class_missing(instance: InstanceEvidence, report: Report, name: str, module
         report,
         "PickleClassMissing",
         f"the model was saved with an object of {name}, defined in {where}, which is not there when it is loaded",
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -112,7 +112,7 @@ def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
         "ModelFileInvalid",
         f"the model file cannot be read: {why} ({said})",
         more=lines.model_tree(instance.log_tail),
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -173,5 +173,5 @@ def _mismatch(
         text,
         confidence=confidence,
         more=warned,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )

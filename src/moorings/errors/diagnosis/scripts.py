@@ -108,7 +108,7 @@ def _native_library(instance: InstanceEvidence, report: Report) -> Failure | Non
         report,
         "NativeLibraryMissing",
         said,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -131,7 +131,7 @@ def _binary(instance: InstanceEvidence, report: Report) -> Failure | None:
         report,
         "PackagesIncompatible",
         f"two packages of the environment were compiled for different versions of one another: {_message(report)}",
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -163,7 +163,7 @@ def _half_imported(instance: InstanceEvidence, report: Report) -> Failure | None
         "UserScriptImportError",
         f"{text}: {_message(report)}",
         confidence=Confidence.LIKELY,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -210,7 +210,7 @@ def _import_error(instance: InstanceEvidence, report: Report) -> Failure:
         report,
         "UserScriptImportError",
         text,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -235,18 +235,14 @@ def _init_raised(instance: InstanceEvidence, report: Report) -> Failure:
 
 def _elsewhere(instance: InstanceEvidence, report: Report, path: str) -> Failure:
     """A file outside of the model folder: most often the path of another machine."""
-    command = (
-        f"moor online-deployment update -e {instance.endpoint} -n {instance.deployment} -f <deployment.yml>"
-    )
     return reported(
         instance,
         report,
         "UserScriptInitFailed",
         f"init() failed: the file {path} is not there",
-        fix=sentence(
+        remedy=sentence(
             "If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
-            "put it beside the script and open it below os.path.dirname(__file__), then: {command}",
-            command=command,
+            "put it beside the script and open it below os.path.dirname(__file__)"
         ),
     )
 
@@ -302,7 +298,7 @@ def _model_path(
         confidence=confidence,
         target=place,
         evidence=evidence,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
