@@ -322,7 +322,6 @@ class Daemon:
             self._database,
             self._publisher,
             {DEPLOYMENT: deployments.reconcile, ENDPOINT: endpoints.reconcile},
-            self._settings.logs_dir / "daemon.log",
         )
         return deployments
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings.errors.exceptions import error
+from moorings.errors.sentence import sentence
 from moorings.lib import atomic
 from moorings.spec.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_LIMIT, MAX_RATE_LIMIT_PER_S
 
@@ -377,12 +378,13 @@ def check_engine(settings: Settings, engine: str) -> None:
     """Raises `WorkspaceEngineFixed` while instances of another engine than `engine` are there."""
     used = settings.engine_in_use()
     if used not in (None, engine):
-        remedy = (
-            f"Delete the deployments first (moor workspace start --engine {used}; "
-            "moor online-endpoint delete -n <endpoint> --yes), or use a workspace of its own (MOORINGS_HOME)."
+        fix = sentence(
+            "Delete the deployments first (moor workspace start --engine {used}; "
+            "moor online-endpoint delete -n <endpoint> --yes), or use a workspace of its own (MOORINGS_HOME).",
+            used=used,
         )
         message = f"this workspace has instances of the engine {used!r}, and {engine!r} is asked for"
-        raise error("WorkspaceEngineFixed", message, target="engine", fields={"remedy": remedy})
+        raise error("WorkspaceEngineFixed", message, target="engine", fix=fix)
 
 
 def _engine(data: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from moorings.assets.store import AssetStore, RemoteTree
 from moorings.assets.tree import Tree
 from moorings.environments.mlflow import mlflow_flavors, stored_reader
 from moorings.errors.exceptions import MooringsError, error, failure
+from moorings.errors.sentence import sentence
 from moorings.spec.arm import data_version_from_arm, environment_version_from_arm
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.base import ASSET_NAME_PATTERN
@@ -376,10 +377,10 @@ def _missing(message: str, target: str, kind: str, name: str | None = None) -> M
     """With `name`: there may be other versions of it."""
     if kind == CODES:
         query = "moor online-deployment show -n NAME -e ENDPOINT --query code_configuration.code"
-        fix = f"Code has the name that its deployment tells: {query}"
+        fix = sentence("Code has the name that its deployment tells: {command}", command=query)
     else:
         of = "" if name is None else f" -n {name} --include-archived"
-        fix = f"Which there are: moor {VERB[kind]} list{of} -o table"
+        fix = sentence("Which there are: {command}", command=f"moor {VERB[kind]} list{of} -o table")
     return error("AssetNotFound", message, target=target, fix=fix)
 
 

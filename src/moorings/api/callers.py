@@ -13,6 +13,7 @@ from typing import Any
 
 from moorings.api.permissions import Needed, needed
 from moorings.errors.exceptions import Failure, error, failure
+from moorings.errors.sentence import sentence
 from moorings.security.callers import OWNER_CALLER, Caller
 from moorings.security.identity_tokens import IdentityTokens
 from moorings.security.roles import Grant, allowed, scope_of
@@ -53,7 +54,7 @@ class Callers:
         """A user, or a service principal with its secret (which is told this once). Made again it stays as it is, and a
         service principal gets one more secret. Raises `RequestInvalid`."""
         if not name.strip() or len(name) > 255 or "\x00" in name:
-            fix = "moor ad user create -n <name>, or moor ad sp create -n <name>"
+            fix = sentence("moor ad user create -n <name>, or moor ad sp create -n <name>")
             raise error("RequestInvalid", "the name is empty or too long", target="name", fix=fix)
         with self.database.write() as tx:
             found = tx.principal(kind, name) or tx.add_principal(kind, name)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from moorings.api.language import spoken
 from moorings.errors.catalogue import CATALOGUE
-from moorings.errors.exceptions import Failure, MooringsError, failure, fix_in
+from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.errors.language import texts_of
 from moorings.errors.pages import link
 
@@ -26,7 +26,7 @@ def body_of(failed: Failure) -> dict[str, Any]:
     Title, cause and fix are in the language of the request; the message, which is about this one failure, is English.
     """
     entry, language = CATALOGUE.get(failed.code), spoken()
-    info: dict[str, Any] = {"evidence": list(failed.evidence), "fix": fix_in(failed, language)}
+    info: dict[str, Any] = {"evidence": list(failed.evidence), "fix": failed.remedy.said(language)}
     if failed.confidence:
         info["confidence"] = str(failed.confidence)
     if entry is not None:
@@ -90,6 +90,5 @@ def install(app: FastAPI) -> None:
         failed = failure(
             "InternalServerError",
             f"{type(problem).__name__} while serving {request.method} {request.url.path} (request id {id_})",
-            fields={"log": "the daemon's log: moor workspace status names it"},
         )
         return response_of(failed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorings.errors.exceptions import error
+from moorings.errors.sentence import verbatim
 from moorings.security.places import Places
 from moorings.security.roles import ROLES, role_named, scope_of
 from moorings.spec.endpoint import EndpointSpec, Identity, UserAssignedIdentity
@@ -40,7 +41,9 @@ class Identities:
         """Make it, or set its tags; it keeps its ids. Raises `RequestInvalid` for a name that cannot be."""
         if _NAME.fullmatch(name) is None:
             message = f"{name!r} cannot be the name of an identity: 3 to 128 letters, digits, `-` and `_`"
-            raise error("RequestInvalid", message, target="name", fix="moor identity create -n <name>")
+            raise error(
+                "RequestInvalid", message, target="name", fix=verbatim("moor identity create -n <name>")
+            )
         with self.database.write() as tx:
             old = tx.principal(USER_ASSIGNED, name)
             if old is None:

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.resources import Resources
 from moorings.errors.exceptions import Failure, MooringsError, error
+from moorings.errors.sentence import sentence
 from moorings.observe.query import ALL, LogQuery, parse
 from moorings.observe.stream import LogEntry, LogStream
 from moorings.spec.base import NAME_PATTERN
@@ -64,7 +65,7 @@ class DeploymentLogs:
             names = _NAME.match(endpoint) and _NAME.match(deployment)
             if names and self.stream.journal.graves(owner):
                 command = f"moor online-deployment get-logs -e {endpoint} -n {deployment} --deleted"
-                fix = f"It was deleted; its logs are kept: {command}"
+                fix = sentence("It was deleted; its logs are kept: {command}", command=command)
                 failed = problem.failure
                 raise error(failed.code, failed.message, target=failed.target, fix=fix) from None
             raise

@@ -12,6 +12,7 @@ from typing import Any
 
 from moorings.api.quota_refusal import failure_with, refusal, refuse
 from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.sentence import sentence
 from moorings.spec import quota
 from moorings.spec.quota import CORES, LIMITABLE, REGION, Capacity, Fit, Holding
 from moorings.state.database import Database
@@ -157,11 +158,14 @@ def _wrong(
             message,
             target=name,
             evidence=(f"names: {', '.join(LIMITABLE)}",),
-            fix=f"Name one of them: moor quota set --resource-name {CORES} --limit <vCPUs>",
+            fix=sentence(
+                "Name one of them: {command}",
+                command=f"moor quota set --resource-name {CORES} --limit <vCPUs>",
+            ),
         )
     if limit is None:
         return None
-    fix = f"Give a whole number: {setting} {max(used[name].used, 0)}"
+    fix = sentence("Give a whole number: {command}", command=f"{setting} {max(used[name].used, 0)}")
     if not 0 <= limit <= MAX_LIMIT:
         return failure(
             "QuotaLimitInvalid", f"{name}: {limit} is not from 0 to {MAX_LIMIT}", target=name, fix=fix
@@ -171,14 +175,16 @@ def _wrong(
         message = f"{name}: {limit} is less than the {one.used} vCPUs that are held (InvalidQuotaBelowClusterMinimum)"
         evidence = [f"held: {amount} by {who.deployment}" for who, amount in one.holders[:10]]
         endpoint, _, deployment = one.holders[0][0].deployment.partition("/")
-        remedy = f"Delete what is not used first: moor online-deployment delete -e {endpoint} -n {deployment} --yes"
+        command = f"moor online-deployment delete -e {endpoint} -n {deployment} --yes"
+        remedy = sentence("Delete what is not used first: {command}", command=command)
         return failure("QuotaLimitInvalid", message, target=name, evidence=evidence, fix=remedy)
     total = after.get(CORES)
     if name != CORES and total is not None and limit > total:
         message = (
             f"{name}: {limit} is more than the {total} of all families (InvalidQuotaExceedsSubscriptionLimit)"
         )
-        remedy = f"Raise that first: moor quota set --resource-name {CORES} --limit {limit}"
+        command = f"moor quota set --resource-name {CORES} --limit {limit}"
+        remedy = sentence("Raise that first: {command}", command=command)
         return failure("QuotaLimitInvalid", message, target=name, fix=remedy)
     return None
 

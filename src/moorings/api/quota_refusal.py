@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.sentence import Sentence, sentence
 from moorings.spec import quota
 from moorings.spec.instance_types import INSTANCE_TYPES, InstanceType
 from moorings.spec.quota import CORES, GPUS, MEMORY, Capacity, Fit, Line
 
 HOLDERS_SAID = 10
-LISTED = "who holds what: moor quota list"
 
 
 def refusal(fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity) -> Failure:
@@ -23,7 +23,7 @@ def refusal(fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capaci
 
 
 def failure_with(first: Failure, details: tuple[Failure, ...]) -> Failure:
-    return Failure(first.code, first.message, first.target, first.evidence, first.fix, details)
+    return Failure(first.code, first.message, first.target, first.evidence, first.remedy, details)
 
 
 def refuse(fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity) -> None:
@@ -54,9 +54,8 @@ def _of(
         code = "InstanceTypeTooLarge"
         message = f"one instance of {size.name} needs {quota.in_words(line.name, _alone(line.name, size))}; "
         message += f"the machine has {quota.figure(line.name, line.limit)}"
-    remedy = _remedy(code, line, fit, spec, quotas, capacity)
-    listed = "which types there are: moor compute list-sizes" if code == "InstanceTypeTooLarge" else LISTED
-    return failure(code, message, target=who, evidence=evidence, fix=f"{remedy}   ({listed} -o table)")
+    fix = _remedy(code, line, fit, spec, quotas, capacity)
+    return failure(code, message, target=who, evidence=evidence, fix=fix)
 
 
 def _alone(name: str, size: InstanceType) -> int:
@@ -68,27 +67,44 @@ def _alone(name: str, size: InstanceType) -> int:
 
 def _remedy(
     code: str, line: Line, fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity
-) -> str:
-    ways: list[str] = []
+) -> Sentence:
+    """Every way out, and what shows the choice."""
+    first, *others = _ways(code, line, fit, spec, quotas, capacity)
+    ways = first
+    for other in others:
+        ways = sentence("{way}   Or: {other}", way=ways, other=other)
+    if code == "InstanceTypeTooLarge":
+        return sentence("{ways}   (which types there are: moor compute list-sizes -o table)", ways=ways)
+    return sentence("{ways}   (who holds what: moor quota list -o table)", ways=ways)
+
+
+def _ways(
+    code: str, line: Line, fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity
+) -> list[Sentence]:
+    ways: list[Sentence] = []
     if code != "InstanceTypeTooLarge" and line.holders:
         endpoint, _, name = line.holders[0][0].partition("/")
-        ways.append(f"Delete what is not used: moor online-deployment delete -e {endpoint} -n {name} --yes")
+        command = f"moor online-deployment delete -e {endpoint} -n {name} --yes"
+        ways.append(sentence("Delete what is not used: {command}", command=command))
     fewer = _fewer(line, fit, spec)
     if fewer:
-        ways.append(f"ask for fewer instances: --set instance_count={fewer}")
+        ways.append(sentence("Ask for fewer instances: --set instance_count={count}", count=fewer))
     smaller = _smaller(fit, quotas, capacity)
     if smaller is not None and not fewer:
-        ways.append(f"choose a smaller type: --set instance_type={smaller.name}")
+        ways.append(sentence("Choose a smaller type: --set instance_type={type}", type=smaller.name))
     if line.is_quota:
         enough = line.used + line.needed
-        ways.append(f"raise the quota: moor quota set --resource-name {line.name} --limit {enough}")
+        command = f"moor quota set --resource-name {line.name} --limit {enough}"
+        ways.append(sentence("Raise the quota: {command}", command=command))
     else:
         key = {CORES: "cpu_overcommit", MEMORY: "memory_overcommit", GPUS: "gpus"}[line.name]
         ways.append(
-            f"promise more of the machine: raise capacity.{key} in settings.json, then moor workspace stop"
+            sentence(
+                "Promise more of the machine: raise capacity.{key} in settings.json, then moor workspace stop",
+                key=key,
+            )
         )
-    text = ", or ".join(ways)
-    return text[0].upper() + text[1:]
+    return ways
 
 
 def _fewer(line: Line, fit: Fit, spec: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from moorings.api.quota import Quotas
 from moorings.api.secrets import pinner
 from moorings.contract import ROUTE_SCORE
 from moorings.errors.exceptions import MooringsError, error, failure
+from moorings.errors.sentence import sentence, verbatim
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, audience, switched
 from moorings.security.places import Places
 from moorings.security.tokens import Token, TokenIssuer
@@ -334,7 +335,7 @@ def _only_mode(row: Resource, wanted: AuthMode) -> None:
     message = f"endpoint {row.name} does not use {kind} for authentication (auth_mode: {mode})"
     fix = None
     if mode is AuthMode.AAD_TOKEN:
-        fix = (
+        fix = verbatim(
             f'moor role assignment create --assignee <caller> --role "AzureML Data Scientist" --scope endpoint/{row.name} '
             "&& moor account get-access-token --principal <caller> --resource https://ml.azure.com"
         )
@@ -348,8 +349,11 @@ def _check_counts(tx: Transaction, endpoint: str, key: str) -> None:
         raise error("DeploymentQuotaReached", message, target=key, fields={"endpoint": endpoint})
     if len(there) >= MAX_DEPLOYMENTS:
         message = f"the workspace has {MAX_DEPLOYMENTS} deployments, and no more are allowed"
-        fix = "Delete what is not used: moor online-deployment delete -e <endpoint> -n <deployment>   (what there is: "
-        raise error("DeploymentQuotaReached", message, target=key, fix=f"{fix}moor quota list)")
+        fix = sentence(
+            "Delete what is not used: moor online-deployment delete -e <endpoint> -n <deployment>   (what there is: "
+            "moor quota list)"
+        )
+        raise error("DeploymentQuotaReached", message, target=key, fix=fix)
 
 
 def _check_traffic(tx: Transaction, spec: EndpointSpec) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import verbatim
 
 
 class Datastore(BaseModel):
@@ -85,7 +86,7 @@ def read_datastores(path: Path) -> dict[str, Datastore]:
             "DatastoreInvalid",
             f"{path} may be read by others (mode {mode:o}), and holds credentials",
             target=str(path),
-            fix=f"chmod 600 {path}",
+            fix=verbatim(f"chmod 600 {path}"),
         )
     if not isinstance(data, dict):
         raise _invalid(path, f"{path}: expected an object: name -> datastore")

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from moorings.assets.datastores import Datastore
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import Sentence, sentence
 from moorings.spec.datastore_uris import DEFAULT_DATASTORE, parse_datastore_uri
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
@@ -146,8 +147,11 @@ def from_azureml(uri: str, datastores: Datastores) -> Source:
                 "ArtifactsMissing",
                 f"the workspace's own datastore has nothing at {parsed.path}",
                 target=uri,
-                fix="See what is there: moor storage blob exists --account-name moorings --container-name "
-                f"azureml-blobstore --name {shlex.quote(parsed.path)}   Upload it, then send the request again.",
+                fix=sentence(
+                    "See what is there: {command}   Upload it, then send the request again.",
+                    command="moor storage blob exists --account-name moorings --container-name azureml-blobstore "
+                    f"--name {shlex.quote(parsed.path)}",
+                ),
             )
         known = ", ".join(sorted({DEFAULT_DATASTORE, *datastores}))
         raise error(
@@ -265,5 +269,7 @@ def _unknown(uri: str, message: str) -> MooringsError:
     return error("AssetSchemeUnknown", message, target=without_secrets(uri), fields=fields)
 
 
-def _supported() -> str:
-    return ", ".join(["an absolute path", *(f"{scheme}://" for scheme in sorted(SCHEMES))])
+def _supported() -> Sentence:
+    return sentence(
+        "an absolute path, {addresses}", addresses=", ".join(f"{scheme}://" for scheme in sorted(SCHEMES))
+    )

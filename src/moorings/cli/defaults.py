@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import sentence
 from moorings.lib import atomic
 from moorings.security.folders import private
 
@@ -18,7 +19,9 @@ ACCEPTED = ("group", "workspace", "location", "subscription")
 
 def endpoint_missing(message: str, flag: str) -> MooringsError:
     """`NameMissing`, for the one name that can have a default."""
-    fix = f"Give it with {flag}, or set a default: moor configure --defaults endpoint=<name>"
+    fix = sentence(
+        "Give it with {flag}, or set a default: moor configure --defaults endpoint=<name>", flag=flag
+    )
     return error("NameMissing", message, target=flag, fix=fix)
 
 

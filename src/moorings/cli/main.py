@@ -17,6 +17,7 @@ from moorings.cli import report
 from moorings.cli.session import EXIT_INTERRUPTED, Session
 from moorings.cli.tree import root
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import sentence
 from moorings.lib import procs
 
 EXIT_FAILED = 1
@@ -74,7 +75,10 @@ def _internal(problem: Exception, argv: Sequence[str], session: Session) -> Moor
     return error(
         "InternalError",
         f"{type(problem).__name__}: {problem}",
-        fields={"log": log or "(it could not be written)", "command": f"moor {' '.join(words[:2])} ..."},
+        fields={
+            "log": log or sentence("(it could not be written)"),
+            "command": f"moor {' '.join(words[:2])} ...",
+        },
     )
 
 

@@ -13,6 +13,7 @@ from moorings.cli import specs
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.errors.exceptions import error
+from moorings.errors.sentence import sentence
 from moorings.spec.asset_views import container_view
 from moorings.spec.assets import AssetWords, EnvironmentSpec, ModelSpec
 from moorings.spec.update import update_asset
@@ -52,7 +53,10 @@ def version_of(session: Session, kind: Kind, name: str, version: str | None, lab
             "AssetNotFound",
             f"every version of {kind.command} {name} is archived, so none is the latest",
             target=name,
-            fix=f"Name one of them: moor {kind.command} list -n {name} --include-archived -o table",
+            fix=sentence(
+                "Name one of them: {command}",
+                command=f"moor {kind.command} list -n {name} --include-archived -o table",
+            ),
         )
     return str(latest)
 

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from moorings.cli.terminal import clean
 from moorings.errors.catalogue import CATALOGUE
-from moorings.errors.exceptions import Confidence, Failure, MooringsError, fix_in
+from moorings.errors.exceptions import Confidence, Failure, MooringsError
 from moorings.errors.language import ENGLISH, texts_of, word
+from moorings.errors.sentence import sentence
 
 MOST_DETAILS = 50
 
@@ -42,15 +43,21 @@ def render(problem: MooringsError, language: str = ENGLISH, *, with_request_id: 
     for detail in failed.details[:MOST_DETAILS]:
         lines += _detail(detail, failed, language)
     if len(failed.details) > MOST_DETAILS:
-        lines.append(f"  ... and {len(failed.details) - MOST_DETAILS} more")
+        more = sentence("... and {count} more", count=len(failed.details) - MOST_DETAILS)
+        lines.append(f"  {more.said(language)}")
     if failed.confidence and failed.confidence != Confidence.CERTAIN:
-        lines += ["", f"  Confidence: {clean(failed.confidence)}"]
+        lines += ["", f"  {word('confidence', language)}: {clean(sureness(failed.confidence, language))}"]
     if failed.fix:
-        lines += ["", f"  {word('fix_short', language)}: {_indented(fix_in(failed, language))}"]
+        lines += ["", f"  {word('fix_short', language)}: {_indented(failed.remedy.said(language))}"]
     request_id = getattr(problem, "request_id", None)
     if request_id and (with_request_id or failed.code == "InternalServerError"):
-        lines += ["", f"  Request id: {request_id}"]
+        lines += ["", f"  {word('request_id', language)}: {request_id}"]
     return "\n".join(lines) + "\n"
+
+
+def sureness(confidence: str, language: str) -> str:
+    """How sure a verdict is, in that language; as it is where it comes from a newer server."""
+    return word(f"confidence.{confidence}", language) if confidence in set(Confidence) else confidence
 
 
 def _described(failed: Failure, described: Described | None, language: str) -> tuple[str, str, str | None]:
@@ -71,7 +78,7 @@ def _detail(detail: Failure, parent: Failure, language: str) -> list[str]:
     lines = ["", f"  - {clean(where + detail.message)}{code}"]
     lines += [f"      {clean(line)}" for line in detail.evidence]
     if detail.fix and detail.fix != parent.fix:
-        lines.append(f"      {word('fix_short', language)}: {clean(fix_in(detail, language))}")
+        lines.append(f"      {word('fix_short', language)}: {clean(detail.remedy.said(language))}")
     return lines
 
 

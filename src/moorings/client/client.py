@@ -16,6 +16,7 @@ from moorings.client.intake import Watcher
 from moorings.client.operations import Operation, Report, poll_delay_s, report_from
 from moorings.client.transport import Answer, Transport, Write
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import sentence
 from moorings.spec.quota import REGION
 
 API_VERSION = "2023-04-01"
@@ -336,7 +337,7 @@ def _local(url: str) -> str:
 def part(name: str) -> str:
     """A name as one part of a path. Raises `RequestInvalid` for one that would lead to another resource."""
     if name in ("", ".", "..") or "/" in name:
-        fix = "Give the name as a list shows it: moor online-endpoint list -o table"
+        fix = sentence("Give the name as a list shows it: moor online-endpoint list -o table")
         raise error("RequestInvalid", f"{name!r} cannot be the name of a resource", fix=fix)
     return quote(name, safe="")
 

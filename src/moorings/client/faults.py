@@ -10,6 +10,7 @@ from typing import Any
 
 from moorings.client.transport import REQUEST_ID_HEADER, Answer
 from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.sentence import verbatim
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _failure(body: Mapping[str, Any]) -> Failure:
         message=str(body.get("message") or ""),
         target=body.get("target"),
         evidence=tuple(str(line) for line in info.get("evidence") or ()),
-        fix=str(info.get("fix") or ""),
+        remedy=verbatim(str(info.get("fix") or "")),
         details=tuple(_failure(d) for d in details if isinstance(d, dict)),
         confidence=str(info.get("confidence") or ""),
     )

@@ -15,6 +15,7 @@ from typing import Protocol
 from moorings.client.client import Accepted, Client, is_missing
 from moorings.client.deploy import create_or_update_deployment
 from moorings.errors.exceptions import Failure, MooringsError, error
+from moorings.errors.sentence import sentence
 from moorings.spec.arm import deployment_from_arm, endpoint_from_arm, endpoint_to_arm
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
@@ -95,7 +96,7 @@ def check(now: Present | None, wish: Wish) -> None:
     """Raise TrafficInvalid when traffic could not be set in the end, so that nothing is begun: shares that do not
     add up, a deployment that is not there, or one that is to be deleted."""
     name, wanted = wish.endpoint.name, wish.endpoint
-    fix = f"Correct the traffic, then: {wish.command}"
+    fix = sentence("Correct the traffic, then: {command}", command=wish.command)
     wrong = [
         problem for problem in endpoint_problems(wanted) if problem.path[0] in ("traffic", "mirror_traffic")
     ]

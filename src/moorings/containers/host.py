@@ -28,6 +28,7 @@ from moorings.containers.reading import (
 )
 from moorings.containers.tarring import UnreadableError, tar_stream
 from moorings.errors.exceptions import MooringsError, error, failure
+from moorings.errors.sentence import sentence
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT_S = 60.0
@@ -88,7 +89,10 @@ def kept_login(registry: str) -> Login | None:
         found = docker.auth.load_config().resolve_authconfig(registry) or {}
     except docker.errors.DockerException as problem:
         message = f"what docker login keeps for {registry} cannot be read"
-        fix = f"docker login {registry} (as the user the workspace runs as), then run the same command again."
+        fix = sentence(
+            "docker login {registry} (as the user the workspace runs as), then run the same command again.",
+            registry=registry,
+        )
         raise error(
             "ImagePullDenied", message, target=registry, evidence=(str(problem)[:500],), fix=fix
         ) from None

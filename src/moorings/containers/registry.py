@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from moorings.containers.credentials import Login
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import sentence
 
 if TYPE_CHECKING:
     import httpx
@@ -306,14 +307,16 @@ class ImageRegistry:
         return found
 
     def _unreachable(self, message: str, evidence: str) -> MooringsError:
-        fix = f"See that it answers: curl -i {self._base}/v2/   Then run the same command again."
+        command = f"curl -i {self._base}/v2/"
+        fix = sentence("See that it answers: {command}   Then run the same command again.", command=command)
         text = f"the registry {self.registry}: {message}"
         return error("RegistryUnreachable", text, target=self.registry, evidence=(evidence[:500],), fix=fix)
 
     def _denied(self, evidence: str) -> MooringsError:
-        fix = (
-            f'docker login {self.registry} (as the user the workspace runs as), or "registry" in settings.json; '
-            "then run the same command again."
+        fix = sentence(
+            'docker login {registry} (as the user the workspace runs as), or "registry" in settings.json; '
+            "then run the same command again.",
+            registry=self.registry,
         )
         text = f"the registry {self.registry} does not accept who we are"
         return error("ImagePullDenied", text, target=self.registry, evidence=(evidence[:500],), fix=fix)

@@ -13,6 +13,7 @@ from moorings.containers.reading import registry_of
 from moorings.controller.resolve import Content
 from moorings.engines.base import InstanceIdentity, Private
 from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.sentence import sentence
 from moorings.security import secret_access
 from moorings.security.instances import InstanceOf, seal
 from moorings.security.places import OWN_REGISTRY, Places, registry_scopes
@@ -260,13 +261,15 @@ def _denied(code: str, what: str, identity: Principal, scope: str, endpoint: str
 
 def _failed(variable: str, target: str, problem: str, command: str | None) -> Failure:
     message = f"environment variable {variable}: {problem}"
-    fix = f"{command}; then: {AGAIN}" if command else None
+    fix = sentence("{command}; then: {again}", command=command, again=AGAIN) if command else None
     return failure("SecretsInjectionError", message, target=target, fix=fix)
 
 
 def _gone(endpoint: str) -> Failure:
     message = f"the user-assigned identity of endpoint {endpoint} is no longer there"
-    fix = "Delete the endpoint and create it with an identity that is there: moor identity list -o table"
+    fix = sentence(
+        "Delete the endpoint and create it with an identity that is there: moor identity list -o table"
+    )
     return failure("IdentityNotFound", message, target=endpoint, fix=fix)
 
 
@@ -277,14 +280,14 @@ def _raise(found: list[Failure]) -> None:
     if len(found) == 1:
         raise MooringsError(first)
     evidence = (*first.evidence, *(f"and: {each.message}" for each in found[1:]))
-    commands = " && ".join(dict.fromkeys(each.fix.partition("; then:")[0] for each in found if each.fix))
+    commands = " && ".join(dict.fromkeys(filter(None, map(_command, found))))
+    fix = sentence("{command}; then: {again}", command=commands, again=AGAIN) if commands else first.remedy
     raise MooringsError(
-        failure(
-            first.code,
-            first.message,
-            target=first.target,
-            evidence=evidence,
-            details=found,
-            fix=f"{commands}; then: {AGAIN}",
-        )
+        failure(first.code, first.message, target=first.target, evidence=evidence, details=found, fix=fix)
     )
+
+
+def _command(failed: Failure) -> str:
+    """What is typed before the deployment is sent again; empty where a file is to be edited instead."""
+    command, _, _ = failed.fix.partition("; then: ")
+    return command if command.startswith("moor ") else ""

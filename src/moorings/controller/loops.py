@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 
 from moorings.controller.loop import Loop, Reconcile
 from moorings.controller.publisher import Publisher
@@ -35,12 +34,10 @@ class Loops:
         database: Database,
         publisher: Publisher,
         reconcilers: Mapping[str, Reconcile],
-        log: Path,
     ) -> None:
-        """`reconcilers`: by kind, for deployments and endpoints. `log`: where our own output is, to be named to people."""
+        """`reconcilers`: by kind, for deployments and endpoints."""
         self._database = database
         self._publisher = publisher
-        self._log = log
         backoff = Backoff(first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S, jitter=JITTER)
         self._loops = {
             kind: Loop(kind, reconcile, backoff, self._stuck(kind)) for kind, reconcile in reconcilers.items()
@@ -94,7 +91,7 @@ class Loops:
                 row = tx.resource(kind, name)
             if row is not None:
                 message = f"{kind} {name} cannot be worked on: a defect, or a fault of this machine"
-                failed = failure("InternalServerError", message, fields={"log": self._log})
+                failed = failure("InternalServerError", message)
                 fail_operations(self._database, row, failed)
 
         async def stuck(name: str) -> None:

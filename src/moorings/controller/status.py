@@ -89,8 +89,7 @@ class Status:
         endpoint, _, deployment = self._name.partition("/")
         if not deployment:
             return failed
-        fix = failed.fix.replace("<endpoint>", endpoint).replace("<deployment>", deployment)
-        return replace(failed, fix=fix)
+        return replace(failed, remedy=failed.remedy.knowing(endpoint=endpoint, deployment=deployment))
 
     @property
     def gave_up(self) -> Failure | None:

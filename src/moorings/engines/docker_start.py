@@ -28,6 +28,7 @@ from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import outer_environment
 from moorings.engines.output import Output
 from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.sentence import sentence
 from moorings.lib import atomic, procs
 from moorings.lib.logfile import RotatingWriter, stamp
 from moorings.lib.redaction import Redactor
@@ -78,7 +79,9 @@ class Starter:
                 message = (
                     "the image of the environment is no longer on this machine, and there is no registry"
                 )
-                fix = "Deploy again, which builds it anew: moor online-deployment update -f <deployment.yml>"
+                fix = sentence(
+                    "Deploy again, which builds it anew: moor online-deployment update -f <deployment.yml>"
+                )
                 evidence = (f"{image['image']} ({image['image_id']})",)
                 raise MooringsError(
                     failure("ImageNotFound", message, target=image["image"], evidence=evidence, fix=fix)
@@ -259,5 +262,5 @@ def _report(failed: Failure) -> dict[str, Any]:
         "code": failed.code,
         "message": failed.message,
         "evidence": list(failed.evidence),
-        "fix": failed.fix,
+        "remedy": failed.remedy.to_json(),
     }

@@ -16,7 +16,7 @@ from typing import Any
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
 from moorings.errors.find import canonical
-from moorings.errors.language import ENGLISH, texts_of
+from moorings.errors.sentence import NOTHING, Sentence, verbatim
 
 
 class Confidence(StrEnum):
@@ -41,13 +41,16 @@ class Failure:
     """Field path, file:line or resource the failure is about."""
     evidence: tuple[str, ...] = ()
     """Lines that prove it: log lines, file:line, figures. Oldest first, at most a screenful."""
-    fix: str = ""
+    remedy: Sentence = NOTHING
+    """What to do: a command or an edit, said in the language of whoever reads it."""
     details: tuple[Failure, ...] = ()
-    fields: Mapping[str, str] | None = field(default=None, hash=False)
-    """What the fix of the entry was filled with, so that it can be said in another language; None where the fix was
-    written for this one failure."""
     confidence: str = ""
     """One of `Confidence`; empty where nothing had to be found out."""
+
+    @property
+    def fix(self) -> str:
+        """The remedy in English."""
+        return str(self.remedy)
 
     @property
     def entry(self) -> Entry:
@@ -60,8 +63,8 @@ class Failure:
             "target": self.target,
             "evidence": list(self.evidence),
             "fix": self.fix,
+            "remedy": self.remedy.to_json(),
             "details": [d.to_json() for d in self.details],
-            **({} if self.fields is None else {"fields": dict(self.fields)}),
             **({"confidence": str(self.confidence)} if self.confidence else {}),
         }
 
@@ -72,9 +75,8 @@ class Failure:
             message=data["message"],
             target=data.get("target"),
             evidence=tuple(data.get("evidence", ())),
-            fix=data.get("fix", ""),
+            remedy=Sentence.from_json(data["remedy"]) if "remedy" in data else verbatim(data.get("fix", "")),
             details=tuple(Failure.from_json(d) for d in data.get("details", ())),
-            fields=data.get("fields"),
             confidence=data.get("confidence", ""),
         )
 
@@ -87,32 +89,29 @@ def failure(
     evidence: Sequence[str] = (),
     details: Sequence[Failure] = (),
     fields: Mapping[str, object] | None = None,
-    fix: str | None = None,
+    fix: Sentence | None = None,
     confidence: str = "",
 ) -> Failure:
-    """Make a Failure of a catalogue code; its fix is the entry's, filled from `fields`, unless given.
+    """Make a Failure of a catalogue code; its fix is the entry's, filled from `fields`, unless one is given that was
+    written for this failure (`sentence`).
 
     Raises KeyError for a code that is not in the catalogue: a defect of ours, found by the tests.
     """
-    entry = CATALOGUE[code]
-    used = None
-    if fix is None:
-        used = {name: str(value) for name, value in (fields or {}).items() if f"{{{name}}}" in entry.fix}
-        fix = filled(entry.fix, used)
-    return Failure(code, message, target, tuple(evidence), fix, tuple(details), used, str(confidence))
+    fix = fix_of(CATALOGUE[code], fields or {}) if fix is None else fix
+    return Failure(code, message, target, tuple(evidence), fix, tuple(details), str(confidence))
 
 
-def filled(fix: str, fields: Mapping[str, str]) -> str:
-    """The fix of an entry, in whichever language, with its fields."""
-    return fix.format_map(_Fields(fields))
-
-
-def fix_in(failed: Failure, language: str) -> str:
-    """The fix of a failure in that language; in English where it was written for this one failure."""
-    entry = CATALOGUE.get(failed.code)
-    if failed.fields is None or entry is None or language == ENGLISH:
-        return failed.fix
-    return filled(texts_of(entry, language).fix, failed.fields)
+def fix_of(entry: Entry, fields: Mapping[str, object]) -> Sentence:
+    """The fix of the entry with those of `fields` that it names."""
+    return Sentence(
+        entry.fix,
+        {
+            name: value if isinstance(value, Sentence) else str(value)
+            for name, value in fields.items()
+            if f"{{{name}}}" in entry.fix
+        },
+        f"{entry.code}.fix",
+    )
 
 
 @dataclass
@@ -135,13 +134,3 @@ class SpecInvalid(MooringsError):  # noqa: N818 - named as its code
 def error(code: str, message: str, **kwargs: Any) -> MooringsError:
     """`raise error("EndpointNotFound", "...", fields={...})`: the keyword arguments are those of `failure`."""
     return MooringsError(failure(code, message, **kwargs))
-
-
-class _Fields(dict[str, str]):
-    """A fix text may name a field that this failure does not know: then it stays readable, in angle brackets."""
-
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        super().__init__(fields)
-
-    def __missing__(self, key: str) -> str:
-        return f"<{key}>"

@@ -4,8 +4,11 @@ fails until every text has a translation that is not fuzzy."""
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import polib
 
@@ -13,12 +16,15 @@ from moorings.errors import guide
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.find import GROUPS
 from moorings.errors.language import ENGLISH, FOLDER, LANGUAGES
+from moorings.errors.sentence import context as context_of
+from moorings.errors.sentence import sentence
 from moorings.errors.words import WORDS
 
 WIDTH = 110
+SOURCES = Path(__file__).parents[1]
 _SAME = re.compile(r"{{.*?}}|{\w+}|`[^`]+`|<[^<>]+>|https?://\S+|\B--[a-z][a-z-]*|\bERR_\d+")
 _COMMAND = re.compile(
-    r"\b(?:moor|kubectl|docker|uv|pip) [a-z][a-z-]*(?: [a-z][a-z-]*)?|\b(?:df|ls|find|lsof|chmod) -\w+"
+    r"\b(?:moor|kubectl|docker|uv) [a-z][a-z-]*(?: [a-z][a-z-]*)?|\bpip (?:install|freeze)|\b(?:df|ls|find|lsof|chmod) -\w+"
 )
 
 
@@ -31,8 +37,30 @@ def english_texts() -> Iterator[tuple[str, str]]:
         yield f"{group}.title", title
     for name, text in WORDS.items():
         yield f"word.{name}", text
+    for text in dict.fromkeys(filter(None, (template_of(call) for _, call in sentences()))):
+        yield context_of(text), text
     for text in guide.texts(guide.SOURCE.read_text(encoding="utf-8")):
         yield guide.context(text), text
+
+
+@functools.cache
+def sentences() -> tuple[tuple[Path, ast.Call], ...]:
+    """(file, call) of every `sentence(...)` in the sources."""
+    return tuple(
+        (path, node)
+        for path in sorted(SOURCES.rglob("*.py"))
+        if f"{sentence.__name__}(" in (text := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == sentence.__name__
+    )
+
+
+def template_of(call: ast.Call) -> str | None:
+    """The template that is written out in a call of `sentence`; None where something else stands there."""
+    first = call.args[0] if call.args else None
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
 
 
 def untouchable(text: str) -> list[str]:

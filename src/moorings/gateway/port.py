@@ -8,6 +8,7 @@ import os
 import socket
 
 from moorings.errors.exceptions import Failure, failure
+from moorings.errors.sentence import sentence
 
 
 def port_problem(bind: str, port: int) -> Failure | None:
@@ -29,7 +30,7 @@ def port_problem(bind: str, port: int) -> Failure | None:
         "GatewayPortInUse",
         f"port {port} on {bind} is taken{by}, so the gateway can't listen on it",
         evidence=[f"bind {bind}:{port}: {os.strerror(errno.EADDRINUSE)}"],
-        fields={"port": port, "holder": holder or "another program"},
+        fields={"port": port, "holder": holder or sentence("another program")},
     )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moorings.errors.exceptions import Failure, error, failure
+from moorings.errors.sentence import sentence
 from moorings.lib.logfile import stamp
 
 ALL = "all"
@@ -24,7 +25,7 @@ CONTAINERS: Mapping[str, str] = {
 DEFAULT_LINES = 5000
 MAX_LINES = 100_000
 LONGEST_ID = 256
-FIX = "Correct what is named above; what can be asked for: moor online-deployment get-logs -h"
+FIX = sentence("Correct what is named above; what can be asked for: moor online-deployment get-logs -h")
 _AGO = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -16,6 +16,7 @@ from moorings.environments.conda import translate
 from moorings.environments.interpreters import Interpreters, minor_of
 from moorings.environments.mlflow import mlflow_environment, stored_reader
 from moorings.errors.exceptions import Failure, MooringsError
+from moorings.errors.sentence import Sentence, sentence, verbatim
 from moorings.preflight.boot import Boot
 from moorings.preflight.code_folder import CodeFolder, shown
 from moorings.preflight.entry import entry_findings
@@ -258,7 +259,7 @@ class _Check:
         message = (
             f"{folder.shown(script)} is there, but .amlignore or .gitignore leaves it out of the code folder"
         )
-        fix = f"Take it out of the ignore file, then: {self.again}"
+        fix = sentence("Take it out of the ignore file, then: {again}", again=self.again)
         self.findings.append(
             finding(
                 Severity.ERROR,
@@ -301,17 +302,17 @@ class _Check:
 
     # --- what the spec says ---
 
-    def _where_to_add(self, environment: EnvironmentSpec, at: FieldPath) -> str:
+    def _where_to_add(self, environment: EnvironmentSpec, at: FieldPath) -> Sentence:
         """How the user names what a package is to be added to."""
         given = self.spec.environment
         if isinstance(given, str):
-            return f"a new version of {given}"
+            return sentence("a new version of {reference}", reference=given)
         if at != ("environment",):
-            return "the conda.yaml of the model"
+            return sentence("the conda.yaml of the model")
         if environment.conda_file is None:
-            return "a conda_file of the environment"
+            return sentence("a conda_file of the environment")
         where = Place.parse(self.locate((*at, "conda_file", "dependencies")).target)
-        return "environment.conda_file" if where.line is None else shown(where.file)
+        return verbatim("environment.conda_file" if where.line is None else shown(where.file))
 
     def _python(self) -> str:
         """The version of Python that a conda file pins, for messages about syntax."""

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from moorings.errors.sentence import Sentence, listed, sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding
 from moorings.preflight.source import Source
 
@@ -122,13 +123,15 @@ def _opens(statement: ast.stmt) -> bool:
 
 
 def _absent(source: Source, names: list[str], again: str) -> Finding:
-    missing = " and ".join(f"{name}()" for name in names)
+    missing = listed([f"{name}()" for name in names])
     message = f"{source.name} defines no function {' and no function '.join(f'{name}()' for name in names)}"
     nested = [node for node in ast.walk(source.tree) if isinstance(node, Function) and node.name in names]
     evidence = tuple(
         f"{node.lineno} | {node.name}() is defined here, inside of something else" for node in nested
     )
-    fix = f"Define {missing} at the top level of the script, then: {again}"
+    fix = sentence(
+        "Define {missing} at the top level of the script, then: {again}", missing=missing, again=again
+    )
     return finding(
         Severity.ERROR,
         "UserScriptFunctionNotFound",
@@ -148,10 +151,12 @@ def _run(source: Source, run: Function, again: str, *, batch_setting: bool) -> I
     raw, schema = _RAW in names, any(name in names for name in _SCHEMA)
     if raw and "input_schema" in names:
         message = "run() has both @rawhttp and @input_schema; it can have only one of them"
-        yield _bad(source, run, message, f"Remove one of the two decorators, then: {again}")
+        yield _bad(
+            source, run, message, sentence("Remove one of the two decorators, then: {again}", again=again)
+        )
     if "routes" in names and not raw:
         message = "run() has @routes and not @rawhttp: only the request itself tells which path was asked for"
-        yield _bad(source, run, message, f"Add @rawhttp, then: {again}")
+        yield _bad(source, run, message, sentence("Add @rawhttp, then: {again}", again=again))
     if _BATCH in names or batch_setting:
         why = (
             "yields its results"
@@ -165,7 +170,12 @@ def _run(source: Source, run: Function, again: str, *, batch_setting: bool) -> I
         if why:
             asked = "@batch" if _BATCH in names else _SETTING
             message = f"run() {why} and cannot take batches as well, which {asked} asks for"
-            yield _bad(source, run, message, f"Remove {asked}, or the other, then: {again}")
+            yield _bad(
+                source,
+                run,
+                message,
+                sentence("Remove {asked}, or the other, then: {again}", asked=asked, again=again),
+            )
 
 
 def _parameters(source: Source, run: Function, again: str) -> Iterator[Finding]:
@@ -180,11 +190,15 @@ def _parameters(source: Source, run: Function, again: str) -> Iterator[Finding]:
         message = (
             f"run() has {kind} ({parameter.arg!r}); only ordinary and keyword-only parameters are allowed"
         )
-        yield _bad(source, parameter, message, f"Declare it as `def run(data):`, then: {again}")
+        yield _bad(
+            source, parameter, message, sentence("Declare it as `def run(data):`, then: {again}", again=again)
+        )
     data = [p for p in (*arguments.args, *arguments.kwonlyargs) if p.arg != HEADERS_PARAMETER]
     if not data and not refused:
         message = f"run() needs at least one parameter for the request's data, besides {HEADERS_PARAMETER}"
-        yield _bad(source, run, message, f"Declare it as `def run(data):`, then: {again}")
+        yield _bad(
+            source, run, message, sentence("Declare it as `def run(data):`, then: {again}", again=again)
+        )
 
 
 def _init(source: Source, init: Function, again: str) -> Iterator[Finding]:
@@ -197,10 +211,13 @@ def _init(source: Source, init: Function, again: str) -> Iterator[Finding]:
     if needed and not init.decorator_list:
         names = ", ".join(parameter.arg for parameter in needed)
         message = f"init() needs a value for {names}, and it is called without arguments"
-        yield _bad(source, needed[0], message, f"Declare it as `def init():`, then: {again}")
+        yield _bad(
+            source, needed[0], message, sentence("Declare it as `def init():`, then: {again}", again=again)
+        )
     if yields(init) and not init.decorator_list:
         message = "init() has a `yield`, so calling it runs none of its lines"
-        yield _bad(source, init, message, f"Remove the `yield` from init(), then: {again}", Severity.WARNING)
+        fix = sentence("Remove the `yield` from init(), then: {again}", again=again)
+        yield _bad(source, init, message, fix, Severity.WARNING)
 
 
 def yields(function: Function) -> bool:
@@ -225,7 +242,7 @@ def _decorator(node: ast.expr) -> str:
 
 
 def _bad(
-    source: Source, node: ast.AST, message: str, fix: str, severity: Severity = Severity.ERROR
+    source: Source, node: ast.AST, message: str, fix: Sentence, severity: Severity = Severity.ERROR
 ) -> Finding:
     return finding(
         severity,

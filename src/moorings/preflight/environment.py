@@ -17,6 +17,7 @@ from moorings.environments.interpreters import OLDEST, Interpreter, Interpreters
 from moorings.environments.recipe import Recipe, stays_below
 from moorings.environments.solving import Solving
 from moorings.errors.exceptions import MooringsError
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure
 from moorings.preflight.index import Index
 from moorings.preflight.pins import entries_of, pin_findings, translation_findings
@@ -156,7 +157,7 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
     wanted = recipe.python
     if stays_below(SpecifierSet(wanted), OLDEST):
         message = f"Python {wanted} is asked for, and the inference server needs {OLDEST} or newer"
-        fix = f"Ask for python={OLDEST} or newer, then: {look.again}"
+        fix = sentence("Ask for python={oldest} or newer, then: {again}", oldest=OLDEST, again=look.again)
         look.findings.append(_at_python(look, Severity.ERROR, "PythonUnsupported", message, fix))
         return ""
     if look.means.in_image:
@@ -176,15 +177,17 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
     message = f"no Python on this machine is {wanted} (there is {versions})"
     if look.means.download_python:
         message += ": it is to be fetched when the environment is built"
-    fix = (
-        f"Install it (uv python install {minor_of(wanted) or wanted}) or ask for another, then: {look.again}"
+    fix = sentence(
+        "Install it (uv python install {version}) or ask for another, then: {again}",
+        version=minor_of(wanted) or wanted,
+        again=look.again,
     )
     severity = Severity.WARNING if look.means.download_python else Severity.ERROR
     look.findings.append(_at_python(look, severity, "PythonNotFound", message, fix))
     return minor_of(wanted) or ""
 
 
-def _at_python(look: _Look, severity: Severity, code: str, message: str, fix: str) -> Finding:
+def _at_python(look: _Look, severity: Severity, code: str, message: str, fix: Sentence) -> Finding:
     entry = entries_of(look.spec.conda_file or {}, _conda_at(look)).get("python")
     located = look.locate(_conda_at(look) if entry is None else entry.path)
     place = Place.parse(located.target)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from moorings.errors.exceptions import Failure, failure
+from moorings.errors.sentence import Sentence
 
 _POSITION = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?(?: (?P<field>.+))?", re.DOTALL)
 _FILE_ENDINGS = (".yml", ".yaml", ".py", ".json", ".txt")
@@ -54,7 +55,8 @@ class Finding:
     failure: Failure
     place: Place | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, language: str) -> dict[str, Any]:
+        """With the fix in that language."""
         place = self.place or Place("")
         return {
             "severity": self.severity.value,
@@ -65,7 +67,7 @@ class Finding:
             "column": place.column,
             "field": place.field,
             "evidence": list(self.failure.evidence),
-            "fix": self.failure.fix,
+            "fix": self.failure.remedy.said(language),
         }
 
 
@@ -76,7 +78,7 @@ def finding(
     *,
     place: Place | None = None,
     evidence: Sequence[str] = (),
-    fix: str | None = None,
+    fix: Sentence | None = None,
     fields: dict[str, object] | None = None,
 ) -> Finding:
     """A finding of a catalogue code; its fix is the entry's, filled from `fields`, unless given."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.environment import Contents
 from moorings.preflight.findings import Finding, Severity, finding
 from moorings.preflight.imports import Runs
@@ -15,7 +16,7 @@ DEFAULT_PYTHON = (3, 12)
 
 
 def import_findings(
-    asked: Iterable[Asked], contents: Contents, *, again: str, environment: str
+    asked: Iterable[Asked], contents: Contents, *, again: str, environment: Sentence
 ) -> list[Finding]:
     """`environment`: how the user names what packages are to be added to, such as `environment/conda.yaml`."""
     if contents.packages is None:
@@ -34,7 +35,7 @@ def import_findings(
     return _one_for_each(found)
 
 
-def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: str) -> Finding:
+def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: Sentence) -> Finding:
     package = package_for(one.module)
     statement = f"import {one.by.module}"
     if one.by.names and not one.by.level:
@@ -46,7 +47,9 @@ def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: st
         if one.by.runs is not Runs.SURELY:
             where = f"in {one.by.function}()" if one.by.function else "under a condition"
             message += f" (imported {where})"
-    fix = f"Add {package} to {environment}, then: {again}"
+    fix = sentence(
+        "Add {package} to {environment}, then: {again}", package=package, environment=environment, again=again
+    )
     return finding(
         Severity.ERROR if sure else Severity.WARNING,
         "UserScriptImportError",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from moorings.assets.objects import human_size
 from moorings.errors.exceptions import Failure
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, InstanceType, lookup
@@ -85,11 +86,11 @@ def _model_findings(size: InstanceType, load: Load, locate: Locate, again: str) 
             f"the model has {human_size(load.model_bytes)}, and an instance of {size.name} may use "
             f"{_gib(size.memory_bytes)} of memory"
         )
-        fix = f"Choose an instance_type with more memory, then: {again}"
+        fix = sentence("Choose an instance_type with more memory, then: {again}", again=again)
         found.append(_finding(Severity.WARNING, "OutOfMemory", message, locate(at), fix))
     if size.disk_bytes is not None and load.model_bytes > size.disk_bytes:
         message = f"the model has {human_size(load.model_bytes)}, and {size.name} has {_gib(size.disk_bytes)} of disk"
-        fix = f"Choose an instance_type with a larger disk, then: {again}"
+        fix = sentence("Choose an instance_type with a larger disk, then: {again}", again=again)
         found.append(_finding(Severity.WARNING, "ArtifactsNoSpace", message, locate(at), fix))
     return found
 
@@ -100,13 +101,12 @@ def _disk_findings(load: Load, facts: MachineFacts, locate: Locate, again: str) 
         return []
     # The store keeps one copy of the content; the instances link to it, and have a copy of the code.
     need = (load.model_bytes or 0) + 2 * (load.code_bytes or 0)
+    fix = sentence("Free space (see: df -h {home}), then: {again}", home=facts.home, again=again)
     if need > free:
         message = f"model and code need {human_size(need)}, and the disk of {facts.home} has {human_size(free)} free"
-        fix = f"Free space (see: df -h {facts.home}), then: {again}"
         return [_finding(Severity.ERROR, "AssetStoreFull", message, locate(("model", "path")), fix)]
     if need + ENVIRONMENT_BYTES > free:
         message = f"the disk of {facts.home} has {human_size(free)} free, which is little for an environment"
-        fix = f"Free space (see: df -h {facts.home}), then: {again}"
         return [_finding(Severity.WARNING, "EnvironmentDiskFull", message, None, fix)]
     return []
 
@@ -116,11 +116,11 @@ def _unknown_type(name: str, locate: Locate, again: str) -> Finding:
     near = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=1, cutoff=0.6)
     hint = f"; did you mean {next(each for each in known if each.lower() == near[0])}?" if near else ""
     message = f"`instance_type`: {name} is not known here, so no limits of CPU and memory hold for it{hint}"
-    fix = f"Correct instance_type, or leave it; then: {again}"
+    fix = sentence("Correct instance_type, or leave it; then: {again}", again=again)
     return _finding(Severity.WARNING, "SpecValueInvalid", message, locate(("instance_type",)), fix)
 
 
-def _finding(severity: Severity, code: str, message: str, located: Located | None, fix: str) -> Finding:
+def _finding(severity: Severity, code: str, message: str, located: Located | None, fix: Sentence) -> Finding:
     place = None if located is None else Place.parse(located.target)
     evidence = () if located is None else located.evidence
     return finding(severity, code, message, place=place, evidence=evidence, fix=fix)

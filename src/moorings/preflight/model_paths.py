@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from moorings.errors.sentence import sentence
 from moorings.preflight.boot import Boot, Use
 from moorings.preflight.findings import Finding, Severity, finding
 from moorings.preflight.source import Source
@@ -108,7 +109,9 @@ def lookup_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
                 message,
                 place=source.place(lookup.node),
                 evidence=source.evidence(lookup.node),
-                fix=f"Add `model:` to the deployment, or leave the line out, then: {again}",
+                fix=sentence(
+                    "Add `model:` to the deployment, or leave the line out, then: {again}", again=again
+                ),
             )
         )
     return found
@@ -119,9 +122,13 @@ def _missing(source: Source, use: Use, inside: str, tree: ModelTree, again: str)
     near = _nearest(inside, tree)
     hint = f"; did you mean ${MODEL_DIR}/{near}?" if near else ""
     message = f"{_called(use)} asks for ${MODEL_DIR}/{inside}, which the model does not have{hint}"
-    fix = f"Make the path in the script fit what is listed above, or `model.path` hold it, then: {again}"
+    fix = sentence(
+        "Make the path in the script fit what is listed above, or `model.path` hold it, then: {again}",
+        again=again,
+    )
     if near:
-        fix = f"Write ${MODEL_DIR}/{near} in {source.name}, then: {again}"
+        path = f"${MODEL_DIR}/{near}"
+        fix = sentence("Write {path} in {script}, then: {again}", path=path, script=source.name, again=again)
     return finding(
         Severity.ERROR if sure else Severity.WARNING,
         "ModelPathNotFound",
@@ -137,7 +144,7 @@ def _folder(source: Source, use: Use, inside: str, tree: ModelTree, again: str) 
     below = [name for name in tree.files if name.startswith(f"{inside}/" if inside else "")]
     hint = f"; the file in it is ${MODEL_DIR}/{below[0]}" if len(below) == 1 else ""
     message = f"{_called(use)} opens {where}, which is a folder{hint}"
-    fix = f"Add the name of the file to the path, then: {again}"
+    fix = sentence("Add the name of the file to the path, then: {again}", again=again)
     return finding(
         Severity.ERROR if use.surely else Severity.WARNING,
         "ModelPathNotFound",

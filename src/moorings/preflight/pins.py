@@ -17,6 +17,7 @@ from moorings.environments.conda import (
 )
 from moorings.environments.conda_names import RENAMED
 from moorings.errors.exceptions import Failure
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.findings import Finding, Place, Severity
 from moorings.preflight.index import Unmet
 from moorings.spec.problems import FieldPath, Located
@@ -74,7 +75,7 @@ def pin_findings(
         fix = _fix(failed, one.package, again)
         located = locate(at if entry is None else entry.path)
         evidence = (*located.evidence, *failed.evidence)
-        made = replace(failed, message=message, fix=fix, target=located.target, evidence=evidence)
+        made = replace(failed, message=message, remedy=fix, target=located.target, evidence=evidence)
         severity = Severity.WARNING if one.compiled or doubtful else Severity.ERROR
         found.append(Finding(severity, made, Place.parse(located.target)))
     return found
@@ -91,20 +92,35 @@ def translation_findings(
         if match is not None:
             path = (*at, "dependencies", int(match[1]), *(("pip", int(match[2])) if match[2] else ()))
         located = locate(path)
-        fix = f"Change or remove the entry, then: {again}"
+        fix = sentence("Change or remove the entry, then: {again}", again=again)
         made = Failure(failed.code, line, located.target, located.evidence, fix)
         found.append(Finding(severity, made, Place.parse(located.target)))
     return found
 
 
-def _fix(failed: Failure, package: str, again: str) -> str:
-    what = {
-        "PackageNotFound": f"Correct the name of {package}, or remove it",
-        "PackageVersionNotFound": f"Ask for a version of {package} that exists, or leave its version out",
-        "NoWheelForPython": f"Take another version of {package}, or another python= in the conda file",
-        "EnvironmentUnsatisfiable": f"Loosen {package} or what it is at odds with",
-    }
-    return f"{what.get(failed.code, f'Change or remove {package}')}, then: {again}"
+def _fix(failed: Failure, package: str, again: str) -> Sentence:
+    match failed.code:
+        case "PackageNotFound":
+            return sentence(
+                "Correct the name of {package}, or remove it, then: {again}", package=package, again=again
+            )
+        case "PackageVersionNotFound":
+            return sentence(
+                "Ask for a version of {package} that exists, or leave its version out, then: {again}",
+                package=package,
+                again=again,
+            )
+        case "NoWheelForPython":
+            return sentence(
+                "Take another version of {package}, or another python= in the conda file, then: {again}",
+                package=package,
+                again=again,
+            )
+        case "EnvironmentUnsatisfiable":
+            return sentence(
+                "Loosen {package} or what it is at odds with, then: {again}", package=package, again=again
+            )
+    return sentence("Change or remove {package}, then: {again}", package=package, again=again)
 
 
 def _pip_name(text: Any) -> str | None:

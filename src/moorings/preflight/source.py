@@ -10,6 +10,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 
+from moorings.errors.sentence import sentence
 from moorings.preflight.findings import Finding, Place, Severity, finding, line_evidence
 
 _NEWER = re.compile(
@@ -69,9 +70,11 @@ def _finding(
 ) -> Finding:
     """An error, but for what may be right in the newer Python of the environment."""
     ours = platform.python_version()
-    fix = (
-        f"Correct the line shown, then: {again}   "
-        f"(if it is written for a newer Python than {ours}: add --skip-script-validation)"
+    fix = sentence(
+        "Correct the line shown, then: {again}   "
+        "(if it is written for a newer Python than {ours}: add --skip-script-validation)",
+        again=again,
+        ours=ours,
     )
     if newer:
         message += f" (looked at with Python {ours}, which is older than the environment's)"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.code_folder import CodeFolder
 from moorings.preflight.findings import Finding, Place, Severity, finding
 from moorings.preflight.imports import Import, Runs, imports_of
@@ -109,15 +110,19 @@ class Walk:
         dots = "." * one.level
         what = f"from {dots}{one.module} import {', '.join(one.names) or '*'}"
         message = f"`{what}`: a scoring script is in no package, so an import with a dot in front fails"
-        fix = f"Leave the dots out (`from {one.module or '<module>'} import ...`), then: {self.again}"
+        fix = sentence(
+            "Leave the dots out (`from {module} import ...`), then: {again}",
+            module=one.module or "<module>",
+            again=self.again,
+        )
         self._note(one, source, message, fix)
 
     def _lacking(self, module: str, one: Import, source: Source) -> None:
         message = f"`import {module}`: the code folder has {module.partition('.')[0]}, and no {module} in it"
-        fix = f"Add the file, or correct the name, then: {self.again}"
+        fix = sentence("Add the file, or correct the name, then: {again}", again=self.again)
         self._note(one, source, message, fix)
 
-    def _note(self, one: Import, source: Source, message: str, fix: str) -> None:
+    def _note(self, one: Import, source: Source, message: str, fix: Sentence) -> None:
         severity = Severity.ERROR if one.runs is Runs.SURELY else Severity.WARNING
         if one.runs is Runs.NEVER:
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import SpecInvalid
+from moorings.errors.sentence import sentence
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import STAND_IN, Draft, Examined, display
 from moorings.spec.endpoint import EndpointSpec
@@ -206,7 +207,10 @@ def _check_traffic(draft: Draft, items: Any) -> None:
                     f"`{key}` names {name!r}, which is not under `{DEPLOYMENTS}` ({listed}){hint}",
                     "TrafficInvalid",
                     on_key=True,
-                    fix=f"Name deployments of the file, then run the same command again: {draft.command}",
+                    fix=sentence(
+                        "Name deployments of the file, then run the same command again: {command}",
+                        command=draft.command,
+                    ),
                 )
             )
 

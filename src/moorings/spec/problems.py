@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moorings.errors.exceptions import Failure, SpecInvalid, failure
+from moorings.errors.sentence import Sentence, sentence
 from moorings.spec.base import NAME_PATTERN, OBJECT_TAG, REFERENCE_TAG
 
 FieldPath = tuple[str | int, ...]
@@ -64,7 +65,7 @@ class Problem:
     """The key itself is wrong, not its value."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fills the fix of the catalogue entry; `key` is filled from `path`."""
-    fix: str | None = None
+    fix: Sentence | None = None
     wants_text: bool = False
     """Text is expected where something else stands; its raw text may do."""
 
@@ -101,7 +102,7 @@ def path_text(path: FieldPath) -> str:
 
 def problem_failure(problem: Problem, where: Located, *, command: str) -> Failure:
     fields: dict[str, object] = {
-        "key": path_text(problem.path) or "the spec",
+        "key": path_text(problem.path) or sentence("the spec"),
         "command": command,
         **problem.fields,
     }
@@ -136,7 +137,7 @@ def spec_invalid(
             evidence=first.evidence if len(details) == 1 else (),
             details=details,
             fields={"command": command},
-            fix=first.fix if len(details) == 1 else None,
+            fix=first.remedy if len(details) == 1 else None,
         )
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from moorings.controller.story import told
 from moorings.errors.exceptions import failure
+from moorings.errors.sentence import verbatim
 from moorings.observe.journal import entries
 
 
@@ -60,7 +61,9 @@ def test_instances_from_their_start_to_their_end():
 
 
 def test_a_failure_is_told_once_with_its_evidence_and_its_fix():
-    failed = failure("ContainerCannotStart", "no", evidence=("line one",), fix="Do this: moor x").to_json()
+    failed = failure(
+        "ContainerCannotStart", "no", evidence=("line one",), fix=verbatim("Do this: moor x")
+    ).to_json()
     after = status(1, ("instances", "failed", "no"), gave_up={"generation": 1, "failure": failed})
     found = told(status(1, ("instances", "running", "x")), after)[-1]
     assert found.phase == "boot"

@@ -13,6 +13,7 @@ import pytest
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import WORDS_OF_EVIDENCE, Entry, Evidence, Fault, Origin
 from moorings.errors.exceptions import Failure, MooringsError, error, failure
+from moorings.errors.sentence import verbatim
 
 SRC = Path(__file__).parents[3] / "src" / "moorings"
 SOURCES = sorted(p for p in SRC.rglob("*.py") if "catalogue" not in p.relative_to(SRC).parts)
@@ -174,7 +175,9 @@ def test_a_fix_with_unknown_fields_stays_readable() -> None:
 
 def test_a_failure_survives_json() -> None:
     inner = failure("RequestInvalid", "inner", target="a.b")
-    outer = failure("SpecInvalid", "outer", evidence=("line 1", "line 2"), details=(inner,), fix="do it")
+    outer = failure(
+        "SpecInvalid", "outer", evidence=("line 1", "line 2"), details=(inner,), fix=verbatim("do it")
+    )
     assert type(outer).from_json(outer.to_json()) == outer
 
 

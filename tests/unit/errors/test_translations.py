@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import string
@@ -22,12 +23,20 @@ from moorings.errors.language import (
     title_of,
     word,
 )
-from moorings.errors.translate import commands, english_texts, untouchable, update
+from moorings.errors.translate import (
+    SOURCES,
+    commands,
+    english_texts,
+    sentences,
+    template_of,
+    untouchable,
+    update,
+)
 
 TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
 AGAIN = "run: python -m moorings.errors.translate, and translate what is new"
 SAME_IN = {
-    "fr": {"Cause", "Code", "Titre", "Moorings"},
+    "fr": {"Cause", "Code", "Titre", "Moorings", "certain", "possible"},
     "de": {"Code", "Moorings"},
     "es": {"Moorings"},
     "ja": {"Moorings"},
@@ -59,6 +68,43 @@ def test_every_text_has_a_translation(language: str) -> None:
             )
 
 
+def test_every_sentence_is_written_out_where_it_is_said_and_gets_the_values_it_names() -> None:
+    found = sentences()
+    assert len(found) > 80, "the scan finds next to nothing: it is broken"
+    for path, call in found:
+        where, template = f"{path}:{call.lineno}", template_of(call)
+        assert template is not None, f"{where}: a template that is put together cannot be translated"
+        assert len(call.args) == 1, where
+        assert {keyword.arg for keyword in call.keywords} == fields_of(template), where
+
+
+def test_only_commands_are_said_as_they_are() -> None:
+    """What `verbatim` is given is not translated."""
+    literal = [
+        (str(path), call.lineno, text)
+        for path in sorted(SOURCES.rglob("*.py"))
+        if "verbatim(" in path.read_text()
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "verbatim"
+        if (text := literal_start(call.args[0])) is not None
+    ]
+    assert len(literal) >= 4, "the scan finds next to nothing: it is broken"
+    assert [one for one in literal if not one[2].startswith(("moor ", "chmod ", "environment."))] == []
+
+
+def literal_start(value: ast.expr) -> str | None:
+    """The text that a literal, an f-string or either branch of a choice begins with; None for what is none."""
+    if isinstance(value, ast.JoinedStr) and value.values:
+        value = value.values[0]
+    if isinstance(value, ast.IfExp):
+        value = value.body
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
+
+
+def fields_of(template: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
+
+
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_no_file_holds_a_text_that_is_gone(language: str) -> None:
     known = {context for context, _ in english_texts()}
@@ -77,7 +123,7 @@ def test_fields_code_flags_and_commands_stay_as_they_are(language: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=lambda e: e.code)
 def test_a_fix_can_be_filled_in_every_language(entry: Entry, language: str) -> None:
-    fields = {name for _, name, _, _ in string.Formatter().parse(entry.fix) if name}
+    fields = fields_of(entry.fix)
     texts = texts_of(entry, language)
     filled = texts.fix.format_map(
         {name: f"\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}{name}" for name in fields}

@@ -10,6 +10,7 @@ import pytest
 
 from moorings.environments.interpreters import Interpreter, Interpreters
 from moorings.errors.exceptions import failure
+from moorings.errors.sentence import verbatim
 from moorings.preflight import machine
 from moorings.preflight.check import Report, Surroundings, check_deployment
 from moorings.preflight.findings import Severity
@@ -312,7 +313,7 @@ def found(spec: DeploymentSpec, facts: MachineFacts = PLENTY, **load: int) -> li
 
 
 def test_want_of_quota_is_told_at_the_instance_type(project: Project, index: Silent) -> None:
-    refused = failure("OutOfQuota", "needs 8 vCPUs", evidence=["need: 8"], fix="raise it")
+    refused = failure("OutOfQuota", "needs 8 vCPUs", evidence=["need: 8"], fix=verbatim("raise it"))
     (one,) = project.check(refusal=lambda spec: refused if spec.instance_count == 1 else None).findings
     assert (one.severity, one.failure.code, one.failure.fix) == (Severity.ERROR, "OutOfQuota", "raise it")
     assert one.place is not None and one.place.field == "instance_type"

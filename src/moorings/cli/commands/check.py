@@ -18,6 +18,7 @@ from moorings.cli.terminal import clean
 from moorings.client.client import is_missing
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import MooringsError
+from moorings.errors.language import word
 from moorings.gateway.port import port_problem
 from moorings.preflight.check import Report, of_problem
 from moorings.preflight.code_folder import shown
@@ -85,9 +86,9 @@ def check(
     following = again if checked.report.errors else _next(checks.quiet, checked, file, set_)
     seconds = time.monotonic() - session.typed_s
     if session.options.output is not None or session.options.query is not None:
-        session.emit(_document(file, checked, following, seconds))
+        session.emit(_document(file, checked, following, seconds, session.language))
     else:
-        for line in _text(file, checked, following, seconds):
+        for line in _text(file, checked, following, seconds, session.language):
             click.echo(line)
     if checked.report.errors:
         raise click.exceptions.Exit(EXIT_FOUND)
@@ -190,45 +191,44 @@ def _set_words(set_: Sequence[str]) -> list[str]:
 
 
 # --- what is printed -------------------------------------------------------------------------------------------
-def _document(file: Path, checked: Checked, following: str, seconds: float) -> dict[str, Any]:
+def _document(file: Path, checked: Checked, following: str, seconds: float, language: str) -> dict[str, Any]:
     report = checked.report
     return {
         "file": str(file),
         "kind": checked.kind,
         "errors": len(report.errors),
         "warnings": len(report.warnings),
-        "findings": [one.to_json() for one in report.findings],
+        "findings": [one.to_json(language) for one in report.findings],
         "notes": list(report.notes),
         "seconds": round(seconds, 3),
         "next": following,
     }
 
 
-def _text(file: Path, checked: Checked, following: str, seconds: float) -> list[str]:
+def _text(file: Path, checked: Checked, following: str, seconds: float, language: str) -> list[str]:
     report = checked.report
     counts = [_count(len(report.errors), "error"), _count(len(report.warnings), "warning")]
     told = ", ".join(part for part in counts if part) or "nothing wrong was found"
     lines = [f"{shown(file)}: {told} ({seconds:.2f} s)"]
     for one in report.findings:
-        lines += ["", *_lines(one)]
+        lines += ["", *_lines(one, language)]
     if report.notes:
         lines += ["", *(f"Note: {clean(note)}" for note in report.notes)]
-    word = "Next, once the errors are put right" if report.errors else "Next"
-    return [*lines, "", f"{word}: {following}"]
+    when = "Next, once the errors are put right" if report.errors else "Next"
+    return [*lines, "", f"{when}: {following}"]
 
 
-def _lines(one: Finding) -> list[str]:
+def _lines(one: Finding, language: str) -> list[str]:
     entry = CATALOGUE.get(one.failure.code)  # a server may be newer
     numeric = f", {entry.numeric}" if entry is not None and entry.numeric else ""
     place = str(one.place) if one.place is not None else ""
     lead = f"{place}: " if place and not one.failure.message.startswith(place) else ""
     first = f"{one.severity.value.upper()} ({one.failure.code}{numeric}) {lead}{one.failure.message}"
     evidence = [f"    {line}" for text in one.failure.evidence for line in text.splitlines()]
-    return [
-        clean(line)
-        for line in (first, *evidence, *([f"  Fix: {one.failure.fix}"] if one.failure.fix else []))
-    ]
+    fix = one.failure.remedy.said(language)
+    last = [f"  {word('fix_short', language)}: {fix}"] if fix else []
+    return [clean(line) for line in (first, *evidence, *last)]
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}" if number else ""
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}" if number else ""

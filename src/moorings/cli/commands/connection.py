@@ -12,6 +12,7 @@ from moorings.cli.framework import leaf
 from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.errors.exceptions import error
+from moorings.errors.sentence import sentence
 from moorings.spec.yamltext import YamlProblem, parse_yaml
 
 COLUMNS: Columns = (
@@ -121,5 +122,5 @@ def _wrong(file: Path, message: str) -> Exception:
         "RequestInvalid",
         f"{file}: {message}",
         target=str(file),
-        fix="Correct the file, then: moor connection create -f " + str(file),
+        fix=sentence("Correct the file, then: {command}", command=f"moor connection create -f {file}"),
     )

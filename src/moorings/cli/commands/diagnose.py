@@ -9,9 +9,11 @@ import click
 
 from moorings.cli.commands import flags
 from moorings.cli.framework import leaf
+from moorings.cli.report import sureness
 from moorings.cli.session import Session
 from moorings.cli.terminal import clean
 from moorings.client.faults import from_body
+from moorings.errors.language import word
 
 
 @leaf(
@@ -28,7 +30,7 @@ def diagnose(session: Session, name: str, endpoint_name: str | None, local: bool
     if session.options.output is not None or session.options.query is not None:
         session.emit(flat(found))
         return
-    click.echo(text(found), nl=False)
+    click.echo(text(found, session.language), nl=False)
 
 
 def flat(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,8 +63,8 @@ def flat(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The answer for people."""
+def text(found: Mapping[str, Any], language: str) -> str:
+    """The answer for people; what the server says of its codes is in that language already."""
     seen = flat(found)
     lines = [f"{seen['endpoint']}/{seen['deployment']}: {seen['provisioning_state']}", ""]
     verdict = seen["verdict"]
@@ -71,18 +73,18 @@ def text(found: Mapping[str, Any]) -> str:
     else:
         numeric = f", {verdict['numeric_code']}" if verdict["numeric_code"] else ""
         lines += [f"  ({verdict['code']}{numeric}) {verdict['message']}", ""]
-        lines += [f"  Cause:      {verdict['cause']}"]
-        lines += [f"  Confidence: {verdict['confidence']}"]
+        lines += [f"  {word('cause', language)}: {verdict['cause']}"]
+        lines += [f"  {word('confidence', language)}: {sureness(verdict['confidence'], language)}"]
         if verdict["target"]:
-            lines += [f"  Where:      {verdict['target']}"]
+            lines += [f"  {word('where', language)}: {verdict['target']}"]
         if verdict["evidence"]:
             lines += [
                 "",
-                "  Evidence:",
+                f"  {word('proof', language)}:",
                 *(f"    {line}" for e in verdict["evidence"] for line in e.splitlines()),
             ]
         if verdict["fix"]:
-            lines += ["", f"  Fix: {verdict['fix']}"]
+            lines += ["", f"  {word('fix_short', language)}: {verdict['fix']}"]
     lines += _instances(seen["instances"])
     lines += _phases(seen["phases"])
     return "".join(f"{clean(line)}\n" for line in lines)

@@ -14,6 +14,8 @@ from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.client import quota as remote
 from moorings.errors.exceptions import error
+from moorings.errors.language import word
+from moorings.errors.sentence import sentence
 from moorings.spec import quota
 from moorings.spec.quota import figure
 
@@ -114,7 +116,8 @@ def set_(session: Session, resource_name: str, limit: str) -> None:
     most: int | None = None
     if limit.lower() != NO_LIMIT:
         if not (limit.isascii() and limit.isdigit()) or len(limit) > 9:
-            fix = f"Give one: moor quota set --resource-name {resource_name} --limit 24"
+            command = f"moor quota set --resource-name {resource_name} --limit 24"
+            fix = sentence("Give a whole number: {command}", command=command)
             message = f"--limit {limit!r}: expected a whole number of vCPUs, or {NO_LIMIT}"
             raise error("QuotaLimitInvalid", message, target="--limit", fix=fix)
         most = int(limit)
@@ -141,7 +144,7 @@ def _find(session: Session, name: str) -> dict[str, Any]:
         if one["name"].lower() == name.lower():
             return one
     names = ", ".join(one["name"] for one in found)
-    fix = "Name one of them: moor quota show --resource-name cores"
+    fix = sentence("Name one of them: {command}", command="moor quota show --resource-name cores")
     message = f"there is no quota named {name!r}"
     raise error("QuotaLimitInvalid", message, target=name, evidence=(f"names: {names}",), fix=fix)
 
@@ -173,7 +176,7 @@ def _show_fit(session: Session, found: dict[str, Any]) -> None:
     verdict = "It fits." if found["fits"] else f"It does not fit: {found['error']['message']}"
     session.say(f"{found['deployment']} needs {found['needs']['said']}. {verdict}")
     for info in (found["error"] or {}).get("additionalInfo", ()):
-        session.say(f"Fix: {info['info']['fix']}")
+        session.say(f"{word('fix_short', session.language)}: {info['info']['fix']}")
 
 
 def _holders(name: str, holders: list[dict[str, Any]]) -> str:

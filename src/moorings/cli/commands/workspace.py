@@ -12,6 +12,7 @@ from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.client import clients, daemon_control
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import verbatim
 from moorings.lib import procs
 from moorings.security.folders import private
 from moorings.settings import DOCKER, ENGINES, choose_engine
@@ -53,8 +54,8 @@ def _change_engine(session: Session, engine: str) -> None:
     settings = session.settings
     if procs.is_locked(settings.daemon_lock):
         message = f"the workspace runs with the engine {settings.engine!r}"
-        remedy = f"moor workspace stop && moor workspace start --engine {engine}"
-        raise error("WorkspaceEngineFixed", message, target="--engine", fields={"remedy": remedy})
+        fix = verbatim(f"moor workspace stop && moor workspace start --engine {engine}")
+        raise error("WorkspaceEngineFixed", message, target="--engine", fix=fix)
     private(settings.home)
     choose_engine(settings, engine)
     session.say(f"Instances are run by: {engine} (kept in {settings.settings_file})")

@@ -72,7 +72,8 @@ _ENGINE = (
         code="WorkspaceEngineFixed",
         title="The engine of a workspace cannot change under its deployments",
         cause="Instances of another engine are still there, and nobody would look after them.",
-        fix="{remedy}   What runs: moor workspace status",
+        fix="Stop the workspace and start it with the other engine (moor workspace stop && moor workspace start --engine "
+        "<engine>), once no instance of the one it has is left. What runs: moor workspace status",
         fault=Fault.USER,
         step=Step.CLIENT,
         http_status=409,

@@ -86,7 +86,8 @@ _SCRIPTS = (
         "The scoring script imports something the environment does not have",
         "A module could not be imported: its package is not in the environment, or not in a version "
         "that has it.",
-        "{remedy}, then: " + _UPDATE,
+        "Add the package that brings the module to the pip list of the environment's conda_file (a module of yours: "
+        "put it beside the scoring script), then: " + _UPDATE,
     ),
     _script(
         "UserScriptFunctionNotFound",
@@ -118,7 +119,8 @@ _SCRIPTS = (
         "init() looks for a model file that is not there",
         "The path below AZUREML_MODEL_DIR that the script opens does not exist; a registered file is "
         "directly in that folder, a registered folder is a folder in it.",
-        "{remedy}, then: " + _UPDATE,
+        "Open what the model has, below os.environ['AZUREML_MODEL_DIR'], or register the files that the script "
+        "opens, then: " + _UPDATE,
     ),
     _script(
         "VariableMissing",
@@ -131,34 +133,38 @@ _SCRIPTS = (
         "ModelFileInvalid",
         "The model file is not what the script takes it for",
         "What was registered is empty, cut off, a pointer or a page in place of the model, or of another format.",
-        "{remedy} (moor model create), then: " + _UPDATE,
+        "Register the file that was saved by the training, whole and in the format that the script reads (moor model "
+        "create), then: " + _UPDATE,
     ),
     _script(
         "PickleVersionMismatch",
         "The model was saved with other versions than it is loaded with",
         "Pickled objects (joblib, cloudpickle and most `.pkl` files too) can be read only by versions of Python and "
         "of the packages that fit the ones that wrote them.",
-        "{remedy}, then: " + _UPDATE,
+        "Pin the versions of the packages that saved the model in the environment's conda_file (where it was "
+        "trained: pip freeze), or save the model again, then: " + _UPDATE,
     ),
     _script(
         "PickleClassMissing",
         "The model needs a class that is not there when it is loaded",
         "A pickle holds only the name of a class. The module that defines it has to be importable from the scoring "
         "script under the same name.",
-        "{remedy}, then: " + _UPDATE,
+        "Put the class into a module of its own beside the scoring script, import it from there where the model is "
+        "trained, and save the model again, then: " + _UPDATE,
     ),
     _script(
         "NativeLibraryMissing",
         "A library of the operating system is missing",
         "A Python package is there, but loads a shared library that the system of the instance does not have, or not "
         "in a new enough version.",
-        "{remedy}, then: " + _UPDATE,
+        "Install the system package that has the library in the image (or on this machine: apt-get install "
+        "<package>), then: " + _UPDATE,
     ),
     _script(
         "PackagesIncompatible",
         "Two packages do not fit each other",
         "A compiled package was built for another version of a package it uses (often NumPy) than is installed.",
-        "{remedy}, then: " + _UPDATE,
+        "Pin versions of the two packages that were made for each other (often `numpy<2`), then: " + _UPDATE,
     ),
     _script(
         "FileAccessDenied",
@@ -178,7 +184,7 @@ _SCRIPTS = (
         "BootTimeout",
         "The instance was not ready in time",
         "Loading the model in `init()` takes longer than the liveness probe allows, or does not end at all.",
-        "{remedy}See where it stays: "
+        "See where it stays: "
         + _LOGS
         + "   If it only needs longer, raise liveness_probe.failure_threshold or "
         f".initial_delay, then: {_UPDATE}",
@@ -256,7 +262,7 @@ _SCRIPTS = (
         "Compiled code crashed the worker",
         "A compiled package did something that the operating system ends a process for (SIGSEGV, SIGABRT, SIGILL, "
         "SIGBUS, SIGFPE).",
-        "{remedy}, then: " + _UPDATE,
+        "Try another version of the package that is named above, then: " + _UPDATE,
     ),
     _script(
         "RunStuck",

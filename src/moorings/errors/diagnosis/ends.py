@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.diagnosis import evidence as ev
@@ -23,6 +23,7 @@ from moorings.errors.diagnosis.verdicts import (
     size,
 )
 from moorings.errors.exceptions import Confidence, Failure
+from moorings.errors.sentence import Sentence, sentence
 
 CRASH_LOOP_RESTARTS = 3
 
@@ -164,10 +165,14 @@ def _native(instance: InstanceEvidence) -> Failure:
     said = lines.fatal_line(instance.log_tail)
     stack = tuple(f'  File "{f.file}", line {f.line} in {f.function}' for f in frames[:15])
     remedy = (
-        "The processor of this machine lacks an instruction the package was compiled for: take a build "
-        "for an older processor, or another machine"
+        sentence(
+            "The processor of this machine lacks an instruction the package was compiled for: take a build "
+            "for an older processor, or another machine"
+        )
         if instance.signal == signal.SIGILL
-        else f"Try another version of the package that {own.place if own else 'the script'} calls"
+        else sentence(
+            "Try another version of the package that {place} calls", place=own.place if own else "score.py"
+        )
     )
     return make(
         instance,
@@ -181,7 +186,7 @@ def _native(instance: InstanceEvidence) -> Failure:
             *(stack or lines.tail(instance.log_tail, 6)),
             *history(instance),
         ),
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -237,7 +242,8 @@ def cannot_start(instance: InstanceEvidence, report: Report) -> Failure:
     told = str(report.get("code") or "")
     if told in CATALOGUE:  # whoever could not start it knows why
         said = tuple(str(line) for line in report.get("evidence") or ())
-        fix = str(report.get("fix") or "") or None
+        remedy = report.get("remedy")
+        fix = Sentence.from_json(remedy) if isinstance(remedy, Mapping) else None
         return make(instance, told, text, evidence=said or (text,), fix=fix)
     code = "DiskFull" if any(sign in text for sign in _NO_SPACE) else "ContainerCannotStart"
     return make(instance, code, text, evidence=(text, *lines.tail(instance.log_tail)))

@@ -10,6 +10,7 @@ from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
 from moorings.errors.diagnosis.verdicts import Report, reported
 from moorings.errors.exceptions import Confidence, Failure
+from moorings.errors.sentence import Sentence, sentence
 
 _LOADS = re.compile(
     r"pickle|joblib|\bdill\b|numpy_pickle|torch/serialization|torch\.load|load_model|\.load\(|\bloads?\(|find_class"
@@ -66,46 +67,52 @@ def _is_own(instance: InstanceEvidence, file: str | None) -> bool:
 def _class_missing(instance: InstanceEvidence, report: Report, name: str, module: str = "") -> Failure:
     where = f"the module {module}" if module else "the program that saved it (`__main__`)"
     remedy = (
-        f"Define {name} in {module}.py of the code folder again"
+        sentence("Define {name} in {module}.py of the code folder again", name=name, module=module)
         if module
-        else f"Put {name} into a module of its own beside the scoring script, import it from there where the model is "
-        "trained, and save the model again"
+        else sentence(
+            "Put {name} into a module of its own beside the scoring script, import it from there where the model is "
+            "trained, and save the model again",
+            name=name,
+        )
     )
     return reported(
         instance,
         report,
         "PickleClassMissing",
         f"the model was saved with an object of {name}, defined in {where}, which is not there when it is loaded",
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
 def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
-    why, remedy = "it is not a file of this format", "Register the file that was saved by the training"
+    why, remedy = (
+        "it is not a file of this format",
+        sentence("Register the file that was saved by the training"),
+    )
     if "invalid load key, 'v'" in said:
         why = (
             "it begins like a pointer of Git LFS (`version https://...`): the model itself was never fetched"
         )
-        remedy = "Run `git lfs pull` and register the model again"
+        remedy = sentence("Run `git lfs pull` and register the model again")
     elif "invalid load key, '<'" in said:
         why = "it begins like a web page, most likely an error page that was downloaded in its place"
-        remedy = "Download the model again and register that"
+        remedy = sentence("Download the model again and register that")
     elif "invalid load key, '\\x1f'" in said:
         why = "it is compressed with gzip"
-        remedy = "Open it with gzip.open(), or register it uncompressed"
+        remedy = sentence("Open it with gzip.open(), or register it uncompressed")
     elif "Ran out of input" in said or "EOFError" in said:
         why = "it is empty or ends too early"
-        remedy = "Look at its size, save the model again and register that"
+        remedy = sentence("Look at its size, save the model again and register that")
     elif "truncated" in said:
         why = "it ends too early"
-        remedy = "Copy the model again and register that"
+        remedy = sentence("Copy the model again and register that")
     return reported(
         instance,
         report,
         "ModelFileInvalid",
         f"the model file cannot be read: {why} ({said})",
         more=lines.model_tree(instance.log_tail),
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -120,7 +127,9 @@ def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Fai
         text = (
             f"the model was saved with pickle protocol {protocol['number']}, which this Python does not know"
         )
-        remedy = "Ask for the Python that saved the model (`python=` in the conda_file), or save it again with protocol=4"
+        remedy = sentence(
+            "Ask for the Python that saved the model (`python=` in the conda_file), or save it again with protocol=4"
+        )
         return _mismatch(instance, report, text, remedy, Confidence.CERTAIN)
     if attribute:
         package = package or package_of(attribute["module"])
@@ -129,20 +138,32 @@ def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Fai
     elif not versions and not any(sign in said for sign in _OTHER_SHAPE):
         return None
     if versions:
-        remedy = f"Pin `{package}=={versions['old']}` in the conda_file, or save the model again with {versions['new']}"
+        remedy = sentence(
+            "Pin `{package}=={old}` in the conda_file, or save the model again with {new}",
+            package=package,
+            old=versions["old"],
+            new=versions["new"],
+        )
         text = f"the model was saved with {package} {versions['old']} and is loaded with {versions['new']}: {said}"
     else:
-        what = f"`{package}`" if package else "the package that saved the model"
         remedy = (
-            f"Pin the version of {what} that saved the model in the environment's conda_file "
-            "(where it was trained: pip freeze), or save the model again"
+            sentence(
+                "Pin the version of `{package}` that saved the model in the environment's conda_file "
+                "(where it was trained: pip freeze), or save the model again",
+                package=package,
+            )
+            if package
+            else sentence(
+                "Pin the versions of the packages that saved the model in the environment's conda_file "
+                "(where it was trained: pip freeze), or save the model again"
+            )
         )
         text = f"the model was saved with another version of {package or 'a package'} than is loaded: {said}"
     return _mismatch(instance, report, text, remedy, confidence)
 
 
 def _mismatch(
-    instance: InstanceEvidence, report: Report, text: str, remedy: str, confidence: Confidence
+    instance: InstanceEvidence, report: Report, text: str, remedy: Sentence, confidence: Confidence
 ) -> Failure:
     warned = tuple(line for line in instance.log_tail if _SAVED_WITH.search(line))[-3:]
     return reported(
@@ -152,5 +173,5 @@ def _mismatch(
         text,
         confidence=confidence,
         more=warned,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )

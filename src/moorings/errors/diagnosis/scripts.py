@@ -12,6 +12,7 @@ from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
 from moorings.errors.diagnosis.verdicts import Report, make, reported
 from moorings.errors.exceptions import Confidence, Failure
+from moorings.errors.sentence import listed, sentence
 
 _SIMPLE: Mapping[str, tuple[str, str]] = {
     ev.KIND_SCRIPT_MISSING: ("ScriptMissing", "the scoring script is not there"),
@@ -80,23 +81,34 @@ def _native_library(instance: InstanceEvidence, report: Report) -> Failure | Non
         stem = libraries.stem(library)
         package = libraries.DEBIAN_PACKAGE.get(stem)
         remedy = (
-            f"Install `{package}` in the image (or on this machine: apt-get install {package})"
+            sentence(
+                "Install `{package}` in the image (or on this machine: apt-get install {package})",
+                package=package,
+            )
             if package
-            else f"Install the system package that has {library} in the image (or on this machine)"
+            else sentence(
+                "Install the system package that has {library} in the image (or on this machine)",
+                library=library,
+            )
         )
         other = libraries.WITHOUT_IT.get(stem)
-        remedy += f", or take `{other}` in the conda_file, which does without" if other else ""
+        if other:
+            remedy = sentence(
+                "{remedy}, or take `{other}` in the conda_file, which does without",
+                remedy=remedy,
+                other=other,
+            )
         said = f"the shared library {library} is not on the system the instance runs on"
     else:
         assert version is not None
         said = f"{PurePosixPath(version[1]).name} needs {version[0]}, which is newer than the system has"
-        remedy = "Take an older version of the package, or a newer base image"
+        remedy = sentence("Take an older version of the package, or a newer base image")
     return reported(
         instance,
         report,
         "NativeLibraryMissing",
         said,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -107,16 +119,19 @@ def _binary(instance: InstanceEvidence, report: Report) -> Failure | None:
     if sign is None:
         return None
     remedy = (
-        "Pin `numpy<2` in the environment's conda_file, or take versions of the other packages that are made for NumPy 2"
+        sentence(
+            "Pin `numpy<2` in the environment's conda_file, or take versions of the other packages that are made for "
+            "NumPy 2"
+        )
         if "numpy" in (text + log).lower()
-        else "Pin versions of the two packages that were made for each other"
+        else sentence("Pin versions of the two packages that were made for each other")
     )
     return reported(
         instance,
         report,
         "PackagesIncompatible",
         f"two packages of the environment were compiled for different versions of one another: {_message(report)}",
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -131,17 +146,24 @@ def _half_imported(instance: InstanceEvidence, report: Report) -> Failure | None
     asking = str(report.get("file") or "").removeprefix(f"{root}/")
     if asking in (f"{top}.py", f"{top}/__init__.py"):
         text = f"{asking} of the code folder has the name of the module {top} and hides it"
-        remedy = f"Rename {asking}: it is imported instead of the package {package_of(top)}"
+        remedy = sentence(
+            "Rename {file}: it is imported instead of the package {package}",
+            file=asking,
+            package=package_of(top),
+        )
     else:
         text = f"the modules {top} and {PurePosixPath(asking).stem} import each other"
-        remedy = f"In {asking}, import it inside the function that uses it, or move what both need into a third module"
+        remedy = sentence(
+            "In {file}, import it inside the function that uses it, or move what both need into a third module",
+            file=asking,
+        )
     return reported(
         instance,
         report,
         "UserScriptImportError",
         f"{text}: {_message(report)}",
         confidence=Confidence.LIKELY,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -170,22 +192,25 @@ def _import_error(instance: InstanceEvidence, report: Report) -> Failure:
     module = str(report.get("missing") or "")
     detail = str(report.get("message") or f"No module named {module!r}")
     if not module:
-        remedy = "Put a version of the package that has this name into the environment"
+        remedy = sentence("Put a version of the package that has this name into the environment")
     elif _is_absent(detail, module):
-        package = package_of(module)
-        remedy = (
-            f"Add `{package}` to the pip list of the environment's conda_file "
-            f"(or, if `{module}` is a file of yours, put it beside the scoring script)"
+        remedy = sentence(
+            "Add `{package}` to the pip list of the environment's conda_file "
+            "(or, if `{module}` is a file of yours, put it beside the scoring script)",
+            package=package_of(module),
+            module=module,
         )
     else:
-        remedy = f"Pin a version of `{package_of(module)}` that has this name, and what it needs"
+        remedy = sentence(
+            "Pin a version of `{package}` that has this name, and what it needs", package=package_of(module)
+        )
     text = f"the scoring script cannot import {module or 'a module'}: {detail}"
     return reported(
         instance,
         report,
         "UserScriptImportError",
         text,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
@@ -210,16 +235,15 @@ def _init_raised(instance: InstanceEvidence, report: Report) -> Failure:
 
 def _elsewhere(instance: InstanceEvidence, report: Report, path: str) -> Failure:
     """A file outside of the model folder: most often the path of another machine."""
-    command = (
-        f"moor online-deployment update -e {instance.endpoint} -n {instance.deployment} -f <deployment.yml>"
-    )
     return reported(
         instance,
         report,
         "UserScriptInitFailed",
         f"init() failed: the file {path} is not there",
-        fix=f"If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
-        f"put it beside the script and open it below os.path.dirname(__file__), then: {command}",
+        remedy=sentence(
+            "If it belongs to the model, register it and open it below os.environ['AZUREML_MODEL_DIR']; if to the code, "
+            "put it beside the script and open it below os.path.dirname(__file__)"
+        ),
     )
 
 
@@ -233,14 +257,13 @@ def _model_path_in(instance: InstanceEvidence, message: str) -> str | None:
 
 
 def _function_missing(instance: InstanceEvidence, report: Report) -> Failure:
-    names = [name.strip() for name in str(report.get("missing") or "run").split(",")]
-    shown = " and ".join(f"{name}()" for name in names)
+    missing = listed([f"{name.strip()}()" for name in str(report.get("missing") or "run").split(",")])
     return reported(
         instance,
         report,
         "UserScriptFunctionNotFound",
-        f"the scoring script has no {shown}",
-        fields={"missing": shown},
+        f"the scoring script has no {missing}",
+        fields={"missing": missing},
     )
 
 
@@ -251,12 +274,16 @@ def _model_path(
     tree = lines.model_tree(instance.log_tail)
     place = lines.place_of(report)
     found = _same_name(tree, path)
-    remedy = "Make the path in the script fit what is listed above, or register the right files"
+    remedy = sentence("Make the path in the script fit what is listed above, or register the right files")
     if found:
         parts = ", ".join(repr(part) for part in PurePosixPath(found).parts)
-        remedy = f"In {place or 'the script'} open os.path.join(os.environ['AZUREML_MODEL_DIR'], {parts})"
+        remedy = sentence(
+            "In {place} open os.path.join(os.environ['AZUREML_MODEL_DIR'], {parts})",
+            place=place or "score.py",
+            parts=parts,
+        )
     if not instance.model_root and not tree:
-        remedy = "Give the deployment a model (`model:` in its file)"
+        remedy = sentence("Give the deployment a model (`model:` in its file)")
         path = f"{path}, but the deployment has no model"
     evidence = (
         *([place] if place else []),
@@ -271,7 +298,7 @@ def _model_path(
         confidence=confidence,
         target=place,
         evidence=evidence,
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 

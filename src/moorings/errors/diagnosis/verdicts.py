@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from moorings.errors.diagnosis import lines
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.exceptions import Confidence, Failure, failure
+from moorings.errors.sentence import Sentence, sentence
 
 Report = Mapping[str, Any]
 
@@ -24,28 +26,39 @@ def make(
     target: str | None = None,
     evidence: Sequence[str] = (),
     fields: Mapping[str, object] | None = None,
-    fix: str | None = None,
+    remedy: Sentence | None = None,
+    fix: Sentence | None = None,
 ) -> Failure:
-    """The verdict `code` on an instance; paths of the instance's own folders are written as the user knows them."""
+    """The verdict `code` on an instance; paths of the instance's own folders are written as the user knows them.
+    `remedy`: what to do before the deployment is sent again; `fix`: all that is to be done. Without either it is what the
+    catalogue says."""
     roots = {instance.code_root: "", instance.model_root: MODEL_DIR}
 
     def own(text: str) -> str:
         return lines.shown(lines.text_of(text), roots)
 
+    if remedy:
+        fix = sentence(
+            "{remedy}, then: moor online-deployment update -e {endpoint} -n {deployment} -f <deployment.yml>",
+            remedy=remedy,
+            endpoint=instance.endpoint,
+            deployment=instance.deployment,
+        )
     known = {"endpoint": instance.endpoint, "deployment": instance.deployment, **(fields or {})}
     place = own(target) if target else None
     proof = [own(line) for line in evidence]
     if place is not None and proof and place not in proof[0]:
         proof = [f"{place}", *proof]
-    return failure(
+    verdict = failure(
         code,
         lines.fitted([own(message)])[0],
         target=place,
         evidence=lines.fitted(proof),
-        fields={name: own(str(value)) for name, value in known.items()},
+        fields=known,
         fix=fix,
         confidence=confidence,
     )
+    return replace(verdict, remedy=verdict.remedy.mapped(own))
 
 
 def reported(
@@ -57,7 +70,8 @@ def reported(
     more: Sequence[str] = (),
     confidence: Confidence = Confidence.CERTAIN,
     fields: Mapping[str, object] | None = None,
-    fix: str | None = None,
+    remedy: Sentence | None = None,
+    fix: Sentence | None = None,
 ) -> Failure:
     """`make`, with the place and the proof of a report, and then `more` evidence."""
     return make(
@@ -68,6 +82,7 @@ def reported(
         target=lines.place_of(report),
         evidence=(*proof(instance, report), *more),
         fields=fields,
+        remedy=remedy,
         fix=fix,
     )
 

@@ -8,6 +8,7 @@ from moorings.errors.diagnosis.ends import user_frame, waits_for_lock
 from moorings.errors.diagnosis.evidence import InstanceEvidence, Probed
 from moorings.errors.diagnosis.verdicts import Report, has_ended, history, make, seconds
 from moorings.errors.exceptions import Confidence, Failure
+from moorings.errors.sentence import sentence
 
 WORKING_SHARE = 0.2
 """A boot that used at least this share of its time on a processor is at work, not stuck."""
@@ -56,13 +57,13 @@ def boot_deadline(instance: InstanceEvidence, report: Report) -> Failure:
 def _hanging(instance: InstanceEvidence, text: str) -> Failure:
     frames = lines.last_dump(instance.log_tail)
     own = user_frame(instance, frames)
-    remedy = ""
+    remedy = None
     if own is not None:
         text += f": it was still at {own.place}, in {own.function}()"
     if any(sign in f"{f.file} {f.function}" for f in frames for sign in _SERVES_ITSELF):
         text += ", where the script serves requests itself"
-        remedy = (
-            "Remove the script's own server: init() has to return, and run() is called for each request. "
+        remedy = sentence(
+            "Remove the script's own server: init() has to return, and run() is called for each request"
         )
     elif waits_for_lock(frames):
         text += ", waiting for another thread or process"
@@ -75,7 +76,7 @@ def _hanging(instance: InstanceEvidence, text: str) -> Failure:
         evidence=(*_stack(instance), *history(instance))
         if frames
         else (*lines.log_evidence(instance.log_tail), *history(instance)),
-        fields={"remedy": remedy},
+        remedy=remedy,
     )
 
 
