@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -32,6 +33,8 @@ _STEADY_S = 10.0
 """An Envoy that has run this long ended by something new: the back-off starts again."""
 _LOCK_WAIT_S = 0.05
 _TERM_WAIT_S = 5.0
+_OWN_FILES = 100
+"""Envoy's logs, sockets and events, and some room."""
 _LOG_LIMIT_BYTES = 8 * 1024 * 1024
 
 
@@ -127,7 +130,9 @@ class EnvoyProcess:
             envoy_listener.ListenerSettings(
                 bind=settings.bind,
                 port=settings.port,
-                max_connections=settings.max_connections,
+                max_connections=callers_at_once(
+                    settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+                ),
                 discovery_socket=str(settings.discovery_socket),
                 admin_socket=str(settings.admin_socket),
                 access_log=str(settings.access_log),
@@ -206,6 +211,15 @@ async def _gone(pid: int) -> None:
     finally:
         loop.remove_reader(fd)
         os.close(fd)
+
+
+def callers_at_once(wanted: int, files: int) -> int:
+    """How many callers may be connected where a process may open `files` files (below zero: any number).
+
+    Envoy raises its own limit to that one. A request needs a second connection, to a worker, and Envoy ends itself when
+    it can't open one: callers that only sit there must leave as many files as they take.
+    """
+    return wanted if files < 0 else max(1, min(wanted, (files - _OWN_FILES) // 2))
 
 
 def process_env(settings: GatewaySettings, role: str) -> dict[str, str]:

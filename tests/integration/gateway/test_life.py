@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -168,3 +169,40 @@ def test_sockets_and_files_are_for_their_user_only(gateway, kit):
         if line.split()[3] == "0A"
     ]
     assert ["0100007F", f"{settings.port:04X}"] in listening
+
+
+def test_callers_cannot_take_the_files_that_envoy_needs(gateway, kit):
+    """Envoy ends itself when it cannot open a connection to a worker."""
+    started(gateway, kit, "files")
+    few = (700, 700)
+    running = roles(gateway, kit)
+    for role in ("gateway-keeper", "gateway-agent"):
+        resource.prlimit(running[role], resource.RLIMIT_NOFILE, few)
+    for role in ("gateway-agent", "envoy"):
+        os.kill(running[role], signal.SIGKILL)
+    kit.until(lambda: roles(gateway, kit).get("envoy") not in (None, running["envoy"]))
+    kit.until(lambda: answers(gateway, "files"))
+    envoy = roles(gateway, kit)["envoy"]
+    assert resource.prlimit(envoy, resource.RLIMIT_NOFILE) == few
+
+    with contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", gateway.settings.port)
+        callers = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(10)]
+        for _ in range(800):
+            idle = stack.enter_context(socket.socket())
+            idle.setblocking(False)
+            idle.connect_ex(address)
+        time.sleep(0.5)
+        head = b"POST /api/v1/endpoint/files/score HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer key-one\r\n"
+        for caller in callers:  # together: each needs a connection to the worker of its own
+            caller.sendall(head + b"X-Sleep-Ms: 300\r\nContent-Length: 2\r\n\r\n{}")
+        assert [caller.recv(4096)[:12] for caller in callers] == [b"HTTP/1.1 200"] * len(callers)
+    kit.until(lambda: answers(gateway, "files"))
+    assert roles(gateway, kit)["envoy"] == envoy
+
+
+def answers(gateway, name) -> bool:
+    try:
+        return gateway.score(name).status == 200
+    except OSError:
+        return False
