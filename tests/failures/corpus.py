@@ -11,7 +11,7 @@ its endpoint is not like others, and `expected.yml`:
     confidence  how sure the verdict is, where that is part of the case
     given       commands that are run first, without their `moor`
     lose        a file of the case whose content is taken out of the workspace's store after that
-    set         values of `--set`; {private}, {open} and {mistaken} are addresses of registries
+    set         values of `--set`; {web}, {private}, {open} and {mistaken} are addresses of `corpus_site`
     mended_by   a pattern of a command in the fix: it is run, and the deployment has to serve then
     requests    bodies that are sent once the deployment serves; the verdict is asked for after them
     then        what is done to it beside that: `kill-worker`, or `keep-asking` until there is a verdict
@@ -131,7 +131,7 @@ def run(
 ) -> Iterable[Outcome]:
     """Deploy them all, several at a time, and judge what is said of each.
 
-    `workspace`: one of the end-to-end tests. `places`: addresses of registries, by their names in `set`. `preflight`:
+    `workspace`: one of the end-to-end tests. `places`: addresses, by their names in `set`. `preflight`:
     ask `moor check` as well.
     """
     endpoints = {yaml_names(case)[0] for case in cases if not case.endpoint_file.exists()}

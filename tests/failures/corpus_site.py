@@ -4,11 +4,13 @@ packages)."""
 from __future__ import annotations
 
 import base64
+import http.server
 import importlib.util
 import json
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 TESTS = Path(__file__).parents[1]
+MACHINE = {"capacity": {"vcpus": 4, "memory_gib": 24}}
+"""A size of its own: what is too large on one machine is so on all."""
 
 
 def borrowed(file: str, name: str) -> ModuleType:
@@ -45,6 +49,30 @@ def workspace_with(settings: Any, env: Mapping[str, str] | None = None) -> Itera
         shutil.rmtree(base, ignore_errors=True)
 
 
+class _Web(http.server.BaseHTTPRequestHandler):
+    """Has nothing, and below `/private` it says so to nobody."""
+
+    def do_GET(self) -> None:
+        self.send_error(401 if self.path.startswith("/private/") else 404)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def workspace_of_processes() -> Iterator[tuple[Any, dict[str, str]]]:
+    """(a workspace, addresses by name): `web` is a web server that has nothing, and tells that only to some."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with workspace_with(MACHINE) as workspace:
+                yield workspace, {"web": f"http://127.0.0.1:{server.server_address[1]}"}
+        finally:
+            server.shutdown()
+
+
 @contextmanager
 def workspace_of_containers(dockerd: Any) -> Iterator[tuple[Any, dict[str, str]]]:
     """(a workspace on a Docker Engine of the tests, addresses of registries by name). They are one registry that wants
@@ -54,6 +82,7 @@ def workspace_of_containers(dockerd: Any) -> Iterator[tuple[Any, dict[str, str]]
     registries = borrowed("integration/containers/conftest.py", "moorings_test_registries")
     tests.ensure_package("docker-registry", "docker-registry")
     settings = {
+        **MACHINE,
         "engine": "docker",
         "docker": {"host": dockerd.host},
         "image_aliases": {"local/base": tests.BASE_IMAGE},

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from corpus import Outcome, load, run
-from corpus_site import borrowed, workspace_of_containers, workspace_with
+from corpus_site import borrowed, workspace_of_containers, workspace_of_processes
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 HEAD = """\
@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="run cases whose name contains this")
+    parser.add_argument("--only", default="", help="run cases whose name contains one of these (a,b)")
     parser.add_argument("--engine", choices=("process", "docker", "both"), default="both")
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--verbose", action="store_true", help="show every verdict, not only the wrong ones")
@@ -50,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     begun, seen = time.monotonic(), []
     for engine in ("process", "docker") if options.engine == "both" else (options.engine,):
-        cases = [c for c in load(engine) if options.only in c.name]
+        cases = [c for c in load(engine) if any(part in c.name for part in options.only.split(","))]
         if not cases:
             continue
         with _site(engine) as (workspace, places):
@@ -65,10 +65,10 @@ def main() -> int:
 
 @contextmanager
 def _site(engine: str) -> Iterator[tuple[Any, dict[str, str]]]:
-    """(workspace, registries by name); for containers with a Docker Engine of its own."""
+    """(workspace, addresses by name); for containers with a Docker Engine of its own."""
     if engine == "process":
-        with workspace_with(None) as workspace:
-            yield workspace, {}
+        with workspace_of_processes() as site:
+            yield site
         return
     tests = borrowed("conftest.py", "moorings_test_docker")
     with tempfile.TemporaryDirectory() as folder:

@@ -114,7 +114,12 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             else "ProbeUnhealthy"
         )
         return make(instance, code, text, evidence=evidence, fields={"route": probed.path, "port": port})
-    if heard is not None and not heard and (instance.processor_share or 0.0) >= WORKING_NOW:
+    hosts: dict[str, set[str]] = {}
+    for address in heard or ():
+        host, _, heard_port = address.rpartition(":")
+        hosts.setdefault(heard_port, set()).add(host.strip("[]"))
+    elsewhere = heard is not None and str(port) not in hosts
+    if elsewhere and (instance.processor_share or 0.0) >= WORKING_NOW:
         text = f"the readiness probe gave up{_after(instance)}, while the program in the container was still starting"
         return make(
             instance,
@@ -131,9 +136,8 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             evidence=evidence,
             fields={"port": port},
         )
-    ports = {address.rpartition(":")[2]: address.rpartition(":")[0] for address in heard or ()}
-    if heard and str(port) not in ports:
-        other = ", ".join(sorted(ports))
+    if elsewhere:
+        other = ", ".join(sorted(hosts))
         return make(
             instance,
             "ProbePortWrong",
@@ -141,11 +145,12 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             evidence=evidence,
             fields={"port": port, "other": other},
         )
-    if heard and ports[str(port)] in ("127.0.0.1", "::1"):
+    inside = hosts.get(str(port), set())
+    if inside and all(host == "::1" or host.startswith("127.") for host in inside):
         return make(
             instance,
             "ListensOnLoopback",
-            f"the program in the container listens on {ports[str(port)]}:{port}, where nobody outside of it can connect",
+            f"the program in the container listens on {min(inside)}:{port}, where nobody outside of it can connect",
             evidence=evidence,
             fields={"port": port},
         )
