@@ -54,7 +54,8 @@ def half_imported(instance: InstanceEvidence, report: Report, raised: Raised) ->
 
 def of_import(instance: InstanceEvidence, report: Report, raised: Raised) -> Failure | None:
     """An `ImportError` that says what it misses."""
-    if raised.name not in ("ImportError", "ModuleNotFoundError"):
+    untraced = not raised.frames and _ABSENT.search(raised.words)
+    if raised.name not in ("ImportError", "ModuleNotFoundError") and not untraced:
         return None
     for judge in (_relative, _hidden, _absent, _without_name, _says_how):
         found = judge(instance, raised)
