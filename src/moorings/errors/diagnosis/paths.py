@@ -89,7 +89,10 @@ def _model_path(
             parts=parts,
         )
     text = f"{_who(report)} asked for {path}, which is not in the model folder"
-    if is_folder:
+    root = instance.model_root.rstrip("/")
+    if root and not path.startswith(root):
+        text = f"{_who(report)} opened {path}, which is not there; the model has a file of that name"
+    elif is_folder:
         text = f"{_who(report)} opened {path}, which is a folder, as a file"
     elif not instance.model_root and not tree:
         remedy = sentence("Give the deployment a model (`model:` in its file)")
