@@ -114,11 +114,29 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             else "ProbeUnhealthy"
         )
         return make(instance, code, text, evidence=evidence, fields={"route": probed.path, "port": port})
+    if heard is not None:
+        verdict = _of_listeners(instance, port, heard, evidence)
+        if verdict is not None:
+            return verdict
+    text = f"the container runs, but {asked} is not answered{_waited(instance)}: {_words(probed)}"
+    return make(
+        instance,
+        "ResourceNotReady",
+        text,
+        confidence=Confidence.LIKELY if heard is not None else Confidence.POSSIBLE,
+        evidence=evidence,
+    )
+
+
+def _of_listeners(
+    instance: InstanceEvidence, port: int, heard: tuple[str, ...], evidence: tuple[str, ...]
+) -> Failure | None:
+    """A container that does not listen where it is asked; `evidence`: the probe and the listeners, then the log."""
     hosts: dict[str, set[str]] = {}
-    for address in heard or ():
+    for address in heard:
         host, _, heard_port = address.rpartition(":")
         hosts.setdefault(heard_port, set()).add(host.strip("[]"))
-    elsewhere = heard is not None and str(port) not in hosts
+    elsewhere = str(port) not in hosts
     if elsewhere and (instance.processor_share or 0.0) >= WORKING_NOW:
         text = f"the readiness probe gave up{_after(instance)}, while the program in the container was still starting"
         return make(
@@ -128,7 +146,7 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             confidence=Confidence.LIKELY,
             evidence=(*evidence[:2], *_worked(instance)),
         )
-    if heard is not None and not heard:
+    if not heard:
         return make(
             instance,
             "NothingListens",
@@ -154,14 +172,7 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             evidence=evidence,
             fields={"port": port},
         )
-    text = f"the container runs, but {asked} is not answered{_waited(instance)}: {_words(probed)}"
-    return make(
-        instance,
-        "ResourceNotReady",
-        text,
-        confidence=Confidence.LIKELY if heard is not None else Confidence.POSSIBLE,
-        evidence=evidence,
-    )
+    return None
 
 
 def _words(probed: Probed) -> str:
