@@ -46,7 +46,7 @@ from moorings.settings import Settings
 
 HERE = Path(__file__).parent
 CASES = HERE / "cases"
-AT_ONCE = 4
+AT_ONCE = 5
 PATIENCE_S = 60.0
 
 

@@ -44,7 +44,7 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="run cases whose name contains one of these (a,b)")
     parser.add_argument("--engine", choices=("process", "docker", "both"), default="both")
-    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--at-once", type=int, default=5)
     parser.add_argument("--verbose", action="store_true", help="show every verdict, not only the wrong ones")
     parser.add_argument("--write", action="store_true", help="write the page of the docs")
     options = parser.parse_args()
