@@ -1,6 +1,7 @@
 """The failure corpus: deployments that truly fail, each with what has to be said of it.
 
-A case is a folder of `cases/`: a `deployment.yml` as a user writes it, with its code and model, and `expected.yml`:
+A case is a folder of `cases/`: a `deployment.yml` as a user writes it, with its code and model, an `endpoint.yml` where
+its endpoint is not like others, and `expected.yml`:
 
     title       what is wrong, in words
     code        the one code the verdict has
@@ -8,6 +9,10 @@ A case is a folder of `cases/`: a `deployment.yml` as a user writes it, with its
     evidence    patterns, each found in the verdict's message or evidence
     fix         patterns, each found in its fix
     confidence  how sure the verdict is, where that is part of the case
+    given       commands that are run first, without their `moor`
+    lose        a file of the case whose content is taken out of the workspace's store after that
+    set         values of `--set`; {web}, {private}, {open} and {mistaken} are addresses of `corpus_site`
+    mended_by   a pattern of a command in the fix: it is run, and the deployment has to serve then
     requests    bodies that are sent once the deployment serves; the verdict is asked for after them
     then        what is done to it beside that: `kill-worker`, or `keep-asking` until there is a verdict
     engine      `docker` for what only containers can do
@@ -18,11 +23,13 @@ Works without pytest: `table.py` beside it runs all cases and writes the page of
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shlex
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +46,7 @@ from moorings.settings import Settings
 
 HERE = Path(__file__).parent
 CASES = HERE / "cases"
-AT_ONCE = 4
+AT_ONCE = 5
 PATIENCE_S = 60.0
 
 
@@ -52,6 +59,10 @@ class Case:
     evidence: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
     confidence: str = ""
+    given: tuple[str, ...] = ()
+    lose: str = ""
+    set: tuple[str, ...] = ()
+    mended_by: str = ""
     requests: tuple[Any, ...] = ()
     then: str = ""
     engine: str = "process"
@@ -60,6 +71,10 @@ class Case:
     @property
     def file(self) -> Path:
         return CASES / self.name / "deployment.yml"
+
+    @property
+    def endpoint_file(self) -> Path:
+        return CASES / self.name / "endpoint.yml"
 
     @property
     def group(self) -> str:
@@ -99,7 +114,7 @@ def load(engine: str) -> list[Case]:
     found = []
     for folder in sorted(CASES.iterdir()):
         data = yaml.safe_load((folder / "expected.yml").read_text())
-        lists = {k: tuple(data.pop(k, ())) for k in ("evidence", "fix", "requests")}
+        lists = {k: tuple(data.pop(k, ())) for k in ("evidence", "fix", "given", "set", "requests")}
         case = Case(folder.name, **data, **lists)
         if case.engine == engine:
             found.append(case)
@@ -107,18 +122,26 @@ def load(engine: str) -> list[Case]:
 
 
 def run(
-    workspace: Any, cases: Sequence[Case], *, at_once: int = AT_ONCE, preflight: bool = False
+    workspace: Any,
+    cases: Sequence[Case],
+    *,
+    places: Mapping[str, str] | None = None,
+    at_once: int = AT_ONCE,
+    preflight: bool = False,
 ) -> Iterable[Outcome]:
     """Deploy them all, several at a time, and judge what is said of each.
 
-    `workspace`: one of the end-to-end tests. `preflight`: ask `moor check` as well.
+    `workspace`: one of the end-to-end tests. `places`: addresses, by their names in `set`. `preflight`:
+    ask `moor check` as well.
     """
-    endpoints = {yaml_names(case)[0] for case in cases} - {"", "nowhere"}
-    for endpoint in sorted(endpoints):
+    endpoints = {yaml_names(case)[0] for case in cases if not case.endpoint_file.exists()}
+    for endpoint in sorted(endpoints - {"", "nowhere"}):
         workspace.endpoint(endpoint)
         workspace.key(endpoint)
     with ThreadPoolExecutor(at_once) as pool:
-        yield from pool.map(lambda case: run_one(workspace, case, preflight=preflight), cases)
+        yield from pool.map(
+            lambda case: run_one(workspace, case, places=places or {}, preflight=preflight), cases
+        )
 
 
 @contextmanager
@@ -128,24 +151,38 @@ def client_of(workspace: Any) -> Iterator[Client]:
         yield Client(transport, settings.workspace.path)
 
 
-def run_one(workspace: Any, case: Case, *, preflight: bool = False) -> Outcome:
+def run_one(workspace: Any, case: Case, *, places: Mapping[str, str], preflight: bool = False) -> Outcome:
     """One case; what goes wrong with the running itself is a problem of that case alone."""
     try:
-        with client_of(workspace) as client:
-            outcome = _run_one(workspace, client, case)
+        values = tuple(each for value in case.set for each in ("--set", value.format(**places)))
+        _prepare(workspace, case)
+        found: bool | None = None
         if preflight and case.preflight:
-            done = workspace.moor("check", "-f", str(case.file), check=False)
-            outcome.preflight = done.returncode != 0
+            done = workspace.moor("check", "-f", str(case.file), *values, check=False)
+            found = done.returncode != 0
+        with client_of(workspace) as client:
+            outcome = _run_one(workspace, client, case, values)
+        outcome.preflight = found
         return outcome
     except Exception as problem:
         return Outcome(case, 0.0, problems=[f"it could not be run: {type(problem).__name__}: {problem}"])
 
 
-def _run_one(workspace: Any, client: Client, case: Case) -> Outcome:
+def _prepare(workspace: Any, case: Case) -> None:
+    """What has to be there before the case can fail."""
+    for command in case.given:
+        workspace.moor(*(word.replace("{here}", str(case.file.parent)) for word in shlex.split(command)))
+    if case.endpoint_file.exists():
+        workspace.moor("online-endpoint", "create", "-f", str(case.endpoint_file))
+    if case.lose:
+        digest = hashlib.sha256((case.file.parent / case.lose).read_bytes()).hexdigest()
+        (workspace.home / "assets" / "objects" / digest[:2] / digest).unlink()
+
+
+def _run_one(workspace: Any, client: Client, case: Case, values: Sequence[str]) -> Outcome:
     begun = time.monotonic()
-    done = workspace.moor(
-        *("online-deployment", "create", "-f", str(case.file), "--skip-checks"), check=False
-    )
+    command = ("online-deployment", "create", "-f", str(case.file), "--skip-checks", *values)
+    done = workspace.moor(*command, check=False)
     outcome = Outcome(case, time.monotonic() - begun, told=f"{done.stdout}\n{done.stderr}")
     endpoint, name = yaml_names(case)
     if case.serves:
@@ -160,9 +197,25 @@ def _run_one(workspace: Any, client: Client, case: Case) -> Outcome:
         outcome.code = said[1] if said else ""
         outcome.verdict = _verdict(client, endpoint, name) or {}
     _judge(outcome)
-    if outcome.verdict or case.serves:
+    if case.mended_by:
+        _mend(workspace, case, outcome, values)
+    if diagnosis(client, endpoint, name) is not None:
         client.delete_deployment(endpoint, name)  # what failed keeps its place until it is deleted
     return outcome
+
+
+def _mend(workspace: Any, case: Case, outcome: Outcome, values: Sequence[str]) -> None:
+    """Do what the fix says, word for word."""
+    found = re.search(case.mended_by, str(outcome.verdict.get("fix") or outcome.told))
+    if found is None:
+        outcome.problems.append(f"the fix has no command like {case.mended_by!r}")
+        return
+    mended = workspace.moor(*shlex.split(found[0])[1:], check=False)
+    verb = "update" if outcome.verdict else "create"
+    again = ("online-deployment", verb, "-f", str(case.file), *values)
+    done = workspace.moor(*again, check=False) if mended.returncode == 0 else mended
+    if done.returncode != 0:
+        outcome.problems.append(f"the fix does not mend it: {found[0]}\n{done.stderr}")
 
 
 def yaml_names(case: Case) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from corpus import Outcome, load, run
-from corpus_site import borrowed, workspace_with
+from corpus_site import borrowed, workspace_of_containers, workspace_of_processes
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 HEAD = """\
@@ -42,19 +42,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="run cases whose name contains this")
+    parser.add_argument("--only", default="", help="run cases whose name contains one of these (a,b)")
     parser.add_argument("--engine", choices=("process", "docker", "both"), default="both")
-    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--at-once", type=int, default=5)
     parser.add_argument("--verbose", action="store_true", help="show every verdict, not only the wrong ones")
     parser.add_argument("--write", action="store_true", help="write the page of the docs")
     options = parser.parse_args()
     begun, seen = time.monotonic(), []
     for engine in ("process", "docker") if options.engine == "both" else (options.engine,):
-        cases = [c for c in load(engine) if options.only in c.name]
+        cases = [c for c in load(engine) if any(part in c.name for part in options.only.split(","))]
         if not cases:
             continue
-        with _settings(engine) as settings, workspace_with(settings) as workspace:
-            for outcome in run(workspace, cases, at_once=options.at_once, preflight=True):
+        with _site(engine) as (workspace, places):
+            for outcome in run(workspace, cases, places=places, at_once=options.at_once, preflight=True):
                 seen.append(outcome)
                 _say(outcome, verbose=options.verbose)
     print(f"{_summary(seen)}; {time.monotonic() - begun:.0f} s in all")
@@ -64,10 +64,11 @@ def main() -> int:
 
 
 @contextmanager
-def _settings(engine: str) -> Iterator[Any]:
-    """Settings of a workspace; for containers with a Docker Engine of its own."""
+def _site(engine: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """(workspace, addresses by name); for containers with a Docker Engine of its own."""
     if engine == "process":
-        yield None
+        with workspace_of_processes() as site:
+            yield site
         return
     tests = borrowed("conftest.py", "moorings_test_docker")
     with tempfile.TemporaryDirectory() as folder:
@@ -76,11 +77,8 @@ def _settings(engine: str) -> Iterator[Any]:
             tests.fill(archive)
         dockerd = tests.start_dockerd(tar)
     try:
-        yield {
-            "engine": "docker",
-            "docker": {"host": dockerd.host},
-            "image_aliases": {"local/base": tests.BASE_IMAGE},
-        }
+        with workspace_of_containers(dockerd) as site:
+            yield site
     finally:
         dockerd.close()
 
@@ -125,6 +123,8 @@ def _group(outcome: Outcome) -> str:
         "ends": "How a start ends",
         "environments": "The environment",
         "requests": "While it serves",
+        "access": "Who may what",
+        "quota": "Quota, capacity, content",
         "specs": "The file",
         "containers": "Containers",
     }[outcome.case.group]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from corpus import CASES, Case, Outcome, client_of, diagnosis, load, run
-from corpus_site import workspace_with
+from corpus_site import workspace_of_containers, workspace_of_processes
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failure-corpus.md"
 PROCESS, DOCKER = load("process"), load("docker")
@@ -19,22 +19,26 @@ pytestmark = pytest.mark.timeout(900)  # the first test of a module runs all its
 
 
 @pytest.fixture(scope="module")
-def workspace() -> Iterator[Any]:
-    with workspace_with(None) as made:
+def site() -> Iterator[tuple[Any, dict[str, str]]]:
+    with workspace_of_processes() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def seen(workspace: Any) -> dict[str, Outcome]:
-    return {o.case.name: o for o in run(workspace, PROCESS)}
+def workspace(site: Any) -> Any:
+    return site[0]
+
+
+@pytest.fixture(scope="module")
+def seen(site: Any) -> dict[str, Outcome]:
+    workspace, places = site
+    return {o.case.name: o for o in run(workspace, PROCESS, places=places)}
 
 
 @pytest.fixture(scope="module")
 def seen_in_containers(dockerd: Any) -> Iterator[dict[str, Outcome]]:
-    base = "moorings.test/python:base"
-    settings = {"engine": "docker", "docker": {"host": dockerd.host}, "image_aliases": {"local/base": base}}
-    with workspace_with(settings) as made:
-        yield {o.case.name: o for o in run(made, DOCKER)}
+    with workspace_of_containers(dockerd) as (made, places):
+        yield {o.case.name: o for o in run(made, DOCKER, places=places)}
 
 
 @pytest.mark.parametrize("case", PROCESS, ids=lambda case: case.name)

@@ -125,7 +125,19 @@ def _is_library(filename: str) -> bool:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith((OWN_FOLDER, "<frozen "))
+    return filename.startswith((OWN_FOLDER, "<frozen importlib", "<frozen runpy", "<frozen zipimport"))
+
+
+def is_unreadable(failure: BaseException, script: str = "") -> bool:
+    """Whether a file is no Python; what `eval` and the like say of a text is an exception like others. `script`: what was
+    being imported: where a file cannot be read as text at all, nothing says which it is."""
+    if not isinstance(failure, SyntaxError):
+        return False
+    if failure.filename:
+        return not str(failure.filename).startswith("<")
+    return bool(script) and not any(
+        not _is_ours(frame.filename) for frame in traceback.extract_tb(failure.__traceback__)
+    )
 
 
 def location(
@@ -133,7 +145,7 @@ def location(
 ) -> Tuple[Optional[str], Optional[int], Optional[str]]:
     """(file, line, source text) where user code failed: the innermost frame below one of `user_folders`, or
     else the innermost frame that is not this server's."""
-    if isinstance(failure, SyntaxError) and failure.filename:
+    if isinstance(failure, SyntaxError) and is_unreadable(failure):
         return failure.filename, failure.lineno, (failure.text or "").strip() or None
     frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if not _is_ours(frame.filename)]
     mine = [frame for frame in frames if _is_below(frame.filename, user_folders)]

@@ -16,13 +16,14 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 from moorings_server import aml, contract
 from moorings_server.batching import MARK, BatchOptions
 from moorings_server.inputs import Prepare, prepare_arguments, prepare_raw, prepare_text
-from moorings_server.report import BootFailure, said, words_of
+from moorings_server.report import BootFailure, is_unreadable, said, words_of
 from moorings_server.routing import routes_of
 from moorings_server.settings import Settings
 
 MODULE_NAME = "entry_script"
 HEADERS_PARAMETER = "request_headers"
 SCHEMA_MODULE = "inference_schema.schema_util"
+TOP_LEVEL = "The top level of the scoring script"
 TEXT, RAW, SCHEMA = "text", "raw", "schema"
 
 
@@ -140,9 +141,12 @@ def _import(path: str, settings: Settings) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except SyntaxError as failure:
+        if not is_unreadable(failure, path):
+            raise _raised(failure, settings, TOP_LEVEL, contract.KIND_SCRIPT_RAISED) from failure
         raise BootFailure(
             contract.KIND_SYNTAX_ERROR,
-            "%s at %s line %s: %s" % (type(failure).__name__, failure.filename, failure.lineno, failure.msg),
+            "%s at %s line %s: %s"
+            % (type(failure).__name__, failure.filename or path, failure.lineno or 1, failure.msg),
             cause=failure,
             file=path,
         ) from failure
@@ -155,9 +159,7 @@ def _import(path: str, settings: Settings) -> ModuleType:
             file=path,
         ) from failure
     except BaseException as failure:  # even sys.exit() at the top level must end as a report
-        raise _raised(
-            failure, settings, "The top level of the scoring script", contract.KIND_SCRIPT_RAISED
-        ) from failure
+        raise _raised(failure, settings, TOP_LEVEL, contract.KIND_SCRIPT_RAISED) from failure
     return module
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -242,7 +243,8 @@ class Blobs:
             return RemoteTree(uri, base, True, [self._remote(single, base)])
         if not below:
             message = f"nothing was uploaded to {shown(name or place.container)}"
-            raise error("UploadMissing", message, target=uri)
+            named = shlex.quote(name) if name else "<path>"
+            raise error("UploadMissing", message, target=uri, fields={"name": named})
         prefix = f"{name}/" if name else ""
         files = [self._remote(blob, blob.name.removeprefix(prefix)) for blob in below]
         paths = {file.path for file in files}

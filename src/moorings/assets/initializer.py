@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,6 @@ def main(argv: Sequence[str]) -> int:
     except MooringsError as problem:
         for line in problem.failure.evidence:
             _say(f"  {line}")
-        if problem.failure.fix:
-            _say(f"what to do: {problem.failure.fix}")
         _say(f"ERROR {problem.failure.code}: {_one_line(problem.failure.message)}")
         return EXIT_FAILED
     except Exception as problem:  # noqa: BLE001 - process boundary: the log must end with a coded line
@@ -86,6 +84,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _lay_out(store: Objects, step: Step) -> None:
+    try:
+        _lay_out_tree(store, step)
+    except MooringsError as problem:  # which of the two it is decides what brings it back
+        failed = problem.failure
+        raise MooringsError(replace(failed, message=f"{step.label}: {failed.message}")) from None
+
+
+def _lay_out_tree(store: Objects, step: Step) -> None:
     began = time.perf_counter()
     # Beside the target, so that nothing of ours is among the user's files.
     marker = step.target.parent / f".{step.target.name}.digest"
@@ -98,7 +104,7 @@ def _lay_out(store: Objects, step: Step) -> None:
         store.materialise(step.digest, step.target, link=step.link)
         atomic.write(marker, step.digest.encode())
     except OSError as problem:
-        message = f"cannot lay out {step.label} at {step.target}: {problem.strerror}"
+        message = f"cannot be laid out at {step.target}: {problem.strerror}"
         raise error("ArtifactsUnavailable", message, target=str(step.target)) from None
     took_s = time.perf_counter() - began
     _say(f"{step.label}: {_amount(tree)} at {step.target} in {took_s:.2f} s")

@@ -51,7 +51,7 @@ _UNREACHABLE = (
     "x509:",
     "temporary failure in name resolution",
     "server misbehaving",
-    "eof",
+    ": eof",
     "503 service unavailable",
     "502 bad gateway",
     "500 internal server error",
@@ -90,7 +90,7 @@ def pull_failure(image: str, text: str, *, target: str | None = None) -> Failure
     registry = registry_of(image)
     fields = {"image": image, "registry": registry, "repository": repository_in(image)}
     said = (f"docker pull {image}: {text.strip()}"[:LONGEST_LINE],)
-    lowered = text.lower()
+    lowered = _without_name(text, image)
     if no_space(text):
         return _made("DockerDiskFull", f"no space is left for the image {image}", target, said, fields)
     if any(sign in lowered for sign in _UNREACHABLE):
@@ -98,6 +98,8 @@ def pull_failure(image: str, text: str, *, target: str | None = None) -> Failure
         return _made("RegistryUnreachable", message, target or image, said, fields)
     if any(sign in lowered for sign in _NOT_THERE):
         message = f"there is no image {image}, neither on this machine nor in {registry}"
+        if "may require" in lowered:  # what some registries say of images that only some may see
+            message += f", or it is private there: docker login {registry}"
         return _made("ImageNotFound", message, target or image, said, fields)
     if any(sign in lowered for sign in _DENIED):
         message = f"the registry {registry} does not give {image} to us: {_short(text)}"
@@ -111,7 +113,7 @@ def push_failure(image: str, text: str) -> Failure:
     registry = registry_of(image)
     fields = {"image": image, "registry": registry}
     said = (f"docker push {image}: {text.strip()}"[:LONGEST_LINE],)
-    lowered = text.lower()
+    lowered = _without_name(text, image)
     denied = any(sign in lowered for sign in _DENIED)
     if denied and not any(sign in lowered for sign in _UNREACHABLE):
         message = f"the registry {registry} does not take {image} from us: {_short(text)}"
@@ -177,6 +179,14 @@ class BuildReader:
             left_out = len(lines) - MOST_EVIDENCE + 2
             lines = [lines[0], f"... {left_out} more lines in the build log", *lines[-MOST_EVIDENCE + 2 :]]
         return tuple(line[:LONGEST_LINE] for line in lines)
+
+
+def _without_name(text: str, image: str) -> str:
+    """A message in small letters, without the image: what that is called says nothing of why it cannot be had."""
+    lowered = text.lower()
+    for part in (image, split_tag(image)[0], repository_in(split_tag(image)[0])):
+        lowered = re.sub(rf"(?<![\w.-]){re.escape(part.lower())}(?![\w-])", "<image>", lowered)
+    return lowered
 
 
 def _clean(text: str) -> str:

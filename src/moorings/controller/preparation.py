@@ -16,7 +16,9 @@ from moorings.controller.access import Access
 from moorings.controller.resolve import Content, resolve
 from moorings.controller.status import Status
 from moorings.controller.templates import revision_of, template_from_json, template_of
+from moorings.controller.verdict import model_named
 from moorings.engines.base import ContainerTemplate, InstanceTemplate
+from moorings.errors.diagnosis import put_back
 from moorings.errors.exceptions import MooringsError, failure
 from moorings.lib.timing import Clock
 from moorings.observe.journal import Journal, Told
@@ -126,15 +128,12 @@ class Preparer:
             with self.database.read() as tx:
                 content = resolve(tx, spec)
             model = content.model.digest if content.model else ""
-            for digest in (content.code_digest, model, content.build_context):
+            kinds = {"code": content.code_digest, "model": model, "build context": content.build_context}
+            for what, digest in kinds.items():
                 if digest and not self.store.exists(digest):
-                    raise MooringsError(
-                        failure(
-                            "ArtifactsUnavailable",
-                            f"content {digest[:12]} is not in the store",
-                            target=digest,
-                        )
-                    )
+                    message = f"{what}: content {digest[:12]} is not in the store"
+                    fix = put_back(what, model_named(spec))
+                    raise MooringsError(failure("ArtifactsUnavailable", message, target=digest, fix=fix))
             return content
 
         try:

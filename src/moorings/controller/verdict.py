@@ -17,6 +17,7 @@ from moorings.errors.exceptions import Failure
 from moorings.lib.timing import Clock
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import lookup
+from moorings.spec.references import parse_reference
 from moorings.spec.status import GATEWAY_ACCEPTED, INSTANCES_HEALTHY, READY, Truth
 from moorings.state.database import Database
 from moorings.state.transaction import Resource
@@ -85,6 +86,7 @@ class Verdicts:
             probed=self._probed(instance, spec),
             listening=seen.listening,
             code_root=instance.code_dir,
+            model=model_named(spec),
             model_root=instance.model_dir,
             log_tail=tuple(line[:LONGEST_LINE_CHARS] for line in (log or "").splitlines()),
         )
@@ -153,6 +155,15 @@ class Diagnoses:
             "phases": _phases(status.get("phases", ())),
             "instances": [_instance(i, e) for i, e in zip(found, seen, strict=True)],
         }
+
+
+def model_named(spec: DeploymentSpec) -> str:
+    """`name:version` of the model, where it is registered."""
+    try:
+        ref = parse_reference(spec.model) if isinstance(spec.model, str) else None
+    except ValueError:
+        return ""
+    return f"{ref.name}:{ref.version}" if ref is not None and ref.version else ""
 
 
 def _end(ended: Exit) -> End:

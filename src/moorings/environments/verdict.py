@@ -104,10 +104,19 @@ def _unsolvable(text: str, lines: Sequence[str], fields: Mapping[str, object]) -
         name = re.split(r"[<>=!~\[]", version[1])[0]
         message = f"no version of {name} is what is asked for: {_reason(lines)}"
         return _made("PackageVersionNotFound", message, lines, {**fields, "package": name}, target=name)
-    message = f"the packages contradict each other: {_reason(lines)}"
+    message = f"the packages contradict each other: {_both_sides(lines)}"
     if SERVER in text:
         message += f" ({SERVER}, which every environment gets, is one side of it)"
     return _made("EnvironmentUnsatisfiable", message, lines, fields)
+
+
+def _both_sides(lines: Sequence[str]) -> str:
+    """What the resolver concludes from what: the first steps, which name what contradicts."""
+    first = _reason(lines)
+    steps = [_DECORATION.sub("", line).strip() for line in lines]
+    at = steps.index(first) + 1 if first in steps else len(steps)
+    second = steps[at] if at < len(steps) and steps[at].startswith("And because") else ""
+    return f"{first} {second}".strip()
 
 
 def _reason(lines: Sequence[str]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from moorings.errors.diagnosis.packages import package_of
 from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.environment import Contents
 from moorings.preflight.findings import Finding, Severity, finding
 from moorings.preflight.imports import Runs
-from moorings.preflight.packages import Brought, brought, in_stdlib, package_for
+from moorings.preflight.packages import Brought, brought, in_stdlib
 from moorings.preflight.walk import Asked
 
 DEFAULT_PYTHON = (3, 12)
@@ -36,7 +37,7 @@ def import_findings(
 
 
 def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: Sentence) -> Finding:
-    package = package_for(one.module)
+    package = package_of(one.module)
     statement = f"import {one.by.module}"
     if one.by.names and not one.by.level:
         statement = f"from {one.by.module} import {', '.join(one.by.names)}"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from packaging.utils import canonicalize_name
 
 from moorings.environments.conda_names import RENAMED, WELL_KNOWN
-from moorings.errors.diagnosis.packages import PACKAGE_OF_MODULE, package_of
+from moorings.errors.diagnosis.packages import NAMESPACES, PACKAGE_OF_MODULE, package_of
 
 Version = tuple[int, ...]
 
@@ -75,11 +75,6 @@ OTHER_PACKAGES: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 """Modules that are brought by packages of other names, or by one of several."""
-
-NAMESPACES = _words(
-    "azure azureml google zope ruamel opentelemetry jaraco backports sphinxcontrib nvidia airflow"
-)
-"""First names that many packages share: what counts is the rest of the name."""
 
 SEVERAL: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -178,18 +173,6 @@ def brought(module: str, packages: Collection[str]) -> Brought:
     if _is_known(top):
         return Brought.NO
     return Brought.MAYBE if any(not _is_transparent(each) for each in packages) else Brought.NO
-
-
-def package_for(module: str) -> str:
-    """The package to add for `import module`: of a namespace, its first two names."""
-    top, _, rest = module.partition(".")
-    for name, packages in OTHER_PACKAGES.items():
-        if (module == name or module.startswith(f"{name}.")) and name not in PACKAGE_OF_MODULE:
-            return sorted(packages, key=len)[0]
-    if top in NAMESPACES and rest:
-        depth = 3 if module.startswith(("azure.ai", "azure.storage", "google.cloud", "azureml.ai")) else 2
-        return "-".join(module.split(".")[:depth]).replace("_", "-")
-    return package_of(module)
 
 
 def _providers(module: str) -> set[str]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from moorings.errors.diagnosis.packages import NAMESPACES
 from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.code_folder import CodeFolder
 from moorings.preflight.findings import Finding, Place, Severity, finding
 from moorings.preflight.imports import Import, Runs, imports_of
-from moorings.preflight.packages import NAMESPACES
 from moorings.preflight.source import Source, parse
 
 MAX_FILES = 2000

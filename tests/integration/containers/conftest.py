@@ -57,25 +57,39 @@ class Registry:
         self.process.wait()
 
 
+def start_registry(folder: Path, auth: Mapping[str, Any]) -> Registry:
+    """A registry that runs, with this `auth` part in its configuration; Debian's package has to be there."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": address},
+        **({"auth": auth} if auth else {}),
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    made = Registry(address, folder / "config.yml")
+    made.start()
+    return made
+
+
+def password_only(folder: Path) -> dict[str, Any]:
+    """The `auth` part that lets in `USER` with `PASSWORD` and nobody else."""
+    crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    crypt.restype = ctypes.c_char_p
+    hashed = crypt(PASSWORD.encode(), b"$2b$05$abcdefghijklmnopqrstuu").decode()
+    (folder / "users").write_text(f"{USER}:{hashed.replace('$2b$', '$2y$')}\n")
+    return {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
+
+
 @pytest.fixture(scope="session")
 def make_registry(install_package: Any) -> Callable[[Path, Mapping[str, Any]], Registry]:
     """(folder, the `auth` part of its configuration) -> a registry that runs."""
 
     def make(folder: Path, auth: Mapping[str, Any]) -> Registry:
         install_package("docker-registry", "docker-registry")
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{s.getsockname()[1]}"
-        config = {
-            "version": "0.1",
-            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-            "http": {"addr": address},
-            "auth": auth,
-        }
-        (folder / "config.yml").write_text(json.dumps(config))
-        made = Registry(address, folder / "config.yml")
-        made.start()
-        return made
+        return start_registry(folder, auth)
 
     return make
 
@@ -84,11 +98,7 @@ def make_registry(install_package: Any) -> Callable[[Path, Mapping[str, Any]], R
 def registry(make_registry: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry that wants a name and a password (basic authentication)."""
     folder = tmp_path_factory.mktemp("registry")
-    crypt = ctypes.CDLL("libcrypt.so.1").crypt
-    crypt.restype = ctypes.c_char_p
-    hashed = crypt(PASSWORD.encode(), b"$2b$05$abcdefghijklmnopqrstuu").decode()
-    (folder / "users").write_text(f"{USER}:{hashed.replace('$2b$', '$2y$')}\n")
-    made = make_registry(folder, {"htpasswd": {"realm": "test", "path": str(folder / "users")}})
+    made = make_registry(folder, password_only(folder))
     try:
         yield made
     finally:

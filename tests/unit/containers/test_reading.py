@@ -121,3 +121,14 @@ def test_a_full_disk_is_seen_in_what_a_step_said() -> None:
 
 def test_a_build_without_a_word() -> None:
     assert read().failure(key="k", dockerfile="Dockerfile").code == "ImageBuildFailure"
+
+
+@pytest.mark.parametrize(
+    "image", ["host.example/team/geofence:eof", "host.example/x509:1", "host.example/denied:503"]
+)
+def test_what_an_image_is_called_says_nothing_of_why_it_cannot_be_had(image: str) -> None:
+    name = image.rpartition(":")[0].partition("/")[2]
+    refused = f'Head "https://host.example/v2/{name}/manifests/1": unauthorized: authentication required'
+    assert pull_failure(image, refused).code == "ImagePullDenied"
+    absent = f"manifest for {image} not found: manifest unknown: manifest unknown"
+    assert pull_failure(image, absent).code == "ImageNotFound"

@@ -193,6 +193,207 @@ def test_a_file_that_may_not_be_read() -> None:
     assert failed.code == "FileAccessDenied"
 
 
+def test_a_port_that_may_not_be_opened_is_no_file() -> None:
+    failed = raised(
+        "PermissionError: [Errno 13] Permission denied", f"{CODE}/score.py:4 server.bind(('', 80))"
+    )
+    assert failed.code == "UserScriptInitFailed"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "RuntimeError: the log says: MemoryError",
+        "RuntimeError: [Errno 28] No space left on device",
+        "RuntimeError: libGL.so.1: cannot open shared object file: No such file or directory",
+        "RuntimeError: No module named 'torch'",
+        "ImportError: you need `pip install torch`",
+        "RuntimeError: invalid load key, 'v'.",
+        "RuntimeError: numpy.dtype size changed, may indicate binary incompatibility",
+        "RuntimeError: cannot import name 'a' from partially initialized module 'b'",
+    ],
+)
+def test_words_of_the_script_are_not_taken_for_another_failure(words: str) -> None:
+    failed = raised(words, f"{CODE}/score.py:4 raise RuntimeError(text)", f"{CODE}/load.py:9 raise problem")
+    assert (failed.code, failed.target) == ("UserScriptInitFailed", "score.py:4")
+
+
+CAUSE = (
+    "Traceback (most recent call last):",
+    f'  File "{CODE}/load.py", line 7, in load',
+    "    import cv2",
+    "ModuleNotFoundError: No module named 'cv2'",
+)
+LEADS = {
+    True: "The above exception was the direct cause of the following exception:",
+    False: "During handling of the above exception, another exception occurred:",
+}
+
+
+@pytest.mark.parametrize("is_from", [True, False])
+@pytest.mark.parametrize("line", ["raise RuntimeError('no vision')", "ways['slow']"])
+def test_what_led_to_words_of_the_script_is_told_with_its_place(line: str, is_from: bool) -> None:
+    end = (
+        "Traceback (most recent call last):",
+        f'  File "{CODE}/score.py", line 3, in init',
+        f"    {line}",
+        "RuntimeError: no vision" if line.startswith("raise") else "KeyError: 'slow'",
+    )
+    report = {
+        "kind": "init_raised",
+        "message": f"init() raised {end[-1]}",
+        "traceback": "\n".join((*CAUSE, "", LEADS[is_from], "", *end)),
+        "file": f"{CODE}/score.py",
+        "line": 3,
+        "text": line,
+    }
+    failed = of(exit_code=3, report=report)
+    if is_from or line.startswith("raise"):
+        assert (failed.code, failed.target) == ("UserScriptImportError", "load.py:7")
+        assert "`opencv-python-headless`" in failed.fix
+    else:
+        assert (failed.code, failed.target) == ("UserScriptInitFailed", "score.py:3")
+
+
+@pytest.mark.parametrize(
+    ("words", "line", "fix"),
+    [
+        (
+            "ImportError: attempted relative import with no known parent package",
+            "from .a.b import c",
+            "`from a.b import c`",
+        ),
+        (
+            "ImportError: attempted relative import with no known parent package",
+            "from . import c",
+            "`import c`",
+        ),
+        (
+            f"ImportError: cannot import name 'c' from 'a' ({CODE}/a.py)",
+            "from a import c",
+            "Define c in a.py",
+        ),
+        (
+            f"ImportError: cannot import name 'c' from 'yaml' ({ENV}/yaml/__init__.py)",
+            "from yaml import c",
+            "`pyyaml`",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'sklearn.externals'",
+            "import sklearn.externals.joblib",
+            "Pin a version of `scikit-learn`",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'google.cloud'",
+            "from google.cloud import storage",
+            "Add `google-cloud-storage`",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'azure'",
+            "from azure.identity import X",
+            "Add `azure-identity`",
+        ),
+        ("ModuleNotFoundError: No module named 'a.b'; 'a' is not a package", "import a.b", "Rename a.py"),
+        (
+            "ImportError: Missing optional dependency 'openpyxl'.  Use pip or conda to install openpyxl.",
+            "pd.read_excel(x)",
+            "`openpyxl`",
+        ),
+        (
+            "ImportError: h2 is missing: install it using `pip install httpx[http2]`.",
+            "httpx.Client()",
+            "`httpx[http2]`",
+        ),
+    ],
+)
+def test_imports_that_fail_in_their_different_ways(words: str, line: str, fix: str) -> None:
+    failed = raised(words, f"{CODE}/score.py:4 {line}", kind="import_error")
+    assert (failed.code, failed.target) == ("UserScriptImportError", "score.py:4")
+    assert fix in failed.fix
+
+
+def test_a_file_that_hides_a_module_in_the_words_of_newer_pythons() -> None:
+    words = (
+        f"AttributeError: module 'random' has no attribute 'randint' (consider renaming '{CODE}/random.py' since it has "
+        "the same name as the standard library module named 'random')"
+    )
+    failed = raised(words, f"{CODE}/score.py:4 random.randint(1, 6)")
+    assert failed.code == "UserScriptImportError"
+    assert "Rename random.py" in failed.fix
+
+
+@pytest.mark.parametrize(
+    ("words", "frame", "code"),
+    [
+        ("KeyError: 'KEY'", "/usr/lib/python3.10/os.py:679 raise KeyError(key) from None", "VariableMissing"),
+        ("KeyError: 'prod'", f'{CODE}/score.py:4 LIMITS[os.environ["MODE"]]', "UserScriptInitFailed"),
+        (
+            "AttributeError: 'NoneType' object has no attribute 'split'",
+            f'{CODE}/score.py:4 os.getenv("A").split()',
+            "VariableMissing",
+        ),
+        (
+            "AttributeError: 'NoneType' object has no attribute 'split'",
+            f"{CODE}/score.py:4 model.split()",
+            "UserScriptInitFailed",
+        ),
+    ],
+)
+def test_a_variable_that_is_not_set_is_told_from_a_key_that_is_not_there(
+    words: str, frame: str, code: str
+) -> None:
+    trace = raised(words, f"{CODE}/score.py:4 x", frame)
+    if "os.py" in frame:  # as the interpreter calls the function
+        report = {
+            "kind": "init_raised",
+            "message": "init() raised " + words,
+            "file": f"{CODE}/score.py",
+            "line": 4,
+        }
+        lines = (
+            "Traceback (most recent call last):",
+            f'  File "{CODE}/score.py", line 4, in init',
+            "    key = environ[name]",
+            '  File "/usr/lib/python3.10/os.py", line 679, in __getitem__',
+            "    raise KeyError(key) from None",
+            words,
+        )
+        trace = of(exit_code=3, report={**report, "traceback": "\n".join(lines)})
+    assert trace.code == code
+
+
+def test_words_of_another_language_do_not_matter() -> None:
+    tree = ("Model Directory Contents:", f"{MODEL}/", "    a.txt")
+    absent = "FileNotFoundError: [Errno 2] Datei oder Verzeichnis nicht gefunden: 'a.txt'"
+    found = raised(absent, f"{CODE}/score.py:4 open('a.txt')", log_tail=tree)
+    assert (found.code, "'a.txt'" in found.fix) == ("ModelPathNotFound", True)
+    full = raised("OSError: [Errno 28] Auf dem Gerät ist kein Speicherplatz mehr verfügbar")
+    assert full.code == "DiskFull"
+    memory = raised("OSError: [Errno 12] Nicht genügend Hauptspeicher verfügbar")
+    assert memory.code == "OutOfMemory"
+
+
+def test_a_warning_of_a_library_in_the_log_is_not_what_a_later_exception_is_about() -> None:
+    log = ("A module that was compiled using NumPy 1.x cannot be run in NumPy 2.0 as it may crash.",)
+    other = raised("KeyError: 'a'", f"{ENV}/numpy/lib/npyio.py:3 numpy.asarray(x)", log_tail=log)
+    assert other.code == "UserScriptInitFailed"
+    same = raised("RuntimeError: Numpy is not available", f"{ENV}/torch/x.py:3 x.numpy()", log_tail=log)
+    assert same.code == "PackagesIncompatible"
+
+
+def test_a_package_that_is_no_python_of_this_version() -> None:
+    report = {
+        "kind": "syntax_error",
+        "message": f"SyntaxError at {ENV}/suds/client.py line 7: invalid syntax",
+        "traceback": f'{CAUSE[0]}\n  File "{ENV}/suds/client.py", line 7\n    x\nSyntaxError: invalid syntax',
+        "file": f"{ENV}/suds/client.py",
+        "line": 7,
+    }
+    failed = of(exit_code=3, report=report)
+    assert failed.code == "UserScriptImportError"
+    assert "Pin a version of `suds`" in failed.fix
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +448,17 @@ STUCK = (
 def test_a_run_that_does_not_end_is_told_from_one_that_waits_for_a_lock() -> None:
     busy = of(phase="backoff", exit_code=6, served_s=3.0, log_tail=(*STUCK, "    while True: total += 1"))
     locked = of(phase="backoff", exit_code=6, served_s=3.0, log_tail=(*STUCK, "    lock.acquire()"))
+    for busy_line in (
+        "data = peer.recv(16)",
+        "os.path.join(a, b)",
+        '",".join(words)',
+        "with semantic.model():",
+    ):
+        other = of(phase="backoff", exit_code=6, served_s=3.0, log_tail=(*STUCK, f"    {busy_line}"))
+        assert other.code == "RunStuck", busy_line
+    for waiting in ("with self.lock:", "thread.join()", "item = queue.get()", "done.wait()"):
+        other = of(phase="backoff", exit_code=6, served_s=3.0, log_tail=(*STUCK, f"    {waiting}"))
+        assert other.code == "WorkerDeadlocked", waiting
     assert (busy.code, locked.code) == ("RunStuck", "WorkerDeadlocked")
     assert busy.target == locked.target == "score.py:5"
     assert any("lock.acquire()" in line for line in locked.evidence)
@@ -310,6 +522,7 @@ def test_a_probe_that_is_too_early_is_told_from_a_boot_that_hangs() -> None:
         (Probed("closed", "/", 8080, 5), ("0.0.0.0:5000",), "ProbePortWrong", "5000"),
         (Probed("refused", "/", 8080, 5), (), "NothingListens", "no program"),
         (Probed("closed", "/", 8080, 5), ("127.0.0.1:8080",), "ListensOnLoopback", "127.0.0.1"),
+        (Probed("silent", "/", 8080, 5), ("127.0.0.1:8080", "[::]:8080"), "ResourceNotReady", "time-out"),
         (Probed("silent", "/", 8080, 5), ("0.0.0.0:8080",), "ResourceNotReady", "time-out"),
         (Probed("refused", "/", 8080, 5), None, "ResourceNotReady", "connection"),
     ],
@@ -327,6 +540,9 @@ def test_a_container_that_still_computes_is_not_said_to_listen_on_nothing() -> N
     given = {"phase": "running", "overdue": True, "waited_s": 3.0, "probed": Probed("closed", "/", 8080, 5)}
     assert of(**given, listening=(), processor_share=0.9, processor_s=2.7).code == "ProbeTooEarly"
     assert of(**given, listening=(), processor_share=0.0, processor_s=0.1).code == "NothingListens"
+    metrics = {"listening": ("0.0.0.0:9000",)}
+    assert of(**given, **metrics, processor_share=0.9, processor_s=2.7).code == "ProbeTooEarly"
+    assert of(**given, **metrics, processor_share=0.0, processor_s=0.1).code == "ProbePortWrong"
 
 
 def test_a_container_that_runs_again_after_many_ends() -> None:
@@ -378,6 +594,31 @@ def test_requests_that_fail_are_told_while_it_serves() -> None:
     assert (found.code, found.target) == ("UserScriptRunFailed", "score.py:6")
     assert "ZeroDivisionError: division by zero" in found.evidence
     assert diagnose(DeploymentEvidence(instances=(SERVING,))) is None
+
+
+def test_an_exception_that_was_handled_is_not_what_run_raised() -> None:
+    raises = (
+        "Worker with pid 3 ready for serving traffic",
+        "E azmlinfsrv - Encountered Exception OSError: [Errno 28] No space left on device",
+        "",
+        "During handling of the above exception, another exception occurred:",
+        "",
+        "Traceback (most recent call last):",
+        f'  File "{CODE}/score.py", line 6, in run',
+        "    with open(path, 'w') as handle:",
+        "OSError: [Errno 28] No space left on device",
+        "POST /score 500 0.4ms",
+    )
+    logged = (
+        "E root - handled",
+        "Traceback (most recent call last):",
+        '  File "/x.py", line 1, in f',
+        "ValueError: no",
+    )
+    seen = InstanceEvidence(**{**SERVING.__dict__, "log_tail": (*raises, *logged)})
+    found = diagnose(DeploymentEvidence(instances=(seen,)))
+    assert found is not None
+    assert (found.code, found.target) == ("DiskFull", "score.py:6")
 
 
 def test_half_characters_and_endless_lines_can_be_kept_and_sent() -> None:

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from moorings.preflight.packages import Brought, brought, in_stdlib, package_for
+from moorings.errors.diagnosis.packages import package_of
+from moorings.preflight.packages import Brought, brought, in_stdlib
 
 PLAIN = {"numpy", "scikit-learn", "scipy", "joblib", "threadpoolctl", "httptools", "uvloop"}
 
@@ -63,7 +64,7 @@ def test_whether_an_environment_has_a_module(module: str, packages: set[str], an
     ],
 )
 def test_the_package_to_add(module: str, package: str) -> None:
-    assert package_for(module) == package
+    assert package_of(module) == package
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ ENTRIES: tuple[Entry, ...] = (
         title="Nothing was uploaded to this address",
         cause="A version names uploaded content, and there is none: it was never sent, or not within the last days.",
         fix="See whether it is there: moor storage blob exists --account-name moorings --container-name "
-        "azureml-blobstore --name <path>   Upload it, then register the version again: send the request again from "
+        "azureml-blobstore --name {name}   Upload it, then register the version again: send the request again from "
         "the files.",
         fault=Fault.USER,
         step=Step.ASSETS,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from moorings.errors.diagnosis import lines
-from moorings.errors.diagnosis.ends import is_exception, out_of_memory, user_frame
+from moorings.errors.diagnosis.ends import of_resources, placed, told, user_frame
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.instance import diagnose_instance
-from moorings.errors.diagnosis.models import of_model_file
+from moorings.errors.diagnosis.raised import chain_of, trace_in
+from moorings.errors.diagnosis.scripts import of_exception
 from moorings.errors.diagnosis.verdicts import has_ended, make
 from moorings.errors.exceptions import Confidence, Failure
 
 RECENT_S = 3600.0
 """An end that is longer ago explains nothing of today."""
 _SERVES_FROM = "ready for serving traffic"
-_RAISED = "Encountered Exception Traceback"
+_RAISED = "Encountered Exception "
 
 
 @dataclass(frozen=True)
@@ -60,27 +60,31 @@ def _of_requests(instance: InstanceEvidence) -> Failure | None:
     """The last exception that `run()` raised, where one was since it serves."""
     since = max((n for n, line in enumerate(instance.log_tail) if _SERVES_FROM in line), default=0)
     served = instance.log_tail[since:]
-    count = sum(_RAISED in line for line in served)
-    trace = lines.last_traceback(served) if count else ()
-    if not trace:
+    raises = [n for n, line in enumerate(served) if _RAISED in line]
+    if not raises:
         return None
-    own = user_frame(instance, lines.frames_of(trace)[::-1])
+    first = served[raises[-1]].partition(_RAISED)[2]
+    trace = trace_in((first, *served[raises[-1] + 1 :]))
+    chain = chain_of(trace)
+    last, count = chain[-1].words, len(raises)
+    own = user_frame(instance, chain[-1].frames[::-1])
     report = {
+        "who": "run()",
         "traceback": "\n".join(trace),
-        "message": trace[-1],
+        "message": last,
         "file": own.file if own else None,
         "line": own.line if own else None,
         "text": own.text if own else None,
     }
-    text = f"run() raised {trace[-1].strip()}"
-    if is_exception(trace[-1], "MemoryError"):
-        return out_of_memory(
-            replace(instance, served_s=0.0), report, "run() could not get the memory it asked for"
-        )
-    return of_model_file(instance, report) or make(
+    served_so_far = replace(instance, served_s=0.0)
+    for raised in told(instance, report):
+        failed = of_resources(served_so_far, placed(instance, report, raised), raised)
+        if failed is not None:
+            return failed
+    return of_exception(instance, report) or make(
         instance,
         "UserScriptRunFailed",
-        text + (f" ({count} times in the last lines of the log)" if count > 1 else ""),
+        f"run() raised {last}" + (f" ({count} times in the last lines of the log)" if count > 1 else ""),
         confidence=Confidence.CERTAIN if own else Confidence.LIKELY,
         target=own.place if own else None,
         evidence=trace,

@@ -11,6 +11,7 @@ from moorings.errors.diagnosis import evidence as ev
 from moorings.errors.diagnosis import lines
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.lines import Frame
+from moorings.errors.diagnosis.raised import Raised, chain_of, telling
 from moorings.errors.diagnosis.verdicts import (
     Report,
     has_ended,
@@ -26,40 +27,87 @@ from moorings.errors.exceptions import Confidence, Failure
 from moorings.errors.sentence import Sentence, sentence
 
 CRASH_LOOP_RESTARTS = 3
+_NOT_GIVEN = "the script could not get the memory it asked for"
 
-_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_NO_SPACE = (
+    "[Errno 28]",
+    "[Errno 122]",
+    "errno = 28",
+    "No space left on device",
+    "Disk quota exceeded",
+    "database or disk is full",
+)
+_NO_MEMORY = ("[Errno 12]", "std::bad_alloc", "can't allocate memory", "CUDA out of memory")
+_MEMORY_ERRORS = frozenset({"MemoryError", "_ArrayMemoryError", "OutOfMemoryError"})
+_WANTED_ITSELF: Mapping[int, str] = {
+    signal.SIGVTALRM: "a timer that the script has set (signal.setitimer)",
+    signal.SIGPROF: "a timer that the script has set (signal.setitimer)",
+    signal.SIGXCPU: "a limit of its processor time (RLIMIT_CPU)",
+    signal.SIGXFSZ: "a limit of the size of its files (RLIMIT_FSIZE)",
+    signal.SIGPIPE: "a pipe or connection whose other end was closed",
+}
 _NATIVE = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP}
 )
 _WAITS_FOR_A_LOCK = re.compile(
-    r"\.(acquire|join|wait|get|result|recv|communicate)\(|\bwith\s+\w*[lL]ock|\bwith\s+[\w.]*(lock|mutex|sem)"
+    r"\.(?:acquire|wait|get|result|communicate)\(|(?<!path)(?<![\"'])\.join\(|"
+    r"\bwith\s+[\w.]*(?:[lL]ock|LOCK|[mM]utex|[sS]emaphore|\bsem)\w*\s*[:,]"
 )
-_LOCKS_INSIDE = frozenset({"acquire", "wait", "join", "_wait_for_tstate_lock", "get", "__enter__"})
+_LOCKS_INSIDE = frozenset({"acquire", "wait", "join", "_wait_for_tstate_lock", "get", "__enter__", "_recv"})
 
 
 def of_machine(instance: InstanceEvidence) -> Failure | None:
     """Memory and disk: whatever else was reported is a consequence of it."""
     report = instance.report or {}
-    message = str(report.get("message") or "")
     if instance.oom:
         return out_of_memory(instance, report, "the kernel ended the worker for want of memory")
+    for raised in told(instance, report):
+        failed = of_resources(instance, placed(instance, report, raised), raised)
+        if failed is not None:
+            return failed
+    if report or not has_ended(instance):
+        return None
     last = next(
         (s for s in reversed(instance.log_tail) if s.strip() and not s.startswith(lines.OUR_PREFIX)), ""
     )
-    ended_so = has_ended(instance) and not report
+    if is_exception(last, "MemoryError") or "std::bad_alloc" in last:
+        return out_of_memory(instance, report, _NOT_GIVEN, Confidence.LIKELY)
+    return _disk_full(instance, report, last, Confidence.LIKELY) if _any(_NO_SPACE, last) else None
+
+
+def told(instance: InstanceEvidence, report: Report) -> tuple[Raised, ...]:
+    """The exceptions of a report that say why; its message where it has no traceback, which then is ours."""
     trace = lines.traceback_of(report)
-    told = trace[-1] if trace else message
-    if is_exception(told, "MemoryError") or is_exception(message, "MemoryError"):
-        return out_of_memory(instance, report, "the script could not get the memory it asked for")
-    if ended_so and (is_exception(last, "MemoryError") or "std::bad_alloc" in last):
-        return out_of_memory(
-            instance, report, "the script could not get the memory it asked for", Confidence.LIKELY
-        )
-    if any(sign in text for sign in _NO_SPACE for text in (message, last if ended_so else "")):
-        free = instance.disk_free_bytes
-        left = () if free is None else (f"free on the disk of the workspace: {size(free)}",)
-        return reported(instance, report, "DiskFull", message or last, more=left)
-    return None
+    message = str(report.get("message") or "")
+    if not trace:
+        return (Raised((), message.rpartition(" raised ")[2]),) if message else ()
+    return telling(instance.code_root, chain_of(trace))
+
+
+def placed(instance: InstanceEvidence, report: Report, raised: Raised) -> Report:
+    """The report with the place in the user's code where this one of its exceptions came from."""
+    own = user_frame(instance, raised.frames[::-1])
+    return report if own is None else {**report, "file": own.file, "line": own.line, "text": own.text}
+
+
+def of_resources(instance: InstanceEvidence, report: Report, raised: Raised) -> Failure | None:
+    """Memory or disk, where an exception says so."""
+    if raised.name in _MEMORY_ERRORS or _any(_NO_MEMORY, raised.words):
+        who = str(report.get("who") or "the script")
+        return out_of_memory(instance, report, _NOT_GIVEN.replace("the script", who))
+    return _disk_full(instance, report, raised.words) if _any(_NO_SPACE, raised.words) else None
+
+
+def _any(signs: Sequence[str], text: str) -> bool:
+    return any(sign in text for sign in signs)
+
+
+def _disk_full(
+    instance: InstanceEvidence, report: Report, said: str, confidence: Confidence = Confidence.CERTAIN
+) -> Failure:
+    free = instance.disk_free_bytes
+    left = () if free is None else (f"free on the disk of the workspace: {size(free)}",)
+    return reported(instance, report, "DiskFull", said, more=left, confidence=confidence)
 
 
 def out_of_memory(
@@ -106,7 +154,8 @@ def of_end(instance: InstanceEvidence) -> Failure | None:
     if loops and not (killed and instance.restarts < CRASH_LOOP_RESTARTS):
         return _crash_loop(instance)
     if instance.signal is not None:
-        text = f"the worker was ended by {how(None, instance.signal)}; nothing in it asked for that"
+        why = _WANTED_ITSELF.get(instance.signal) or "somebody on this machine, or by the script itself"
+        text = f"the worker was ended by {how(None, instance.signal)}: by {why}"
         return make(
             instance,
             "KilledBySignal",

@@ -107,6 +107,8 @@ class InstanceEvidence:
     """`address:port` of what a container with a server of its own listens on; None: not known."""
     code_root: str = ""
     """Where the code folder is for the worker: paths below it are shown without it."""
+    model: str = ""
+    """The model as it is registered, `name:version`; empty where the deployment has none."""
     model_root: str = ""
     """Where the model is for the worker: its `AZUREML_MODEL_DIR`."""
     log_tail: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from moorings.errors.diagnosis import evidence as ev
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.verdicts import has_ended, how, make
 from moorings.errors.exceptions import Confidence, Failure
+from moorings.errors.sentence import Sentence, sentence
 
 CRASH_LOOP_RESTARTS = ends.CRASH_LOOP_RESTARTS
 
@@ -59,7 +60,24 @@ def _of_initializer(instance: InstanceEvidence) -> Failure | None:
     message = message or (
         f"the storage initializer ended ({how(instance.exit_code, instance.signal)}) before model and code were in place"
     )
-    return make(instance, code, message, evidence=lines.tail(instance.log_tail))
+    fix = put_back(message.partition(":")[0], instance.model) if code == "ArtifactsUnavailable" else None
+    return make(instance, code, message, evidence=lines.tail(instance.log_tail), fix=fix)
+
+
+def put_back(what: str, model: str) -> Sentence:
+    """What brings lost content back: of a model (`name:version`) that was registered by itself, else of the
+    deployment's own files."""
+    name, _, version = model.rpartition(":")
+    if what != "model" or not name:
+        return sentence(
+            "Send the files again, which stores them anew: moor online-deployment update -f <deployment.yml>"
+        )
+    return sentence(
+        "Store the same files again: moor model create -n {name} --version {version} --path <its files>   Then: moor "
+        "online-deployment update -f <deployment.yml>",
+        name=name,
+        version=version,
+    )
 
 
 def _of_report(instance: InstanceEvidence) -> Failure | None:

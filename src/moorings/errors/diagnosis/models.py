@@ -8,13 +8,18 @@ import re
 from moorings.errors.diagnosis import lines
 from moorings.errors.diagnosis.evidence import InstanceEvidence
 from moorings.errors.diagnosis.packages import package_of
+from moorings.errors.diagnosis.raised import Raised
 from moorings.errors.diagnosis.verdicts import Report, reported
 from moorings.errors.exceptions import Confidence, Failure
 from moorings.errors.sentence import Sentence, sentence
 
 _LOADS = re.compile(
-    r"pickle|joblib|\bdill\b|numpy_pickle|torch/serialization|torch\.load|load_model|\.load\(|\bloads?\(|find_class"
+    r"pickle|joblib|\bdill\b|numpy_pickle|torch/serialization|torch\.load|load_model|\.load\(|\bloads?\(|find_class|"
+    r"InferenceSession|safe_open|load_file\(|Booster\(|h5py"
 )
+_PICKLES = re.compile(r"pickle|joblib|\bdill\b|torch/serialization|torch\.load|keras|load_model")
+_IMPORTS = re.compile(r"^\s*(?:from|import)\s")
+_WRONG_ARGUMENT = re.compile(r"(?:(?P<type>\w+)\.)?__init__\(\) got an unexpected keyword argument")
 _ATTRIBUTE = re.compile(
     r"Can't get attribute '(?P<name>[\w.]+)' on <module '(?P<module>[\w.]+)'(?: from '(?P<file>[^']+)')?"
 )
@@ -28,14 +33,23 @@ _NO_MODEL = (
     "Ran out of input",
     "pickle data was truncated",
     "could not find MARK",
-    "EOFError",
     "STACK_GLOBAL requires str",
     "unpickling stack underflow",
+    "as a pickle",
+    "PytorchStreamReader failed",
+    "file signature not found",
+    "truncated file",
+    "INVALID_PROTOBUF",
+    "InvalidProtobuf",
+    "HeaderTooLarge",
+    "HeaderTooSmall",
+    "InvalidHeader",
+    "MetadataIncompleteBuffer",
+    "Model format error",
 )
 _OTHER_SHAPE = (
     "incompatible dtype",
     "node array from the pickle",
-    "unexpected keyword argument",
     "code expected at most",
     "code() argument",
     "an integer is required (got type bytes)",
@@ -44,20 +58,31 @@ _OTHER_SHAPE = (
 )
 
 
-def of_model_file(instance: InstanceEvidence, report: Report) -> Failure | None:
+def of_model_file(instance: InstanceEvidence, report: Report, raised: Raised) -> Failure | None:
     """A verdict when it was while a saved object was read; None otherwise."""
-    trace = lines.traceback_of(report)
-    if not any(_LOADS.search(line) for line in (*trace[:-1], str(report.get("text") or ""))):
+    told = [f"{frame.file} {frame.text}" for frame in raised.frames] or [str(report.get("text") or "")]
+    if not any(_LOADS.search(line) for line in told):
         return None
-    said = trace[-1].strip() if trace else str(report.get("message") or "")
+    said = raised.words
     own_class = _ATTRIBUTE.search(said)
     if own_class and own_class["module"].endswith(("__main__", "__mp_main__", "entry_script")):
         return _class_missing(instance, report, own_class["name"])
     if own_class and _is_own(instance, own_class["file"]):
         return _class_missing(instance, report, own_class["name"], own_class["module"])
-    if any(sign in said for sign in _NO_MODEL):
+    if any(sign in said for sign in _NO_MODEL) or raised.name == "EOFError":
         return _no_model(instance, report, said)
-    return _other_version(instance, report, said)
+    if raised.inner is not None and _IMPORTS.match(raised.inner.text):
+        return None  # it imports by itself; no saved object asks for it
+    return _other_version(instance, report, raised, pickled=any(_PICKLES.search(line) for line in told))
+
+
+def _other_shape(raised: Raised) -> bool:
+    """An object of another version does not take what was saved."""
+    wrong = _WRONG_ARGUMENT.search(raised.words)
+    if wrong:
+        called = f"{wrong['type']}(" if wrong["type"] else "__init__("
+        return raised.inner is None or called not in raised.inner.text
+    return any(sign in raised.words for sign in _OTHER_SHAPE)
 
 
 def _is_own(instance: InstanceEvidence, file: str | None) -> bool:
@@ -100,10 +125,10 @@ def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
     elif "invalid load key, '\\x1f'" in said:
         why = "it is compressed with gzip"
         remedy = sentence("Open it with gzip.open(), or register it uncompressed")
-    elif "Ran out of input" in said or "EOFError" in said:
+    elif "Ran out of input" in said or said.startswith("EOFError"):
         why = "it is empty or ends too early"
         remedy = sentence("Look at its size, save the model again and register that")
-    elif "truncated" in said:
+    elif "truncated" in said or "TooSmall" in said or "IncompleteBuffer" in said:
         why = "it ends too early"
         remedy = sentence("Copy the model again and register that")
     return reported(
@@ -116,9 +141,11 @@ def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
     )
 
 
-def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Failure | None:
-    package, versions, confidence = "", None, Confidence.LIKELY
-    for line in instance.log_tail:
+def _other_version(
+    instance: InstanceEvidence, report: Report, raised: Raised, *, pickled: bool
+) -> Failure | None:
+    package, versions, confidence, said = "", None, Confidence.LIKELY, raised.words
+    for line in instance.log_tail if pickled else ():
         warned = _SAVED_WITH.search(line)
         if warned:
             versions, package, confidence = warned, "scikit-learn", Confidence.CERTAIN
@@ -135,7 +162,7 @@ def _other_version(instance: InstanceEvidence, report: Report, said: str) -> Fai
         package = package or package_of(attribute["module"])
     elif submodule:
         package = package or package_of(submodule["module"])
-    elif not versions and not any(sign in said for sign in _OTHER_SHAPE):
+    elif not versions and not _other_shape(raised):
         return None
     if versions:
         remedy = sentence(

@@ -114,41 +114,10 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
             else "ProbeUnhealthy"
         )
         return make(instance, code, text, evidence=evidence, fields={"route": probed.path, "port": port})
-    if heard is not None and not heard and (instance.processor_share or 0.0) >= WORKING_NOW:
-        text = f"the readiness probe gave up{_after(instance)}, while the program in the container was still starting"
-        return make(
-            instance,
-            "ProbeTooEarly",
-            text,
-            confidence=Confidence.LIKELY,
-            evidence=(*evidence[:2], *_worked(instance)),
-        )
-    if heard is not None and not heard:
-        return make(
-            instance,
-            "NothingListens",
-            f"the container runs, but no program in it listens on any port{_waited(instance)}",
-            evidence=evidence,
-            fields={"port": port},
-        )
-    ports = {address.rpartition(":")[2]: address.rpartition(":")[0] for address in heard or ()}
-    if heard and str(port) not in ports:
-        other = ", ".join(sorted(ports))
-        return make(
-            instance,
-            "ProbePortWrong",
-            f"the probe asks port {port}, but the container listens on {other}",
-            evidence=evidence,
-            fields={"port": port, "other": other},
-        )
-    if heard and ports[str(port)] in ("127.0.0.1", "::1"):
-        return make(
-            instance,
-            "ListensOnLoopback",
-            f"the program in the container listens on {ports[str(port)]}:{port}, where nobody outside of it can connect",
-            evidence=evidence,
-            fields={"port": port},
-        )
+    if heard is not None:
+        verdict = _of_listeners(instance, port, heard, evidence)
+        if verdict is not None:
+            return verdict
     text = f"the container runs, but {asked} is not answered{_waited(instance)}: {_words(probed)}"
     return make(
         instance,
@@ -157,6 +126,53 @@ def _foreign(instance: InstanceEvidence, probed: Probed, port: int) -> Failure:
         confidence=Confidence.LIKELY if heard is not None else Confidence.POSSIBLE,
         evidence=evidence,
     )
+
+
+def _of_listeners(
+    instance: InstanceEvidence, port: int, heard: tuple[str, ...], evidence: tuple[str, ...]
+) -> Failure | None:
+    """A container that does not listen where it is asked; `evidence`: the probe and the listeners, then the log."""
+    hosts: dict[str, set[str]] = {}
+    for address in heard:
+        host, _, heard_port = address.rpartition(":")
+        hosts.setdefault(heard_port, set()).add(host.strip("[]"))
+    elsewhere = str(port) not in hosts
+    if elsewhere and (instance.processor_share or 0.0) >= WORKING_NOW:
+        text = f"the readiness probe gave up{_after(instance)}, while the program in the container was still starting"
+        return make(
+            instance,
+            "ProbeTooEarly",
+            text,
+            confidence=Confidence.LIKELY,
+            evidence=(*evidence[:2], *_worked(instance)),
+        )
+    if not heard:
+        return make(
+            instance,
+            "NothingListens",
+            f"the container runs, but no program in it listens on any port{_waited(instance)}",
+            evidence=evidence,
+            fields={"port": port},
+        )
+    if elsewhere:
+        other = ", ".join(sorted(hosts))
+        return make(
+            instance,
+            "ProbePortWrong",
+            f"the probe asks port {port}, but the container listens on {other}",
+            evidence=evidence,
+            fields={"port": port, "other": other},
+        )
+    inside = hosts.get(str(port), set())
+    if inside and all(host == "::1" or host.startswith("127.") for host in inside):
+        return make(
+            instance,
+            "ListensOnLoopback",
+            f"the program in the container listens on {min(inside)}:{port}, where nobody outside of it can connect",
+            evidence=evidence,
+            fields={"port": port},
+        )
+    return None
 
 
 def _words(probed: Probed) -> str:

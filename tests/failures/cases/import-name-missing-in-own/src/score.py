@@ -1,0 +1,9 @@
+from features import shapes
+
+
+def init():
+    pass
+
+
+def run(data):
+    return 1

@@ -1,0 +1,9 @@
+from packaging.version import Version
+
+
+def init():
+    pass
+
+
+def run(data):
+    return 1

@@ -1,0 +1,9 @@
+from packaging.legacy import parse
+
+
+def init():
+    pass
+
+
+def run(data):
+    return 1

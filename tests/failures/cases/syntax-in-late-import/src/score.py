@@ -1,0 +1,8 @@
+def init():
+    import helper
+
+    helper.load()
+
+
+def run(data):
+    return 1
