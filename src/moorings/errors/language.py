@@ -42,6 +42,11 @@ def word(name: str, language: str) -> str:
     return said(language, f"word.{name}", WORDS[name])
 
 
+def label(name: str, language: str) -> str:
+    """One of `WORDS` before what it is the name of: `Fix:`, with the colon as the language sets it."""
+    return f"{word(name, language)}{word('colon', language)}"
+
+
 def title_of(group: str, language: str) -> str:
     """What a group of `GROUPS` says, in that language."""
     return said(language, f"{group}.title", GROUPS[group])

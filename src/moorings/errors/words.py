@@ -18,6 +18,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "confidence.likely": "likely",
         "confidence.possible": "possible",
         "request_id": "Request id",
+        "colon": ":",
         "code": "Code",
         "numeric": "Numeric code",
         "title": "Title",

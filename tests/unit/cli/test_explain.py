@@ -127,6 +127,6 @@ def test_a_failure_of_a_command_is_told_in_the_language(capsys: pytest.CaptureFi
     assert "Il n'y a pas d'erreur de ce nom" in shown
     assert "EndpointNotFound: Le point de terminaison n'existe pas" in shown
     assert (
-        "Remède: Voir tout ce qu'il y a : moor explain   ou l'une des plus proches : moor explain EndpointNotFound"
+        "Remède : Voir tout ce qu'il y a : moor explain   ou l'une des plus proches : moor explain EndpointNotFound"
         in shown
     )

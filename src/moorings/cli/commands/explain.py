@@ -17,7 +17,7 @@ from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
 from moorings.errors.exceptions import error
 from moorings.errors.find import GROUPS, Found, find, members, related, suggest
-from moorings.errors.language import texts_of, title_of, word
+from moorings.errors.language import label, texts_of, title_of, word
 from moorings.errors.pages import facts, fix_text, link
 
 LISTED: Columns = (
@@ -95,7 +95,7 @@ def _text(found: Found, language: str, width: int) -> str:
     title = title_of(found.name, language) if found.name in GROUPS else ""
     lines = [click.style(found.name, bold=True) + (f"  {title}" if title else ""), ""]
     lines += [*textwrap.wrap(word("group", language), width), "", *_listed(found.entries, language), ""]
-    return "\n".join([*lines, f"{word('more', language)}: moor explain {found.entries[0].code}"]) + "\n"
+    return "\n".join([*lines, f"{label('more', language)} moor explain {found.entries[0].code}"]) + "\n"
 
 
 def _entry(entry: Entry, language: str, width: int) -> list[str]:
@@ -108,7 +108,12 @@ def _entry(entry: Entry, language: str, width: int) -> list[str]:
     lines += ["", click.style(word("fix", language), bold=True), f"  {fix_text(texts)}"]
     lines.append("")
     for name, value in facts(entry, language):
-        lines += textwrap.wrap(f"{name}: {value}", width, subsequent_indent="    ", break_on_hyphens=False)
+        lines += textwrap.wrap(
+            f"{name}{word('colon', language)} {value}",
+            width,
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )
     others = [other for other in related(entry) if other.origin == entry.origin]
     if 0 < len(others) <= MOST_RELATED:
         return [
@@ -119,7 +124,7 @@ def _entry(entry: Entry, language: str, width: int) -> list[str]:
         ]
     group = entry.numeric or entry.family
     if group and (others or any(e.code != entry.code for e in members(group))):
-        lines += ["", f"{word('related', language)}: moor explain {group}"]
+        lines += ["", f"{label('related', language)} moor explain {group}"]
     return lines
 
 
