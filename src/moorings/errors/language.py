@@ -4,6 +4,7 @@ is read when somebody first asks for that language; English needs no file. Knows
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,11 @@ def _known(tags: Iterable[str]) -> str | None:
         if language in LANGUAGES:
             return language
     return None
+
+
+def context(kind: str, english: str) -> str:
+    """Under what a text that has no name stands in the catalogues: `kind` and a hash, so that a changed text is a new one."""
+    return f"{kind}.{hashlib.sha256(english.encode()).hexdigest()[:10]}"
 
 
 def said(language: str, context: str, english: str) -> str:
