@@ -9,7 +9,7 @@ from typing import Protocol
 from moorings.cli.terminal import clean
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import Confidence, Failure, MooringsError
-from moorings.errors.language import ENGLISH, texts_of, word
+from moorings.errors.language import ENGLISH, label, texts_of, word
 from moorings.errors.sentence import sentence
 
 MOST_DETAILS = 50
@@ -38,20 +38,20 @@ def render(problem: MooringsError, language: str = ENGLISH, *, with_request_id: 
     if cause:
         lines.append(f"  {clean(cause)}")
     if failed.target and failed.target not in failed.message:
-        lines += ["", f"  {word('where', language)}: {clean(failed.target)}"]
-    lines += _block(word("proof", language), failed.evidence)
+        lines += ["", f"  {label('where', language)} {clean(failed.target)}"]
+    lines += _block(label("proof", language), failed.evidence)
     for detail in failed.details[:MOST_DETAILS]:
         lines += _detail(detail, failed, language)
     if len(failed.details) > MOST_DETAILS:
         more = sentence("... and {count} more", count=len(failed.details) - MOST_DETAILS)
         lines.append(f"  {more.said(language)}")
     if failed.confidence and failed.confidence != Confidence.CERTAIN:
-        lines += ["", f"  {word('confidence', language)}: {clean(sureness(failed.confidence, language))}"]
+        lines += ["", f"  {label('confidence', language)} {clean(sureness(failed.confidence, language))}"]
     if failed.fix:
-        lines += ["", f"  {word('fix_short', language)}: {_indented(failed.remedy.said(language))}"]
+        lines += ["", f"  {label('fix_short', language)} {_indented(failed.remedy.said(language))}"]
     request_id = getattr(problem, "request_id", None)
     if request_id and (with_request_id or failed.code == "InternalServerError"):
-        lines += ["", f"  {word('request_id', language)}: {request_id}"]
+        lines += ["", f"  {label('request_id', language)} {request_id}"]
     return "\n".join(lines) + "\n"
 
 
@@ -78,13 +78,13 @@ def _detail(detail: Failure, parent: Failure, language: str) -> list[str]:
     lines = ["", f"  - {clean(where + detail.message)}{code}"]
     lines += [f"      {clean(line)}" for line in detail.evidence]
     if detail.fix and detail.fix != parent.fix:
-        lines.append(f"      {word('fix_short', language)}: {clean(detail.remedy.said(language))}")
+        lines.append(f"      {label('fix_short', language)} {clean(detail.remedy.said(language))}")
     return lines
 
 
 def _block(heading: str, content: Iterable[str]) -> list[str]:
     body = [f"    {clean(line)}" for text in content for line in text.splitlines() or [""]]
-    return ["", f"  {heading}:", *body] if body else []
+    return ["", f"  {heading}", *body] if body else []
 
 
 def _indented(text: str) -> str:

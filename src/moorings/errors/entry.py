@@ -88,7 +88,7 @@ class Origin(StrEnum):
     MOORINGS = "moorings"
     """Raised by Moorings, on every engine that can fail so."""
     KUBERNETES = "kubernetes"
-    """Raised by the Kubernetes engine alone."""
+    """Left to the Kubernetes engine: until there is one nothing raises it, and it is kept for those who look it up."""
     CLOUD = "cloud"
     """A name of the cloud service for something that does not exist here; kept for those who look it up."""
 

@@ -4,15 +4,16 @@ its texts translated, and nothing else changed. The translations are in the same
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from moorings.errors.language import ENGLISH, LANGUAGES, NAMES, said
+from moorings.errors.language import ENGLISH, LANGUAGES, NAMES, context, said
 
 PAGE = "troubleshoot"
+KIND = "guide"
+"""Of its texts in the catalogues."""
 SOURCE = Path(__file__).parents[3] / "docs" / "how-to" / f"{PAGE}.md"
 """The English page; it is there where the repository is, not where Moorings is installed."""
 _FENCE = re.compile(r"^```")
@@ -20,11 +21,6 @@ _PREFIX = re.compile(r"^(#{1,6} |\d+\. |- )?(.*)$")
 _WORDS = re.compile(r"[A-Za-z]{2,}")
 _CODE = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)")
 _COMMENT = re.compile(r"^<!--.*-->$")
-
-
-def context(english: str) -> str:
-    """Under what a text of the guide stands in a catalogue."""
-    return f"guide.{hashlib.sha256(english.encode()).hexdigest()[:10]}"
 
 
 def texts(page: str) -> list[str]:
@@ -61,7 +57,7 @@ def others(language: str) -> str:
 
 
 def _in(page: str, language: str) -> str:
-    text = translated(page, lambda english: said(language, context(english), english), language)
+    text = translated(page, lambda english: said(language, context(KIND, english), english), language)
     return text.replace(others(ENGLISH), others(language)).rstrip() + "\n"
 
 

@@ -4,6 +4,7 @@ is read when somebody first asks for that language; English needs no file. Knows
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ def word(name: str, language: str) -> str:
     return said(language, f"word.{name}", WORDS[name])
 
 
+def label(name: str, language: str) -> str:
+    """One of `WORDS` before what it is the name of: `Fix:`, with the colon as the language sets it."""
+    return f"{word(name, language)}{word('colon', language)}"
+
+
 def title_of(group: str, language: str) -> str:
     """What a group of `GROUPS` says, in that language."""
     return said(language, f"{group}.title", GROUPS[group])
@@ -78,6 +84,11 @@ def _known(tags: Iterable[str]) -> str | None:
         if language in LANGUAGES:
             return language
     return None
+
+
+def context(kind: str, english: str) -> str:
+    """Under what a text that has no name stands in the catalogues: `kind` and a hash, so that a changed text is a new one."""
+    return f"{kind}.{hashlib.sha256(english.encode()).hexdigest()[:10]}"
 
 
 def said(language: str, context: str, english: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
 from moorings.errors.find import GROUPS, members, related
-from moorings.errors.language import LANGUAGES, NAMES, Texts, texts_of, title_of, word
+from moorings.errors.language import LANGUAGES, NAMES, Texts, label, texts_of, title_of, word
 
 INDEX = "README.md"
 
@@ -123,7 +123,7 @@ def _whole(code: str, parts: Iterable[str], language: str) -> str:
     explain = [f"{word('explain', language)} `moor explain {code}`"] if code else []
     foot = [f"[{word('all', language)}]({INDEX})"] if code else []
     if others:
-        foot.append(f"{word('languages', language)}: {others}")
+        foot.append(f"{label('languages', language)} {others}")
     ending = ["---", " · ".join(foot)] if foot else []
     return "\n\n".join([*parts, *explain, *ending, word("made", language)]) + "\n"
 

@@ -3,14 +3,15 @@ into words only where somebody reads it, in that reader's language. Knows neithe
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moorings.errors.language import ENGLISH, said
+from moorings.errors.language import ENGLISH, context, said
 
+KIND = "said"
+"""Of the templates of `sentence` in the catalogues."""
 _FIELD = re.compile(r"{{|}}|{(\w+)}")
 
 
@@ -28,7 +29,7 @@ class Sentence:
 
     def said(self, language: str) -> str:
         """In that language; in English where the template has no translation."""
-        words = said(language, self.context or context(self.template), self.template)
+        words = said(language, self.context or context(KIND, self.template), self.template)
         return _FIELD.sub(lambda found: self._filled(found, language), words)
 
     def __str__(self) -> str:
@@ -100,11 +101,6 @@ def listed(names: Sequence[str]) -> Sentence:
     """`a`, `a and b`, `a, b and c`; there is at least one."""
     *others, last = names
     return sentence("{names} and {last}", names=", ".join(others), last=last) if others else verbatim(last)
-
-
-def context(template: str) -> str:
-    """Under what a template of `sentence` stands in the catalogues."""
-    return f"said.{hashlib.sha256(template.encode()).hexdigest()[:10]}"
 
 
 NOTHING = Sentence("")

@@ -15,9 +15,8 @@ import polib
 from moorings.errors import guide
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.find import GROUPS
-from moorings.errors.language import ENGLISH, FOLDER, LANGUAGES
-from moorings.errors.sentence import context as context_of
-from moorings.errors.sentence import sentence
+from moorings.errors.language import ENGLISH, FOLDER, LANGUAGES, context
+from moorings.errors.sentence import KIND, sentence
 from moorings.errors.words import WORDS
 
 WIDTH = 110
@@ -38,9 +37,9 @@ def english_texts() -> Iterator[tuple[str, str]]:
     for name, text in WORDS.items():
         yield f"word.{name}", text
     for text in dict.fromkeys(filter(None, (template_of(call) for _, call in sentences()))):
-        yield context_of(text), text
+        yield context(KIND, text), text
     for text in guide.texts(guide.SOURCE.read_text(encoding="utf-8")):
-        yield guide.context(text), text
+        yield context(guide.KIND, text), text
 
 
 @functools.cache
@@ -88,8 +87,8 @@ def update(language: str) -> polib.POFile:
         "Content-Type": "text/plain; charset=UTF-8",
         "Content-Transfer-Encoding": "8bit",
     }
-    for context, english in english_texts():
-        entry = known.get(context) or polib.POEntry(msgctxt=context, msgid=english, msgstr="")
+    for name, english in english_texts():
+        entry = known.get(name) or polib.POEntry(msgctxt=name, msgid=english, msgstr="")
         if entry.msgid != english:
             entry.previous_msgid, entry.msgid = entry.msgid, english
             if entry.msgstr and "fuzzy" not in entry.flags:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 import pytest
 
 from moorings.api.errors import body_of
+from moorings.api.language import listen
 from moorings.errors.exceptions import Failure, failure
 from moorings.errors.pages import link
+from moorings.errors.sentence import sentence
 
 
 async def refused(api: Any, language: str | None) -> tuple[dict[str, Any], Any]:
@@ -97,10 +100,33 @@ async def test_who_has_no_token_reads_pages_and_nothing_else(api: Any) -> None:
         assert info(answer.json()["error"])["title"] == "La requête vient d'un inconnu"
 
 
+def body_in(language: str, failed: Failure) -> dict[str, Any]:
+    def ask() -> dict[str, Any]:
+        listen({"type": "http", "headers": [(b"accept-language", language.encode())]})
+        return body_of(failed)
+
+    return contextvars.copy_context().run(ask)
+
+
+def test_what_to_do_about_one_failure_is_said_in_the_language_of_whoever_asks_for_it_later() -> None:
+    fix = sentence("Correct the traffic, then: {command}", command="moor endpoint update -f e.yml")
+    stored = Failure.from_json(failure("TrafficInvalid", "m", fix=fix).to_json())
+    said = {
+        "en": "Correct the traffic, then: moor endpoint update -f e.yml",
+        "fr": "Corriger le trafic, puis : moor endpoint update -f e.yml",
+        "ja": "トラフィックの指定を直してから: moor endpoint update -f e.yml",
+    }
+    for language, text in said.items():
+        assert info(body_in(language, stored))["fix"] == text
+
+
 def test_a_stored_failure_can_be_said_in_another_language() -> None:
     made = failure("EndpointNotFound", "m", fields={"endpoint": "shop"})
     stored = Failure.from_json(made.to_json())
     assert stored == made
-    assert body_of(stored)["additionalInfo"][0]["info"]["fix"] == made.fix
+    assert info(body_of(stored))["fix"] == made.fix
+    assert info(body_in("de", stored))["fix"].startswith(
+        "Zuerst anlegen: moor online-endpoint create -n shop "
+    )
     old = Failure.from_json({"code": "EndpointNotFound", "message": "m", "fix": "of an older version"})
     assert body_of(old)["additionalInfo"][0]["info"]["fix"] == "of an older version"

@@ -45,6 +45,13 @@ def test_a_number_lists_its_codes(words: list[str], capsys: pytest.CaptureFixtur
         assert f"  {code} " in shown
 
 
+def test_related_codes_are_listed_where_they_are_few(capsys: pytest.CaptureFixture[str]) -> None:
+    few = explained(capsys, "ImagePullDenied")
+    assert "\n  ImageNotFound " in few
+    many = explained(capsys, "UserScriptImportError").splitlines()
+    assert many[-1] == "Related: moor explain ERR_2200"
+
+
 def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     one = json.loads(explained(capsys, "OutOfQuotaCpu", "-o", "json"))
     assert one["code"] == "OutOfQuota"
@@ -118,7 +125,8 @@ def test_a_failure_of_a_command_is_told_in_the_language(capsys: pytest.CaptureFi
     shown = capsys.readouterr().err
     assert shown.startswith("ERROR: (CodeUnknown) ")
     assert "Il n'y a pas d'erreur de ce nom" in shown
+    assert "EndpointNotFound: Le point de terminaison n'existe pas" in shown
     assert (
-        "Remède: Voir tout ce qu'il y a : moor explain   ou l'une des plus proches : moor explain EndpointNotFound"
+        "Remède : Voir tout ce qu'il y a : moor explain   ou l'une des plus proches : moor explain EndpointNotFound"
         in shown
     )

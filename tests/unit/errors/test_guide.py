@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from moorings.errors.guide import PAGE, SOURCE, anchor, context, others, pages, texts, translated
-from moorings.errors.language import ENGLISH, LANGUAGES
+from moorings.errors.guide import KIND, PAGE, SOURCE, anchor, others, pages, texts, translated
+from moorings.errors.language import ENGLISH, LANGUAGES, context
 from moorings.errors.translate import english_texts
 
 ENGLISH_PAGE = SOURCE.read_text(encoding="utf-8")
@@ -36,7 +36,9 @@ def test_commands_are_the_same_and_links_lead_within_the_language(language):
 def test_a_changed_paragraph_is_a_new_text_that_has_to_be_translated():
     changed = ENGLISH_PAGE.replace("The faults that are met most often:", "The faults that one meets:")
     known = {where for where, _ in english_texts()}
-    assert [text for text in texts(changed) if context(text) not in known] == ["The faults that one meets:"]
+    assert [text for text in texts(changed) if context(KIND, text) not in known] == [
+        "The faults that one meets:"
+    ]
 
 
 def test_what_is_translated_and_what_stays():

@@ -37,9 +37,9 @@ TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
 AGAIN = "run: python -m moorings.errors.translate, and translate what is new"
 SAME_IN = {
     "fr": {"Cause", "Code", "Titre", "Moorings", "certain", "possible"},
-    "de": {"Code", "Moorings"},
-    "es": {"Moorings"},
-    "ja": {"Moorings"},
+    "de": {"Code", "Moorings", ":"},
+    "es": {"Moorings", ":"},
+    "ja": {"Moorings", ":"},
 }
 """Translations that may be equal to the English."""
 

@@ -18,7 +18,7 @@ from moorings.cli.terminal import clean
 from moorings.client.client import is_missing
 from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.exceptions import MooringsError
-from moorings.errors.language import word
+from moorings.errors.language import label
 from moorings.gateway.port import port_problem
 from moorings.preflight.check import Report, of_problem
 from moorings.preflight.code_folder import shown
@@ -226,7 +226,7 @@ def _lines(one: Finding, language: str) -> list[str]:
     first = f"{one.severity.value.upper()} ({one.failure.code}{numeric}) {lead}{one.failure.message}"
     evidence = [f"    {line}" for text in one.failure.evidence for line in text.splitlines()]
     fix = one.failure.remedy.said(language)
-    last = [f"  {word('fix_short', language)}: {fix}"] if fix else []
+    last = [f"  {label('fix_short', language)} {fix}"] if fix else []
     return [clean(line) for line in (first, *evidence, *last)]
 
 

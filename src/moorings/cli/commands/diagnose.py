@@ -13,7 +13,7 @@ from moorings.cli.report import sureness
 from moorings.cli.session import Session
 from moorings.cli.terminal import clean
 from moorings.client.faults import from_body
-from moorings.errors.language import word
+from moorings.errors.language import label
 
 
 @leaf(
@@ -73,18 +73,18 @@ def text(found: Mapping[str, Any], language: str) -> str:
     else:
         numeric = f", {verdict['numeric_code']}" if verdict["numeric_code"] else ""
         lines += [f"  ({verdict['code']}{numeric}) {verdict['message']}", ""]
-        lines += [f"  {word('cause', language)}: {verdict['cause']}"]
-        lines += [f"  {word('confidence', language)}: {sureness(verdict['confidence'], language)}"]
+        lines += [f"  {label('cause', language)} {verdict['cause']}"]
+        lines += [f"  {label('confidence', language)} {sureness(verdict['confidence'], language)}"]
         if verdict["target"]:
-            lines += [f"  {word('where', language)}: {verdict['target']}"]
+            lines += [f"  {label('where', language)} {verdict['target']}"]
         if verdict["evidence"]:
             lines += [
                 "",
-                f"  {word('proof', language)}:",
+                f"  {label('proof', language)}",
                 *(f"    {line}" for e in verdict["evidence"] for line in e.splitlines()),
             ]
         if verdict["fix"]:
-            lines += ["", f"  {word('fix_short', language)}: {verdict['fix']}"]
+            lines += ["", f"  {label('fix_short', language)} {verdict['fix']}"]
     lines += _instances(seen["instances"])
     lines += _phases(seen["phases"])
     return "".join(f"{clean(line)}\n" for line in lines)

@@ -17,7 +17,7 @@ from moorings.errors.catalogue import CATALOGUE
 from moorings.errors.entry import Entry
 from moorings.errors.exceptions import error
 from moorings.errors.find import GROUPS, Found, find, members, related, suggest
-from moorings.errors.language import texts_of, title_of, word
+from moorings.errors.language import label, texts_of, title_of, word
 from moorings.errors.pages import facts, fix_text, link
 
 LISTED: Columns = (
@@ -27,6 +27,8 @@ LISTED: Columns = (
     ("Raised by", lambda e: e["raised_by"]),
     ("Title", lambda e: e["title"]),
 )
+MOST_RELATED = 8
+"""More are a list of their own, which the number or the group names."""
 WIDEST = 100
 """Columns; longer lines are hard to read."""
 
@@ -46,7 +48,7 @@ def explain(session: Session, code: tuple[str, ...]) -> None:
     name = " ".join(code)
     found = find(name)
     if found is None:
-        raise _unknown(name)
+        raise _unknown(name, language)
     if session.options.output is None and session.options.query is None:
         width = min(shutil.get_terminal_size().columns, WIDEST)
         click.echo(_text(found, language, width), nl=False)
@@ -93,7 +95,7 @@ def _text(found: Found, language: str, width: int) -> str:
     title = title_of(found.name, language) if found.name in GROUPS else ""
     lines = [click.style(found.name, bold=True) + (f"  {title}" if title else ""), ""]
     lines += [*textwrap.wrap(word("group", language), width), "", *_listed(found.entries, language), ""]
-    return "\n".join([*lines, f"{word('more', language)}: moor explain {found.entries[0].code}"]) + "\n"
+    return "\n".join([*lines, f"{label('more', language)} moor explain {found.entries[0].code}"]) + "\n"
 
 
 def _entry(entry: Entry, language: str, width: int) -> list[str]:
@@ -106,13 +108,23 @@ def _entry(entry: Entry, language: str, width: int) -> list[str]:
     lines += ["", click.style(word("fix", language), bold=True), f"  {fix_text(texts)}"]
     lines.append("")
     for name, value in facts(entry, language):
-        lines += textwrap.wrap(f"{name}: {value}", width, subsequent_indent="    ", break_on_hyphens=False)
+        lines += textwrap.wrap(
+            f"{name}{word('colon', language)} {value}",
+            width,
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )
     others = [other for other in related(entry) if other.origin == entry.origin]
-    if others:
-        lines += ["", click.style(word("related", language), bold=True), *_listed(tuple(others), language)]
-    same_number = [e for e in members(entry.numeric) if e.code != entry.code] if entry.numeric else []
-    if same_number and not others:
-        lines += ["", f"{word('related', language)}: moor explain {entry.numeric}"]
+    if 0 < len(others) <= MOST_RELATED:
+        return [
+            *lines,
+            "",
+            click.style(word("related", language), bold=True),
+            *_listed(tuple(others), language),
+        ]
+    group = entry.numeric or entry.family
+    if group and (others or any(e.code != entry.code for e in members(group))):
+        lines += ["", f"{label('related', language)} moor explain {group}"]
     return lines
 
 
@@ -121,17 +133,17 @@ def _listed(entries: tuple[Entry, ...], language: str) -> list[str]:
     return [f"  {entry.code:<{longest}}  {texts_of(entry, language).title}" for entry in entries]
 
 
-def _unknown(name: str) -> Exception:
+def _unknown(name: str, language: str) -> Exception:
     near = suggest(name)
     hint = f"; did you mean {' or '.join(near[:3])}?" if near else ""
     return error(
         "CodeUnknown",
         f"no error is called {name!r}{hint}",
         target=name,
-        evidence=[f"{code}: {_title(code)}" for code in near],
+        evidence=[f"{code}: {_title(code, language)}" for code in near],
         fields={"code": near[0] if near else "ERR_2200"},
     )
 
 
-def _title(code: str) -> str:
-    return CATALOGUE[code].title if code in CATALOGUE else GROUPS[code]
+def _title(code: str, language: str) -> str:
+    return texts_of(CATALOGUE[code], language).title if code in CATALOGUE else title_of(code, language)

@@ -14,7 +14,7 @@ from moorings.cli.output import Columns
 from moorings.cli.session import Session
 from moorings.client import quota as remote
 from moorings.errors.exceptions import error
-from moorings.errors.language import word
+from moorings.errors.language import label
 from moorings.errors.sentence import sentence
 from moorings.spec import quota
 from moorings.spec.quota import figure
@@ -176,7 +176,7 @@ def _show_fit(session: Session, found: dict[str, Any]) -> None:
     verdict = "It fits." if found["fits"] else f"It does not fit: {found['error']['message']}"
     session.say(f"{found['deployment']} needs {found['needs']['said']}. {verdict}")
     for info in (found["error"] or {}).get("additionalInfo", ()):
-        session.say(f"{word('fix_short', session.language)}: {info['info']['fix']}")
+        session.say(f"{label('fix_short', session.language)} {info['info']['fix']}")
 
 
 def _holders(name: str, holders: list[dict[str, Any]]) -> str:

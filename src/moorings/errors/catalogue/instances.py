@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from moorings.errors.entry import Entry, Evidence, Fault, Step
 
 _LOGS = "moor online-deployment get-logs -e {endpoint} -n {deployment}"
 _UPDATE = "moor online-deployment update -e {endpoint} -n {deployment} -f <deployment.yml>"
 
 
-_EVIDENCE: Mapping[str, tuple[Evidence, ...]] = MappingProxyType(
-    {
-        "ScriptMissing": (Evidence.LOG, Evidence.FILES, Evidence.PLACES),
-        "UserScriptSyntaxError": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
-        "UserScriptImportError": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
-        "UserScriptFunctionNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
-        "UserScriptBadSignature": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
-        "UserScriptInitFailed": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
-        "ModelPathNotFound": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
-        "ModelFileInvalid": (Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
-        "PickleVersionMismatch": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
-        "PickleClassMissing": (Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
-        "BootTimeout": (Evidence.LOG, Evidence.PROBES, Evidence.PLACES),
-        "ProbeTooEarly": (Evidence.LOG, Evidence.PROBES, Evidence.PLACES),
-        "ProbeRouteWrong": (Evidence.LOG, Evidence.PROBES),
-        "ProbePortWrong": (Evidence.LOG, Evidence.PROBES),
-        "ProbeUnhealthy": (Evidence.LOG, Evidence.PROBES),
-        "NothingListens": (Evidence.LOG, Evidence.PROBES),
-        "ListensOnLoopback": (Evidence.LOG, Evidence.PROBES),
-        "NativeCodeCrashed": (Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
-        "RunStuck": (Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
-        "WorkerDeadlocked": (Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
-        "ResourceNotReady": (Evidence.LOG, Evidence.PROBES),
-        "LivenessProbeFailed": (Evidence.LOG, Evidence.PROBES),
-        "CrashLoop": (Evidence.LOG, Evidence.EXIT),
-        "KilledBySignal": (Evidence.LOG, Evidence.EXIT),
-        "UserContainerCrash": (Evidence.LOG, Evidence.EXIT),
-    }
-)
-"""Where it is not the user's frames or the end of the log."""
-
-_ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "CrashLoop": ("DeploymentCrashLoopBackOff",),
-        "UserScriptSyntaxError": ("ScriptSyntaxError",),
-        "UserContainerCrash": ("UserContainerCrashed", "UserContainerTerminated"),
-    }
-)
-"""Names of the ecosystem for the same failure, or of an older version."""
-
-
-def _script(code: str, title: str, cause: str, fix: str) -> Entry:
+def _script(
+    code: str,
+    title: str,
+    cause: str,
+    fix: str,
+    *,
+    evidence: tuple[Evidence, ...] = (Evidence.TRACEBACK, Evidence.LOG),
+    aliases: tuple[str, ...] = (),
+) -> Entry:
     return Entry(
         code=code,
         title=title,
@@ -62,9 +26,9 @@ def _script(code: str, title: str, cause: str, fix: str) -> Entry:
         step=Step.SCRIPT,
         http_status=400,
         numeric="ERR_2200",
-        evidence=_EVIDENCE.get(code, (Evidence.TRACEBACK, Evidence.LOG)),
+        evidence=evidence,
         family=None if code == "ResourceNotReady" else "ResourceNotReady",
-        aliases=_ALIASES.get(code, ()),
+        aliases=aliases,
     )
 
 
@@ -74,12 +38,15 @@ _SCRIPTS = (
         "The scoring script is not there",
         "The code folder has no file at the path that `scoring_script` names.",
         f"Correct `code_configuration.scoring_script` (it is relative to `code`), then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.FILES, Evidence.PLACES),
     ),
     _script(
         "UserScriptSyntaxError",
         "The scoring script is not valid Python",
         "Python could not compile the script, or a module it imports, with the environment's interpreter.",
         f"Correct the line named above, then: {_UPDATE}",
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
+        aliases=("ScriptSyntaxError",),
     ),
     _script(
         "UserScriptImportError",
@@ -88,12 +55,14 @@ _SCRIPTS = (
         "that has it.",
         "Add the package that brings the module to the pip list of the environment's conda_file (a module of yours: "
         "put it beside the scoring script), then: " + _UPDATE,
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
     ),
     _script(
         "UserScriptFunctionNotFound",
         "The scoring script lacks a function",
         "A scoring script needs `init()` and `run(data)` at its top level.",
         f"Define {{missing}} in the script, then: {_UPDATE}",
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
     ),
     _script(
         "UserScriptBadSignature",
@@ -101,6 +70,7 @@ _SCRIPTS = (
         "`init` takes no argument; `run` takes at least one named parameter and neither *args, **kwargs nor "
         "positional-only ones.",
         f"Declare them as `def init():` and `def run(data):`, then: {_UPDATE}",
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
     ),
     _script(
         "ScriptRaised",
@@ -113,6 +83,7 @@ _SCRIPTS = (
         "init() of the scoring script raised an exception",
         "`init()` ran when the instance started and did not return.",
         f"Correct the line named above, then: {_UPDATE}   (the whole log: {_LOGS})",
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
     ),
     _script(
         "ModelPathNotFound",
@@ -121,6 +92,7 @@ _SCRIPTS = (
         "directly in that folder, a registered folder is a folder in it.",
         "Open what the model has, below os.environ['AZUREML_MODEL_DIR'], or register the files that the script "
         "opens, then: " + _UPDATE,
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
     ),
     _script(
         "VariableMissing",
@@ -135,6 +107,7 @@ _SCRIPTS = (
         "What was registered is empty, cut off, a pointer or a page in place of the model, or of another format.",
         "Register the file that was saved by the training, whole and in the format that the script reads (moor model "
         "create), then: " + _UPDATE,
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.FILES, Evidence.PLACES),
     ),
     _script(
         "PickleVersionMismatch",
@@ -143,6 +116,7 @@ _SCRIPTS = (
         "of the packages that fit the ones that wrote them.",
         "Pin the versions of the packages that saved the model in the environment's conda_file (where it was "
         "trained: pip freeze), or save the model again, then: " + _UPDATE,
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
     ),
     _script(
         "PickleClassMissing",
@@ -151,6 +125,7 @@ _SCRIPTS = (
         "script under the same name.",
         "Put the class into a module of its own beside the scoring script, import it from there where the model is "
         "trained, and save the model again, then: " + _UPDATE,
+        evidence=(Evidence.TRACEBACK, Evidence.LOG, Evidence.PLACES),
     ),
     _script(
         "NativeLibraryMissing",
@@ -188,6 +163,7 @@ _SCRIPTS = (
         + _LOGS
         + "   If it only needs longer, raise liveness_probe.failure_threshold or "
         f".initial_delay, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES, Evidence.PLACES),
     ),
     _script(
         "ResourceNotReady",
@@ -196,6 +172,7 @@ _SCRIPTS = (
         "See what it does: "
         + _LOGS
         + f"   If it is only slow, raise readiness_probe.timeout, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "ProbeTooEarly",
@@ -203,12 +180,14 @@ _SCRIPTS = (
         "The script was still at work when the time of the readiness probe was over "
         "(initial_delay + period x failure_threshold).",
         f"Raise readiness_probe.initial_delay or .failure_threshold, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES, Evidence.PLACES),
     ),
     _script(
         "ProbeRouteWrong",
         "The probe asks for a path that the container does not have",
         "The server in the container answers on the port of the probe, but not with 200 at its path.",
         f"Correct inference_config.readiness_route.path (now {{route}}) of the environment, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "ProbePortWrong",
@@ -216,12 +195,14 @@ _SCRIPTS = (
         "The server in the container listens on another port than the environment's inference_config names.",
         "Set the ports of inference_config (liveness_route, readiness_route, scoring_route) to {other}, "
         f"then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "ProbeUnhealthy",
         "The container says that it is not ready",
         "The server in the container answers its probe with an error status.",
         f"See why: {_LOGS}   Once corrected: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "NothingListens",
@@ -229,12 +210,14 @@ _SCRIPTS = (
         "The container's command runs, but does not open the port that the environment's inference_config names.",
         "Start a server on port {port} as the container's command (on 0.0.0.0, not on 127.0.0.1), "
         f"then: {_UPDATE}   What it says: {_LOGS}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "ListensOnLoopback",
         "The server in the container can be reached from inside only",
         "It listens on the container's own loopback address.",
         f"Let the server listen on 0.0.0.0:{{port}}, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "LivenessProbeFailed",
@@ -244,18 +227,22 @@ _SCRIPTS = (
         "See what it did last: "
         + _LOGS
         + f"   If it is only slow, raise liveness_probe.timeout, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.PROBES),
     ),
     _script(
         "CrashLoop",
         "The instance crashes again and again",
         "The worker process ends shortly after each start.",
         f"See what it says before it ends: {_LOGS}",
+        evidence=(Evidence.LOG, Evidence.EXIT),
+        aliases=("DeploymentCrashLoopBackOff",),
     ),
     _script(
         "KilledBySignal",
         "The worker process was ended by a signal",
         "Somebody on this machine, or the script itself, killed the process.",
         f"See what it said last: {_LOGS}   Then start it again: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.EXIT),
     ),
     _script(
         "NativeCodeCrashed",
@@ -263,6 +250,7 @@ _SCRIPTS = (
         "A compiled package did something that the operating system ends a process for (SIGSEGV, SIGABRT, SIGILL, "
         "SIGBUS, SIGFPE).",
         "Try another version of the package that is named above, then: " + _UPDATE,
+        evidence=(Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
     ),
     _script(
         "RunStuck",
@@ -270,6 +258,7 @@ _SCRIPTS = (
         "A request took longer than WORKER_TIMEOUT, so that the worker was replaced; its requests failed.",
         "Look at the place named above: give what it waits for a time limit. If it only needs longer, raise "
         f"WORKER_TIMEOUT in environment_variables, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
     ),
     _script(
         "WorkerDeadlocked",
@@ -277,6 +266,7 @@ _SCRIPTS = (
         "run() waits for a lock, a queue or another process without a time limit, and nobody lets go of it.",
         "Look at the place named above: release the lock in a `with` block, give the wait a time limit, do not fork "
         f"while threads hold locks, then: {_UPDATE}",
+        evidence=(Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
     ),
     _script(
         "UserScriptRunFailed",
@@ -289,6 +279,8 @@ _SCRIPTS = (
         "The instance has ended",
         "The worker process ended and left no report of why.",
         f"See what it said last: {_LOGS}",
+        evidence=(Evidence.LOG, Evidence.EXIT),
+        aliases=("UserContainerCrashed", "UserContainerTerminated"),
     ),
 )
 

@@ -112,25 +112,25 @@ def _class_missing(instance: InstanceEvidence, report: Report, name: str, module
 def _no_model(instance: InstanceEvidence, report: Report, said: str) -> Failure:
     why, remedy = (
         "it is not a file of this format",
-        sentence("Register the file that was saved by the training"),
+        sentence("Register the file that was saved by the training (moor model create)"),
     )
     if "invalid load key, 'v'" in said:
         why = (
             "it begins like a pointer of Git LFS (`version https://...`): the model itself was never fetched"
         )
-        remedy = sentence("Run `git lfs pull` and register the model again")
+        remedy = sentence("Run `git lfs pull` and register the model again (moor model create)")
     elif "invalid load key, '<'" in said:
         why = "it begins like a web page, most likely an error page that was downloaded in its place"
-        remedy = sentence("Download the model again and register that")
+        remedy = sentence("Download the model again and register that (moor model create)")
     elif "invalid load key, '\\x1f'" in said:
         why = "it is compressed with gzip"
-        remedy = sentence("Open it with gzip.open(), or register it uncompressed")
+        remedy = sentence("Open it with gzip.open(), or register it uncompressed (moor model create)")
     elif "Ran out of input" in said or said.startswith("EOFError"):
         why = "it is empty or ends too early"
-        remedy = sentence("Look at its size, save the model again and register that")
+        remedy = sentence("Look at its size, save the model again and register that (moor model create)")
     elif "truncated" in said or "TooSmall" in said or "IncompleteBuffer" in said:
         why = "it ends too early"
-        remedy = sentence("Copy the model again and register that")
+        remedy = sentence("Copy the model again and register that (moor model create)")
     return reported(
         instance,
         report,
