@@ -27,6 +27,7 @@ from moorings.spec.secret_references import ConnectionPart, VaultSecret
 from moorings.state.database import Database
 from moorings.state.identities import ensure_own_identities, ensure_own_identity, identity_of
 from moorings.state.principal_rows import SYSTEM_ASSIGNED, Principal
+from moorings.state.secret_rows import SecretRow
 from moorings.state.transaction import ENDPOINT, Resource, Transaction
 
 AGAIN = "moor online-deployment update -f <deployment.yml>"
@@ -184,12 +185,8 @@ class Access:
             problems.append(_Problem(f"{_who(identity)} may not read secrets of the vault {name}", command))
         secret = tx.vault_secret(name, wanted.name, wanted.version)
         if secret is None or not secret.enabled:
-            version = f", version {wanted.version}," if wanted.version else ""
-            state = "is disabled" if secret is not None else "is not there"
-            command = f"moor keyvault secret set --vault-name {name} --name {wanted.name} --file <file>"
-            message = f"the secret {wanted.name}{version} of the vault {name} {state}"
-            problems.append(_Problem(message, command))
-            return _Found(problems=problems)
+            versions = tx.vault_secret_versions(name, wanted.name)
+            return _Found(problems=[*problems, _missing(wanted, versions)])
         return _Found(problems=problems) if problems else _Found(self.cipher.decrypt(secret.value))
 
     def _connection_value(
@@ -231,6 +228,30 @@ class _Found:
 
     def __repr__(self) -> str:
         return f"_Found({self.problems!r})"
+
+
+def _missing(wanted: VaultSecret, versions: Sequence[SecretRow]) -> _Problem:
+    """`versions`: those there are of the secret, newest first."""
+    secret = f"--vault-name {wanted.vault} --name {wanted.name}"
+    where = f"of the vault {wanted.vault}"
+    if not versions:
+        return _Problem(
+            f"the secret {wanted.name} {where} is not there",
+            f"moor keyvault secret set {secret} --file <file>",
+        )
+    named = [each for each in versions if each.version == wanted.version]
+    if wanted.version and not named:
+        return _Problem(
+            f"the secret {wanted.name} {where} has no version {wanted.version}",
+            f"moor keyvault secret list-versions {secret} -o table",
+        )
+    version = (named or versions)[0].version
+    message = f"the secret {wanted.name}, version {version}, {where} is disabled"
+    if not named:
+        message = f"all versions of the secret {wanted.name} {where} are disabled"
+    return _Problem(
+        message, f"moor keyvault secret set-attributes {secret} --version {version} --enabled true"
+    )
 
 
 def _part(

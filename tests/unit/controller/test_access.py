@@ -187,7 +187,10 @@ def test_a_vault_that_goes_by_access_policies_ignores_roles(world: Any, access: 
     [
         ("${{keyvault:https://nowhere/secrets/db}}", "moor keyvault create -n nowhere"),
         ("${{keyvault:https://team/secrets/none}}", "moor keyvault secret set --vault-name team --name none"),
-        ("${{keyvault:https://team/secrets/db/0f}}", "moor keyvault secret set"),
+        (
+            "${{keyvault:https://team/secrets/db/0f}}",
+            "moor keyvault secret list-versions --vault-name team --name db",
+        ),
         ("${{azureml://connections/none}}", "moor connection create"),
         ("${{azureml://connections/bill/credentials/none}}", "moor connection show -n bill"),
         ("${{other}}", "moor keyvault secret list"),
@@ -203,6 +206,24 @@ def test_what_is_not_there_is_told_with_what_makes_it(
     assert failed.code == "SecretsInjectionError"
     assert says in failed.fix
     assert "environment variable KEY" in failed.message
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_secret_that_is_switched_off_is_told_with_what_switches_it_on(
+    world: Any, access: Access, pinned: bool
+) -> None:
+    """A new version would not help whoever names one."""
+    principal = endpoint(world)
+    secrets(world)
+    grant(world, principal, "Owner", "/subscriptions/s")
+    with world.database.write() as tx:
+        row = tx.vault_secret("team", "db")
+        tx.enable_vault_secret(row, enabled=False)
+    reference = KEY.replace("}}", f"/{row.version}}}}}") if pinned else KEY
+    failed = refused(access, spec(KEY=reference), content()).failure
+    assert "disabled" in failed.message
+    on = f"moor keyvault secret set-attributes --vault-name team --name db --version {row.version} --enabled true"
+    assert on in failed.fix
 
 
 def test_all_that_stands_in_the_way_is_told_at_once_and_the_commands_clear_it(
