@@ -133,12 +133,13 @@ class Callers:
             policies = _policies(tx, wanted)
         evidence = (f"principal id: {caller.principal}", f"scope: {wanted.scope_id}")
         if policies is not None and wanted.vault is not None:
+            command = grant_permission(caller.principal, wanted.permission, policies, vault=wanted.vault)
             return failure(
                 "AuthorizationFailed",
                 f"the vault {wanted.vault} goes by access policies, and none lets {caller.name} {wanted.permission}",
                 target=path,
                 evidence=evidence,
-                fix=grant_permission(caller.principal, wanted.permission, policies, vault=wanted.vault),
+                fix=sentence("{command}", command=command),
             )
         return failure(
             "AuthorizationFailed",
