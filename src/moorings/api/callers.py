@@ -139,7 +139,7 @@ class Callers:
                 f"the vault {wanted.vault} goes by access policies, and none lets {caller.name} {wanted.permission}",
                 target=path,
                 evidence=evidence,
-                fix=sentence("{command}", command=command),
+                fix=sentence("Its owner changes the policy: {command}", command=command),
             )
         return failure(
             "AuthorizationFailed",

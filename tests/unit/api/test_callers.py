@@ -135,7 +135,7 @@ async def test_a_vault_of_access_policies_goes_by_them_for_callers_too(shop: Any
     headers = {"authorization": f"Bearer {bearer}"}
     refused = await shop.outside.post(f"{VAULT}/secrets/db/getSecret", headers=headers, json={})
     command = refused.json()["error"]["additionalInfo"][0]["info"]["fix"]
-    assert command == (
+    assert command.endswith(
         f"moor keyvault set-policy --name local --object-id {made['id']} --secret-permissions list get"
     ), "a role would not help here"
     await shop.ask("PUT", f"/{VAULT}/accessPolicies/{made['id']}", {"secrets": ["list", "get"]})
