@@ -271,6 +271,7 @@ class Daemon:
                 DockerEngineSettings(
                     root=root,
                     run_dir=self._settings.run_dir,
+                    runtime_root=home / "runtime",
                     store_root=home / "assets",
                     **logs,
                     initializer_argv=(sys.executable, "-m", "moorings.assets.initializer"),

@@ -198,6 +198,7 @@ class DockerWorld:
             root=home / "containers",
             logs_root=home / "logs",
             run_dir=run_dir,
+            runtime_root=home / "runtime",
             store_root=home / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),
             workspace_id=uuid.uuid4().hex,

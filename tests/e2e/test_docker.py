@@ -302,8 +302,10 @@ def test_a_server_of_its_own_is_run_as_it_is(docker_workspace: Any, dockerd: Any
     assert workspace.score("custom", 1, key="").status == 401
     said = workspace.moor("online-deployment", "get-logs", "-e", "custom", "-n", "blue").stdout
     assert "a server of its own" in said
-    ports = containers(dockerd, "custom")[0]["NetworkSettings"]["Ports"]["8501/tcp"]
-    assert [p["HostIp"] for p in ports] == ["127.0.0.1"]
+    instance = containers(dockerd, "custom")[0]["Config"]["Labels"]["moorings.instance"]
+    beside = dockerd.cli("ps", "-q", "--filter", f"label=moorings.companion={instance}").stdout.strip()
+    ports = json.loads(dockerd.cli("inspect", beside).stdout)[0]["NetworkSettings"]["Ports"]["8501/tcp"]
+    assert [p["HostIp"] for p in ports] == ["127.0.0.1"], "of the network both are in"
 
     assert workspace.score("custom", 1, path="die").status == 502
     assert scores(workspace, "custom", path="v1/score")

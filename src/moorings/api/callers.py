@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from moorings.errors.sentence import sentence
 from moorings.security.callers import OWNER_CALLER, Caller
 from moorings.security.identity_tokens import IdentityTokens
 from moorings.security.roles import Grant, allowed, scope_of
+from moorings.security.secret_access import grant_permission
 from moorings.security.tokens import Token
 from moorings.state.database import Database
 from moorings.state.identities import callers_changed, find_principal
@@ -129,11 +130,22 @@ class Callers:
         with self.database.read() as tx:
             if self._may(tx, caller.principal, wanted):
                 return None
+            policies = _policies(tx, wanted)
+        evidence = (f"principal id: {caller.principal}", f"scope: {wanted.scope_id}")
+        if policies is not None and wanted.vault is not None:
+            command = grant_permission(caller.principal, wanted.permission, policies, vault=wanted.vault)
+            return failure(
+                "AuthorizationFailed",
+                f"the vault {wanted.vault} goes by access policies, and none lets {caller.name} {wanted.permission}",
+                target=path,
+                evidence=evidence,
+                fix=sentence("Its owner changes the policy: {command}", command=command),
+            )
         return failure(
             "AuthorizationFailed",
             f"{caller.name} has no role that gives {wanted.action} here",
             target=path,
-            evidence=(f"principal id: {caller.principal}", f"scope: {wanted.scope_id}"),
+            evidence=evidence,
             fields={"principal": caller.principal, "role": wanted.role, "scope": wanted.scope_id},
         )
 
@@ -145,11 +157,16 @@ class Callers:
             return allowed(_grants(tx, caller.principal), action, [scope_of(scope_id)])
 
     def _may(self, tx: Transaction, principal: str, wanted: Needed) -> bool:
-        if wanted.vault is not None:
-            vault = tx.vault(wanted.vault)
-            if vault is not None and not vault.rbac:
-                return wanted.permission in tx.policies(vault.name).get(principal, ())
+        policies = _policies(tx, wanted)
+        if policies is not None:
+            return wanted.permission in policies.get(principal, ())
         return allowed(_grants(tx, principal), wanted.action, [wanted.scope])
+
+
+def _policies(tx: Transaction, wanted: Needed) -> Mapping[str, Sequence[str]] | None:
+    """The access policies that decide; None: roles do."""
+    vault = None if wanted.vault is None else tx.vault(wanted.vault.lower())
+    return None if vault is None or vault.rbac else tx.policies(vault.name)
 
 
 def _grants(tx: Transaction, principal: str) -> list[Grant]:

@@ -5,9 +5,10 @@ when an instance starts. It decides on rows of the state and knows no engine.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moorings.containers.reading import registry_of
 from moorings.controller.resolve import Content
@@ -26,6 +27,7 @@ from moorings.spec.secret_references import ConnectionPart, VaultSecret
 from moorings.state.database import Database
 from moorings.state.identities import ensure_own_identities, ensure_own_identity, identity_of
 from moorings.state.principal_rows import SYSTEM_ASSIGNED, Principal
+from moorings.state.secret_rows import SecretRow
 from moorings.state.transaction import ENDPOINT, Resource, Transaction
 
 AGAIN = "moor online-deployment update -f <deployment.yml>"
@@ -160,85 +162,109 @@ class Access:
             )
             if found.value is not None:
                 values[variable] = found.value
-            else:
-                problems.append(_failed(variable, target, found.problem, found.command))
+            problems += [_failed(variable, target, each.text, each.command) for each in found.problems]
         return values, problems
 
     def _vault_value(
         self, tx: Transaction, identity: Principal, grants: list[Grant], wanted: VaultSecret
     ) -> _Found:
+        """All that is wrong at once: who has been given the role is not to hear then that there is no such secret."""
+        problems = []
         vault = tx.vault(wanted.vault)
+        name, rbac = wanted.vault, vault is None or vault.rbac
         if vault is None:
-            return _Found(
-                problem=f"the workspace has no vault {wanted.vault}",
-                command=f"moor keyvault create -n {wanted.vault}",
-            )
+            problems.append(_Problem(f"the workspace has no vault {name}", f"moor keyvault create -n {name}"))
+        policies = {} if vault is None else tx.policies(name)
         readable = secret_access.may_read_secret(
-            grants,
-            tx.policies(vault.name),
-            identity.id,
-            rbac=vault.rbac,
-            places=self.places,
-            vault=vault.name,
-            name=wanted.name,
+            grants, policies, identity.id, rbac=rbac, places=self.places, vault=name, name=wanted.name
         )
         if not readable:
             command = secret_access.grant_secret(
-                identity.id, rbac=vault.rbac, places=self.places, vault=vault.name
+                identity.id, policies, rbac=rbac, places=self.places, vault=name
             )
-            return _Found(
-                problem=f"{_who(identity)} may not read secrets of the vault {vault.name}", command=command
-            )
-        secret = tx.vault_secret(vault.name, wanted.name, wanted.version)
+            problems.append(_Problem(f"{_who(identity)} may not read secrets of the vault {name}", command))
+        secret = tx.vault_secret(name, wanted.name, wanted.version)
         if secret is None or not secret.enabled:
-            version = f", version {wanted.version}," if wanted.version else ""
-            state = "is disabled" if secret is not None else "is not there"
-            command = f"moor keyvault secret set --vault-name {vault.name} --name {wanted.name} --file <file>"
-            return _Found(
-                problem=f"the secret {wanted.name}{version} of the vault {vault.name} {state}",
-                command=command,
-            )
-        return _Found(value=self.cipher.decrypt(secret.value))
+            versions = tx.vault_secret_versions(name, wanted.name)
+            return _Found(problems=[*problems, _missing(wanted, versions)])
+        return _Found(problems=problems) if problems else _Found(self.cipher.decrypt(secret.value))
 
     def _connection_value(
         self, tx: Transaction, identity: Principal, grants: list[Grant], wanted: ConnectionPart
     ) -> _Found:
+        problems = []
         if not secret_access.may_read_connection(grants, places=self.places, name=wanted.name):
-            return _Found(
-                problem=f"{_who(identity)} may not read the connections of the workspace",
-                command=secret_access.grant_connection(identity.id, places=self.places),
-            )
+            message = f"{_who(identity)} may not read the connections of the workspace"
+            command = secret_access.grant_connection(identity.id, places=self.places)
+            problems.append(_Problem(message, command))
         row = tx.connection(wanted.name)
         if row is None:
-            return _Found(
-                problem=f"the workspace has no connection {wanted.name}",
-                command="moor connection create -f <connection.yml>",
-            )
-        credentials = json.loads(self.cipher.decrypt(row.credentials))
-        if wanted.part is None:
-            return _Found(value=json.dumps({"name": row.name, **row.body, "credentials": credentials}))
-        if wanted.part == "target":
-            found: object = row.body.get("target")
-        else:
-            source = credentials if wanted.part == "credentials" else row.body.get("metadata") or {}
-            found = source.get(wanted.key)
+            message = f"the workspace has no connection {wanted.name}"
+            problems.append(_Problem(message, "moor connection create -f <connection.yml>"))
+            return _Found(problems=problems)
+        if problems:
+            return _Found(problems=problems)
+        found = _part(row.body, json.loads(self.cipher.decrypt(row.credentials)), row.name, wanted)
         if found is None:
             what = wanted.part if wanted.key is None else f"{wanted.part}/{wanted.key}"
-            return _Found(
-                problem=f"the connection {wanted.name} has no {what}",
-                command=f"moor connection show -n {wanted.name}",
-            )
-        return _Found(value=str(found))
+            message = f"the connection {wanted.name} has no {what}"
+            return _Found(problems=[_Problem(message, f"moor connection show -n {wanted.name}")])
+        return _Found(found)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    text: str
+    command: str
+    """What helps."""
 
 
 @dataclass(frozen=True)
 class _Found:
+    """A value, or all that stands in its way."""
+
     value: str | None = None
-    problem: str = ""
-    command: str | None = None
+    problems: Sequence[_Problem] = ()
 
     def __repr__(self) -> str:
-        return f"_Found({self.problem!r})"
+        return f"_Found({self.problems!r})"
+
+
+def _missing(wanted: VaultSecret, versions: Sequence[SecretRow]) -> _Problem:
+    """`versions`: those there are of the secret, newest first."""
+    secret = f"--vault-name {wanted.vault} --name {wanted.name}"
+    where = f"of the vault {wanted.vault}"
+    if not versions:
+        return _Problem(
+            f"the secret {wanted.name} {where} is not there",
+            f"moor keyvault secret set {secret} --file <file>",
+        )
+    named = [each for each in versions if each.version == wanted.version]
+    if wanted.version and not named:
+        return _Problem(
+            f"the secret {wanted.name} {where} has no version {wanted.version}",
+            f"moor keyvault secret list-versions {secret} -o table",
+        )
+    version = (named or versions)[0].version
+    message = f"the secret {wanted.name}, version {version}, {where} is disabled"
+    if not named:
+        message = f"all versions of the secret {wanted.name} {where} are disabled"
+    return _Problem(
+        message, f"moor keyvault secret set-attributes {secret} --version {version} --enabled true"
+    )
+
+
+def _part(
+    body: Mapping[str, Any], credentials: Mapping[str, Any], name: str, wanted: ConnectionPart
+) -> str | None:
+    if wanted.part is None:
+        return json.dumps({"name": name, **body, "credentials": credentials})
+    if wanted.part == "target":
+        found = body.get("target")
+    else:
+        source = credentials if wanted.part == "credentials" else body.get("metadata") or {}
+        found = source.get(wanted.key or "")
+    return None if found is None else str(found)
 
 
 def _grants(tx: Transaction, identity: Principal) -> list[Grant]:

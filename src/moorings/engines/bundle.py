@@ -21,6 +21,7 @@ MODULES = (
     "engines/__init__",
     "engines/cgroup",
     "engines/children",
+    "engines/companion",
     "engines/ends",
     "engines/initializing",
     "engines/lastword",
@@ -36,9 +37,24 @@ MODULES = (
     "engines/supervisor",
     "engines/worker",
 )
-"""Everything the supervisor imports: a test runs the bundle alone."""
+"""Everything the supervisor and the companion import: tests run the bundle alone."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MAIN = b"import sys\nfrom moorings.engines.supervisor import main\nsys.exit(main(sys.argv[1:]))\n"
+
+
+COMPANION = (
+    "import sys; sys.path.insert(0, {bundle!r}); "
+    "from moorings.engines.companion import main; sys.exit(main([{folder!r}]))"
+)
+"""What runs the companion of a container with a server of its own."""
+COMPANION_MODULES = (
+    "moorings.engines.companion",
+    "encodings.utf_8",
+    "encodings.latin_1",
+    "encodings.idna",
+    "ipaddress",
+)
+"""What it needs, also of what is loaded only at times."""
 
 
 def write_bundle(folder: Path) -> Path:

@@ -44,7 +44,7 @@ from moorings.engines.logfolder import LogFolder
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
 from moorings.lib.logfile import Line, LogSource, RotatingWriter, backwards, most_telling, parsed
-from moorings.lib.redaction import Redactor
+from moorings.lib.redaction import Redactor, with_their_lines
 
 T = TypeVar("T")
 
@@ -66,6 +66,8 @@ class DockerEngineSettings:
     """Folder of their logs, which outlive them: the workspace lets go of those."""
     run_dir: Path
     """Folder of the folders of sockets: short, 0700."""
+    runtime_root: Path
+    """Folder for the Python that serves tokens beside containers with a server of their own."""
     store_root: Path
     initializer_argv: tuple[str, ...]
     """Command that lays out a plan; the path of the plan is its last argument."""
@@ -128,7 +130,8 @@ class DockerEngine:
                 yield line
         name, since = cfg.container_name(self._settings.workspace_id, source.instance), after
         while True:
-            output = Lines(self._host, name, since)
+            redactor = await self._in_thread(lambda: self._redactor(source.instance))
+            output = Lines(self._host, name, since, redactor)
             try:
                 async for line in output.read():
                     yield line
@@ -142,7 +145,9 @@ class DockerEngine:
         if pid is None:
             return Inspection()
         if instance.probes:
-            return replace(await watched(pid, itself=True), listening=await asyncio.to_thread(listening, pid))
+            ports = await asyncio.to_thread(listening, pid)
+            ports = ports and tuple(port for port in ports if port not in cfg.METADATA_ADDRESSES)
+            return replace(await watched(pid, itself=True), listening=ports)
         name = cfg.container_name(self._settings.workspace_id, instance.id)
 
         async def ask() -> None:
@@ -164,7 +169,8 @@ class DockerEngine:
         owner_dir = layout.owner_folder(self._settings.root, group.owner)
         try:
             logs = layout.owner_folder(self._settings.logs_root, group.owner)
-            for folder in (self._settings.root, self._settings.run_dir, owner_dir, logs):
+            settings = self._settings
+            for folder in (settings.root, settings.run_dir, settings.runtime_root, owner_dir, logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._sweep(owner_dir)
             seen = self._containers(group.owner)
@@ -263,6 +269,7 @@ class DockerEngine:
             log_file_bytes=settings.log_file_bytes,
             log_files=settings.log_files,
             bundle=str(write_bundle(settings.root)),
+            runtime_root=str(settings.runtime_root),
             identity_folder=_folder_of(private),
         )
         starter = Starter(folder, held, self._host, site, private)
@@ -275,7 +282,7 @@ class DockerEngine:
                 self._end(folder, data, grace_s)
         for data in self._strays(owner, owner_dir):
             if data["revision"] == revision:
-                self._host.remove(cfg.container_name(self._settings.workspace_id, data["id"]))
+                self._remove_containers(data["id"])
         self._sweep(owner_dir)
 
     def _end(self, folder: Path, data: Mapping[str, Any], grace_s: float) -> None:
@@ -318,13 +325,17 @@ class DockerEngine:
         """Remove an instance that does not run (its lock is held by us); its log is kept."""
         data = layout.read(folder / layout.INSTANCE)
         self._keep_log(data.get("owner", folder.parent.name.replace(".", "/")), folder.name)
-        self._host.remove(cfg.container_name(self._settings.workspace_id, folder.name))
+        self._remove_containers(folder.name)
         if data:
             shutil.rmtree(data["run_folder"], ignore_errors=True)
         self._liveness.forget(folder.name)
         old = folder.with_name(f"{layout.OLD_PREFIX}{folder.name}.{os.getpid()}")
         folder.replace(old)
         shutil.rmtree(old, ignore_errors=True)
+
+    def _remove_containers(self, instance: str) -> None:
+        self._host.remove(cfg.container_name(self._settings.workspace_id, instance))
+        self._host.remove(cfg.companion_name(self._settings.workspace_id, instance))
 
     def _keep_log(self, owner: str, instance: str) -> None:
         """What a container has said goes with it: copy it to where logs outlive their instances."""
@@ -338,7 +349,7 @@ class DockerEngine:
             ).at  # killed before the container went, we come here again
             new = [raw for raw in said.splitlines(keepends=True) if parsed(raw).at > last]
             log = RotatingWriter(path, file_bytes=settings.log_file_bytes, files=settings.log_files)
-            log.write(Redactor().redact(b"".join(new)))
+            log.write(self._redactor(instance).redact(b"".join(new)))
             log.close()
 
     def _sweep(self, owner_dir: Path) -> None:
@@ -401,10 +412,28 @@ class DockerEngine:
             return None
         routes = data["template"]["container"]["routes"]
         if routes and container is not None and sight.phase is Phase.RUNNING:
+            self._keep_network(container)
             address = f"{cfg.LOOPBACK}:{data['ports'][str(routes['liveness_port'])]}{routes['liveness_path']}"
             if self._liveness.is_dead(data["id"], container, address, data["template"]["liveness"]):
                 self._host.restart(container["Id"])
         return sight.instance
+
+    def _keep_network(self, container: Mapping[str, Any]) -> None:
+        """Of one that is in the network of its companion: when that one has begun anew, its network is another one, and
+        the instance has to begin anew too. One that has gone is made again with the instance."""
+        name = cfg.companion_of(container)
+        if name is None:
+            return
+        beside = self._host.container(name)
+        if beside is None:
+            self._host.signal(container["Id"], "SIGKILL")  # Docker does not start it again by itself then
+            return
+        if not beside["State"]["Running"]:
+            if not beside["State"]["Restarting"]:
+                self._host.start(name)
+            return
+        if parsed_at(beside["State"]["StartedAt"]) > parsed_at(container["State"]["StartedAt"]):
+            self._host.restart(container["Id"])
 
     def _sight(
         self, folder: Path, data: Mapping[str, Any], container: dict[str, Any] | None, locked: bool
@@ -457,7 +486,13 @@ class DockerEngine:
     def _said(self, instance: str, most: int | None) -> list[Line]:
         """What the container of an instance has said so far, as far as Docker keeps it, oldest first."""
         said = self._host.logs(cfg.container_name(self._settings.workspace_id, instance), tail=most)
-        return [shortened(parsed(raw)) for raw in (said or b"").split(b"\n")[:-1]]
+        lines = self._redactor(instance).redact(said).split(b"\n")[:-1] if said else []
+        return [shortened(parsed(raw)) for raw in lines]
+
+    def _redactor(self, instance: str) -> Redactor:
+        """Knows what a container with a server of its own was told: nobody inside takes that out of what it prints."""
+        container = self._host.container(cfg.container_name(self._settings.workspace_id, instance))
+        return Redactor(with_their_lines(cfg.secrets_of(container) if container else ()))
 
 
 def _folder_of(private: Private) -> str:

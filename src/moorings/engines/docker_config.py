@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,12 +13,17 @@ from typing import Any
 from moorings import contract
 from moorings.containers.workspace import LABEL_HOME
 from moorings.engines import layout
+from moorings.lib.redaction import secret_values
 
 LABEL_WORKSPACE = "moorings.workspace"
 LABEL_OWNER = "moorings.owner"
 LABEL_REVISION = "moorings.revision"
 LABEL_ORDINAL = "moorings.ordinal"
 LABEL_INSTANCE = "moorings.instance"
+LABEL_SECRETS = "moorings.secrets"
+"""On a container with a server of its own: the names of its variables that nothing may show, as a JSON list."""
+LABEL_COMPANION = "moorings.companion"
+"""On the container beside an instance: whose it is. It has none of the others, and is no instance."""
 
 APPS = "/var/azureml-app"
 """Where code and model are in a container (behaviour reference, sections 4.9 and 6.4)."""
@@ -24,7 +31,14 @@ RUN = "/run/moorings"
 """The folder that is shared with the host: sockets, status, wishes."""
 IDENTITY = "/run/moorings-identity"
 BUNDLE = "/opt/moorings/supervisor.pyz"
+RUNTIME = "/opt/moorings/runtime"
 LOOPBACK = "127.0.0.1"
+METADATA_PORTS = (41741, 41742, 41743, 41744)
+"""Ports of loopback inside for the tokens of an instance with a server of its own: the first that the server does not use."""
+METADATA_ADDRESSES = frozenset(f"{LOOPBACK}:{port}" for port in METADATA_PORTS)
+COMPANION_MEMORY_BYTES = 128 * 1024 * 1024
+COMPANION_PROCESSES = 16
+_SHARED = "container:"
 CPU_PERIOD_US = 100_000
 
 
@@ -41,12 +55,42 @@ class Site:
     log_files: int
     bundle: str
     """Path of the supervisor's file."""
+    runtime_root: str
+    """Folder of this machine for the Python of companions."""
     identity_folder: str = ""
     """Folder of this machine with the socket that makes tokens for identities; empty: there is none."""
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The companion of a container with a server of its own."""
+
+    container: str
+    """Its id."""
+    variables: Mapping[str, str]
+    """What leads the server to its tokens."""
+
+    def __repr__(self) -> str:
+        return f"Beside({self.container})"
+
+
 def container_name(workspace_id: str, instance: str) -> str:
     return f"moorings-{workspace_id[:8]}-{instance}"
+
+
+def companion_name(workspace_id: str, instance: str) -> str:
+    """A name of its own kind: who looks for the containers of an endpoint by name finds its instances."""
+    return f"moorings-{workspace_id[:8]}.companion.{hashlib.sha256(instance.encode()).hexdigest()[:16]}"
+
+
+def companion_of(container: Mapping[str, Any]) -> str | None:
+    """The container in whose network this one is."""
+    mode = str(container["HostConfig"].get("NetworkMode") or "")
+    return mode.removeprefix(_SHARED) if mode.startswith(_SHARED) else None
+
+
+def metadata_port(routes: Mapping[str, Any]) -> int:
+    return next(port for port in METADATA_PORTS if port not in ports_of(routes))
 
 
 def sockets(workers: int) -> list[str]:
@@ -79,12 +123,14 @@ def config_of(
     folder: str,
     run_folder: str,
     secrets: Mapping[str, str] = MappingProxyType({}),
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """The request that creates the container of an instance. `folder`, `run_folder`: its folders on this machine;
-    `secrets`: variables whose values are for a container with a server of its own, which can be told in no other way."""
+    `secrets`: variables whose values are for a container with a server of its own, which can be told in no other way;
+    `beside`: the companion in whose network it is to be."""
     template = data["template"]
     routes = template["container"]["routes"]
-    own = _custom(data, routes, secrets) if routes else _ours(site, data, run_folder)
+    own = _custom(data, routes, secrets, beside) if routes else _ours(site, data, run_folder)
     host = {
         "Mounts": [*_assets(template, folder), *own.pop("Mounts", ())],
         "RestartPolicy": {"Name": "unless-stopped"},
@@ -97,13 +143,28 @@ def config_of(
         **_limits(template),
         **own.pop("HostConfig", {}),
     }
+    hidden = sorted({*secrets, *(beside.variables if beside else {})}) if routes else []
     return {
         "Image": template["container"]["image_id"],
-        "Labels": {**labels(data), LABEL_HOME: site.home_digest},
+        "Labels": {
+            **labels(data),
+            LABEL_HOME: site.home_digest,
+            **({LABEL_SECRETS: json.dumps(hidden)} if hidden else {}),
+        },
         "StopTimeout": max(1, round(float(data["grace_s"]))),
         "HostConfig": host,
         **own,
     }
+
+
+def secrets_of(container: Mapping[str, Any]) -> list[str]:
+    """The values that what a container with a server of its own prints is to be rid of."""
+    config = container["Config"]
+    variables = dict(each.partition("=")[::2] for each in config.get("Env") or ())
+    hidden = json.loads(config["Labels"].get(LABEL_SECRETS) or "[]")
+    # An address is no secret, and helps whoever looks for a fault.
+    told = [variables[name] for name in hidden if name in variables and not name.endswith("_ENDPOINT")]
+    return [*told, *secret_values(variables)]
 
 
 def labels(data: Mapping[str, Any]) -> dict[str, str]:
@@ -146,19 +207,67 @@ def _prefix(data: Mapping[str, Any]) -> str:
     return str(PurePosixPath(data["template"]["python"]).parents[1])
 
 
-def _custom(data: Mapping[str, Any], routes: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+def companion_config(
+    site: Site, data: Mapping[str, Any], *, runtime: str, command: Sequence[str], run_folder: str
+) -> dict[str, Any]:
+    """The request that creates the container beside that of an instance with a server of its own. It is made of the same
+    image, of which it runs nothing: `runtime` is the folder of its own Python, `command` what runs there."""
+    return {
+        "Image": data["template"]["container"]["image_id"],
+        "Labels": {LABEL_COMPANION: str(data["id"]), LABEL_HOME: site.home_digest},
+        "User": site.user,
+        "Entrypoint": list(command),
+        "Cmd": [],
+        "WorkingDir": "/",
+        "Env": ["LC_ALL=C.UTF-8", "LD_PRELOAD=", "LD_LIBRARY_PATH="],
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "ExposedPorts": {port: {} for port in _published(data)},
+        "HostConfig": {
+            "Mounts": [
+                _mount(run_folder, RUN, read_only=False),
+                _mount(site.bundle, BUNDLE),
+                _mount(runtime, RUNTIME),
+                _mount(site.identity_folder, IDENTITY),
+            ],
+            "PortBindings": _published(data),
+            "NetworkMode": site.network,
+            "RestartPolicy": {"Name": "unless-stopped"},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
+            "SecurityOpt": ["no-new-privileges"],
+            "CapDrop": ["ALL"],
+            "ReadonlyRootfs": True,
+            "Memory": COMPANION_MEMORY_BYTES,
+            "MemorySwap": COMPANION_MEMORY_BYTES,
+            "PidsLimit": COMPANION_PROCESSES,
+        },
+    }
+
+
+def _custom(
+    data: Mapping[str, Any], routes: Mapping[str, Any], secrets: Mapping[str, str], beside: Beside | None
+) -> dict[str, Any]:
     template = data["template"]
     env = dict(_product(template))
+    env.update(beside.variables if beside else {})
     env.update({str(k): str(v) for k, v in template["environment_variables"].items()})
     env.update(secrets)
-    published = {
-        f"{port}/tcp": [{"HostIp": LOOPBACK, "HostPort": str(data["ports"][str(port)])}]
-        for port in ports_of(routes)
-    }
+    shown = [f"{name}={value}" for name, value in sorted(env.items())]
+    if beside is not None:
+        return {"Env": shown, "HostConfig": {"NetworkMode": f"{_SHARED}{beside.container}"}}
+    published = _published(data)
     return {
-        "Env": [f"{name}={value}" for name, value in sorted(env.items())],
+        "Env": shown,
         "ExposedPorts": {port: {} for port in published},
         "HostConfig": {"PortBindings": published},
+    }
+
+
+def _published(data: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Each port of a server of its own, at one of this machine's loopback."""
+    return {
+        f"{port}/tcp": [{"HostIp": LOOPBACK, "HostPort": str(data["ports"][str(port)])}]
+        for port in ports_of(data["template"]["container"]["routes"])
     }
 
 

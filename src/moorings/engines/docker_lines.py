@@ -13,6 +13,7 @@ from datetime import datetime
 from moorings.containers.host import DockerHost, Output
 from moorings.engines.logintake import LINE_BYTES
 from moorings.lib.logfile import LONGEST_LINE_BYTES, Line, parsed
+from moorings.lib.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,9 @@ CHUNKS_AHEAD = 64
 class Lines:
     """Read on a thread that waits for a slow reader."""
 
-    def __init__(self, host: DockerHost, name: str, since: float) -> None:
+    def __init__(self, host: DockerHost, name: str, since: float, redactor: Redactor) -> None:
         self.last_at = since
+        self._redactor = redactor
         self._host, self._name, self._since = host, name, since
         self._output: Output | None = None
         self._closed = False
@@ -46,12 +48,15 @@ class Lines:
             self.last_at = time.time()
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
-                yield shortened(parsed(line))
+                yield self._shown(line)
             if len(rest) > LONGEST_LINE_BYTES:
-                yield shortened(parsed(rest))
+                yield self._shown(rest)
                 rest = b""
         if rest:
-            yield shortened(parsed(rest))
+            yield self._shown(rest)
+
+    def _shown(self, raw: bytes) -> Line:
+        return shortened(parsed(self._redactor.redact(raw)))
 
     def close(self) -> None:
         with self._lock:

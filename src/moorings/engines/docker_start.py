@@ -22,11 +22,13 @@ from typing import Any
 from moorings.containers.host import DockerHost
 from moorings.containers.reading import LOCAL_PREFIX
 from moorings.engines import docker_config as cfg
-from moorings.engines import layout
+from moorings.engines import layout, metadata
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_PULLER, CONTAINER_SERVER, Phase, Private
+from moorings.engines.bundle import COMPANION, COMPANION_MODULES
 from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import outer_environment
 from moorings.engines.output import Output
+from moorings.engines.runtime import packed
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.errors.sentence import sentence
 from moorings.lib import atomic, procs
@@ -36,6 +38,8 @@ from moorings.lib.redaction import Redactor
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.02
+COMPANION_PATIENCE_S = 10.0
+"""How long a companion may take to begin; then the server starts all the same, and asks for its tokens again."""
 _AWAY = ("DockerEngineNotAvailable", "DockerAccessDenied")
 _PORT_TAKEN = ("port is already allocated", "address already in use")
 
@@ -95,27 +99,57 @@ class Starter:
         if not self._data["template"]["container"]["routes"]:
             self._prepare_run_folder()
         name = cfg.container_name(self._site.workspace_id, self._data["id"])
-        self._host.remove(name)
+        beside = cfg.companion_name(self._site.workspace_id, self._data["id"])
         for last in (False, True):
+            self._host.remove(name)
+            self._host.remove(beside)
             try:
-                container = self._host.create(name, self._config())
+                container = self._host.create(name, self._config(self._companion(beside)))
                 if not self._is_to_stop():
                     self._host.start(container)
                 return
             except MooringsError as problem:
                 self._host.remove(name)
+                self._host.remove(beside)
                 taken = any(sign in problem.failure.message for sign in _PORT_TAKEN)
                 if last or not taken:
                     raise
                 self._choose_other_ports()
 
-    def _config(self) -> dict[str, Any]:
+    def _companion(self, name: str) -> cfg.Beside | None:
+        """Beside a container with a server of its own, what serves it its tokens; it has begun to. None: it has no
+        identity, or there is nothing to run it with."""
+        routes, told = self._data["template"]["container"]["routes"], self._told()
+        if not routes or told["identity"] is None:
+            return None
+        try:
+            runtime = packed(Path(self._site.runtime_root), Path(self._site.bundle), COMPANION_MODULES)
+        except (OSError, ValueError, subprocess.SubprocessError) as problem:
+            logger.error("%s gets no tokens for its identity: %s", self._data["id"], problem)
+            return None
+        port, header = cfg.metadata_port(routes), metadata.new_header()
+        folder = self._fresh_run_folder()
+        note = {"identity": told["identity"], "header": header, "port": port}
+        self._hand_over(folder, {layout.PRIVATE: note})
+        command = runtime.command(cfg.RUNTIME, COMPANION.format(bundle=cfg.BUNDLE, folder=cfg.RUN))
+        config = cfg.companion_config(
+            self._site, self._data, runtime=str(runtime.folder), command=command, run_folder=str(folder)
+        )
+        container = self._host.create(name, config)
+        self._host.start(container)
+        deadline = time.monotonic() + COMPANION_PATIENCE_S
+        while not (folder / layout.STATUS).exists() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return cfg.Beside(container, metadata.variables(port, header))
+
+    def _config(self, beside: cfg.Beside | None) -> dict[str, Any]:
         return cfg.config_of(
             self._site,
             self._data,
             folder=str(self._folder),
             run_folder=self._data["run_folder"],
             secrets=self._private.variables,
+            beside=beside,
         )
 
     def _lay_out(self) -> bool:
@@ -185,18 +219,26 @@ class Starter:
         return RotatingWriter(path, file_bytes=self._data["log_file_bytes"], files=self._data["log_files"])
 
     def _prepare_run_folder(self) -> None:
-        """The folder of sockets, empty but for what the supervisor reads; it belongs to who runs inside."""
+        """The folder of sockets, with what the supervisor reads."""
+        folder = self._fresh_run_folder()
+        self._hand_over(folder, {layout.INSTANCE: cfg.inside(self._data), layout.PRIVATE: self._told()})
+
+    def _fresh_run_folder(self) -> Path:
         folder = Path(self._data["run_folder"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
-        atomic.write(folder / layout.INSTANCE, json.dumps(cfg.inside(self._data)).encode())
-        atomic.write(folder / layout.PRIVATE, json.dumps(self._told()).encode())
+        return folder
+
+    def _hand_over(self, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Files of a run folder, which then belongs to who runs inside."""
+        for name, content in files.items():
+            atomic.write(folder / name, json.dumps(content).encode())
         wish = layout.read(self._folder / layout.STOP)
         if wish:
             atomic.write(folder / layout.STOP, json.dumps(wish).encode(), mode=0o644)
         if os.getuid() == 0:
             uid, gid = (int(part) for part in self._site.user.split(":"))
-            for path in (folder / layout.INSTANCE, folder / layout.PRIVATE, folder):
+            for path in (*(folder / name for name in files), folder):
                 os.chown(path, uid, gid)
 
     def _told(self) -> dict[str, Any]:

@@ -38,32 +38,46 @@ UNAVAILABLE = (
 )
 
 
+def new_header() -> str:
+    """A secret that an instance shows to get its tokens."""
+    return secrets.token_urlsafe(32)
+
+
+def variables(port: int, header: str) -> dict[str, str]:
+    """What leads a program to its tokens; the last two are the older names."""
+    url = f"http://{LOOPBACK}:{port}{PATH}"
+    return {"IDENTITY_ENDPOINT": url, "IDENTITY_HEADER": header, "MSI_ENDPOINT": url, "MSI_SECRET": header}
+
+
 class Metadata:
     """The server of one instance. `step` is called for each of its sockets that is ready (`selector`'s data is a
     `Connection` or this object), and now and then."""
 
-    def __init__(self, selector: selectors.BaseSelector, identity: Mapping[str, Any]) -> None:
-        """`identity`: `engines.base.InstanceIdentity` as JSON. Raises OSError without a free port."""
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        identity: Mapping[str, Any],
+        *,
+        header: str = "",
+        port: int = 0,
+    ) -> None:
+        """`identity`: `engines.base.InstanceIdentity` as JSON; `header`, `port`: where the instance has been told them
+        before. Raises OSError when the port is not free, or none is."""
         self._selector = selector
         self.identity = identity
-        self.header = secrets.token_urlsafe(32)
+        self.header = header or new_header()
         self.kept: dict[str, dict[str, Any]] = {}
         self.connections: set[Connection] = set()
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._listener.setblocking(False)
-        self._listener.bind((LOOPBACK, 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for when it is begun again
+        self._listener.bind((LOOPBACK, port))
         self._listener.listen(MOST_CONNECTIONS)
         selector.register(self._listener, selectors.EVENT_READ, self)
 
     def variables(self) -> dict[str, str]:
-        """What workers are told; the last two are the older names."""
-        url = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}{PATH}"
-        return {
-            "IDENTITY_ENDPOINT": url,
-            "IDENTITY_HEADER": self.header,
-            "MSI_ENDPOINT": url,
-            "MSI_SECRET": self.header,
-        }
+        """What workers are told."""
+        return variables(self._listener.getsockname()[1], self.header)
 
     def step(self) -> None:
         """Somebody wants to connect."""

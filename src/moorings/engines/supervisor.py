@@ -39,7 +39,7 @@ from moorings.engines.output import Output
 from moorings.engines.outputs import Outputs
 from moorings.engines.worker import Worker
 from moorings.lib import atomic, procs
-from moorings.lib.redaction import Redactor, secret_values
+from moorings.lib.redaction import Redactor, secret_values, with_their_lines
 
 SERVER, INITIALIZER = "inference-server", "storage-initializer"
 STARTING, RUNNING, BACKOFF, FAILED, STOPPING = "starting", "running", "backoff", "failed", "stopping"
@@ -95,7 +95,7 @@ class Supervisor:
         values = [*secret_values(self.launch.variables), *self.launch.secrets.values()]
         if self.metadata is not None:
             values.append(self.metadata.header)
-        return Redactor([*values, *(line for value in values for line in value.splitlines())])
+        return Redactor(with_their_lines(values))
 
     # --- the loop ---
 

@@ -126,6 +126,12 @@ def secret_values(variables: Mapping[str, str]) -> list[str]:
     return [value for name, value in variables.items() if _SECRET_NAME.search(name.upper())]
 
 
+def with_their_lines(values: Iterable[str]) -> list[str]:
+    """Values of several lines are hidden line by line, too: logs are read so."""
+    found = list(values)
+    return [*found, *(line for value in found for line in value.splitlines())]
+
+
 def _pattern(values: Iterable[str]) -> re.Pattern[bytes] | None:
     """Each value as it is, as it stands in addresses, and as it stands in JSON."""
     forms = set()

@@ -36,11 +36,21 @@ def may_read_connection(grants: Iterable[Grant], *, places: Places, name: str) -
     return allowed(grants, READ_CONNECTION, [scope_of(f"{places.workspace}/connections/{name}")])
 
 
-def grant_secret(principal: str, *, rbac: bool, places: Places, vault: str) -> str:
+def grant_secret(
+    principal: str, policies: Mapping[str, Sequence[str]], *, rbac: bool, places: Places, vault: str
+) -> str:
     """The command after which it may be read."""
     if rbac:
         return grant(principal, SECRETS_USER, places.vault(vault))
-    return f"moor keyvault set-policy --name {vault} --object-id {principal} --secret-permissions get"
+    return grant_permission(principal, "get", policies, vault=vault)
+
+
+def grant_permission(
+    principal: str, permission: str, policies: Mapping[str, Sequence[str]], *, vault: str
+) -> str:
+    """The command that adds a permission: a policy is set as a whole, so what is in it already is named, too."""
+    wanted = " ".join(dict.fromkeys((*policies.get(principal, ()), permission)))
+    return f"moor keyvault set-policy --name {vault} --object-id {principal} --secret-permissions {wanted}"
 
 
 def grant_connection(principal: str, *, places: Places) -> str:

@@ -48,6 +48,7 @@ class Place:
             root=folder / "containers",
             logs_root=folder / "logs",
             run_dir=folder / "run",
+            runtime_root=folder / "runtime",
             store_root=folder / "store",
             initializer_argv=(sys.executable, str(DATA / "initializer.py")),
             workspace_id=uuid.uuid4().hex,

@@ -131,7 +131,14 @@ async def test_a_vault_of_access_policies_goes_by_them_for_callers_too(shop: Any
     bearer, made = await caller(shop, ("Key Vault Administrator", "keyvault/local"))
     value = ("POST", f"{VAULT}/secrets/db/getSecret", bearer, {})
     assert await ask(shop, *value) == "403 AuthorizationFailed"
-    await shop.ask("PUT", f"/{VAULT}/accessPolicies/{made['id']}", {"secrets": ["get"]})
+    await shop.ask("PUT", f"/{VAULT}/accessPolicies/{made['id']}", {"secrets": ["list"]})
+    headers = {"authorization": f"Bearer {bearer}"}
+    refused = await shop.outside.post(f"{VAULT}/secrets/db/getSecret", headers=headers, json={})
+    command = refused.json()["error"]["additionalInfo"][0]["info"]["fix"]
+    assert command.endswith(
+        f"moor keyvault set-policy --name local --object-id {made['id']} --secret-permissions list get"
+    ), "a role would not help here"
+    await shop.ask("PUT", f"/{VAULT}/accessPolicies/{made['id']}", {"secrets": ["list", "get"]})
     assert await ask(shop, *value) == "200"
     assert await ask(shop, "DELETE", f"{VAULT}/secrets/db", bearer) == "403 AuthorizationFailed"
 

@@ -187,7 +187,10 @@ def test_a_vault_that_goes_by_access_policies_ignores_roles(world: Any, access: 
     [
         ("${{keyvault:https://nowhere/secrets/db}}", "moor keyvault create -n nowhere"),
         ("${{keyvault:https://team/secrets/none}}", "moor keyvault secret set --vault-name team --name none"),
-        ("${{keyvault:https://team/secrets/db/0f}}", "moor keyvault secret set"),
+        (
+            "${{keyvault:https://team/secrets/db/0f}}",
+            "moor keyvault secret list-versions --vault-name team --name db",
+        ),
         ("${{azureml://connections/none}}", "moor connection create"),
         ("${{azureml://connections/bill/credentials/none}}", "moor connection show -n bill"),
         ("${{other}}", "moor keyvault secret list"),
@@ -203,6 +206,79 @@ def test_what_is_not_there_is_told_with_what_makes_it(
     assert failed.code == "SecretsInjectionError"
     assert says in failed.fix
     assert "environment variable KEY" in failed.message
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_secret_that_is_switched_off_is_told_with_what_switches_it_on(
+    world: Any, access: Access, pinned: bool
+) -> None:
+    """A new version would not help whoever names one."""
+    principal = endpoint(world)
+    secrets(world)
+    grant(world, principal, "Owner", "/subscriptions/s")
+    with world.database.write() as tx:
+        row = tx.vault_secret("team", "db")
+        tx.enable_vault_secret(row, enabled=False)
+    reference = KEY.replace("}}", f"/{row.version}}}}}") if pinned else KEY
+    failed = refused(access, spec(KEY=reference), content()).failure
+    assert "disabled" in failed.message
+    on = f"moor keyvault secret set-attributes --vault-name team --name db --version {row.version} --enabled true"
+    assert on in failed.fix
+
+
+def test_all_that_stands_in_the_way_is_told_at_once_and_the_commands_clear_it(
+    world: Any, access: Access
+) -> None:
+    """No role, no policy, no secret, no vault, no connection: one answer, not one after each repair."""
+    principal = endpoint(world)
+    secrets(world, rbac=False)
+    variables = {
+        "A": "${{keyvault:https://team/secrets/none}}",
+        "B": "${{keyvault:https://nowhere/secrets/none}}",
+        "C": "${{azureml://connections/none/target}}",
+    }
+    failed = refused(access, spec(**variables), content()).failure
+    assert [d.code for d in failed.details] == [
+        "IdentityCannotPull",
+        "IdentityCannotRead",
+        *["SecretsInjectionError"] * 7,
+    ]
+    assert [d.message.partition(": ")[2] for d in failed.details[2:]] == [
+        "the user-assigned identity runner may not read secrets of the vault team",
+        "the secret none of the vault team is not there",
+        "the workspace has no vault nowhere",
+        "the user-assigned identity runner may not read secrets of the vault nowhere",
+        "the secret none of the vault nowhere is not there",
+        "the user-assigned identity runner may not read the connections of the workspace",
+        "the workspace has no connection none",
+    ]
+    with world.database.write() as tx:
+        for role, scope in (
+            ("AcrPull", PLACES.registry),
+            ("Storage Blob Data Reader", PLACES.storage),
+            ("Key Vault Secrets User", PLACES.vault("nowhere")),
+            ("Azure Machine Learning Workspace Connection Secrets Reader", WorkspaceName().path),
+        ):
+            assert f'--role "{role}" --scope "{scope}"' in failed.fix.replace(
+                "--role AcrPull", '--role "AcrPull"'
+            )
+            tx.assign(principal, role, scope, by="owner")
+        tx.set_policy("team", principal, ["get"])
+        tx.put_vault("nowhere", rbac=None, tags=None)
+        for vault in ("team", "nowhere"):
+            tx.add_vault_secret(vault, "none", world.vault.encrypt("v"), content_type="", tags={})
+        tx.put_connection("none", body={"target": "https://y"}, credentials=world.vault.encrypt("{}"))
+    access.check(spec(**variables), content())
+
+
+def test_the_command_for_a_policy_takes_no_permission_away(world: Any, access: Access) -> None:
+    principal = endpoint(world)
+    secrets(world, rbac=False)
+    with world.database.write() as tx:
+        tx.set_policy("team", principal, ["list", "set"])
+    with pytest.raises(MooringsError) as found:
+        access.private(spec(), {"KEY": KEY})
+    assert "--secret-permissions list set get" in found.value.failure.fix
 
 
 def test_an_identity_that_is_gone_is_named(world: Any, access: Access) -> None:

@@ -21,7 +21,7 @@ from moorings.engines.base import (
 )
 from moorings.engines.docker_look import Liveness, look
 
-SITE = cfg.Site("w" * 32, "h" * 16, "65532:65532", "bridge", 100, 2, "/home/supervisor.pyz")
+SITE = cfg.Site("w" * 32, "h" * 16, "65532:65532", "bridge", 100, 2, "/home/supervisor.pyz", "/home/runtime")
 ROUTES = Routes("/live", 8501, "/ready", 8502, "/v1/score", 8501)
 
 

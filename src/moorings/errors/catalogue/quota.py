@@ -73,7 +73,7 @@ ENTRIES: tuple[Entry, ...] = (
         title="No more role assignments",
         cause="Each role that is given is an assignment, also those of a new endpoint's identity, and as many as may exist "
         "are there already.",
-        fix="Delete assignments that are not used: moor role assignment list --all -o table, then moor role assignment "
+        fix="Delete assignments that are not used: moor role assignment list --all, then moor role assignment "
         "delete --ids <id>",
         fault=Fault.USER,
         step=Step.API,
