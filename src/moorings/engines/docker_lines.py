@@ -25,6 +25,8 @@ class Lines:
 
     def __init__(self, host: DockerHost, name: str, since: float) -> None:
         self.last_at = since
+        self.gone = False
+        """Whether there is no such container any more."""
         self._host, self._name, self._since = host, name, since
         self._output: Output | None = None
         self._closed = False
@@ -64,6 +66,7 @@ class Lines:
         try:
             output = self._host.follow(self._name, self._since)
             if output is None:
+                self.gone = True
                 return
             with self._lock:
                 self._output = output
@@ -87,6 +90,8 @@ class Lines:
 
 def shortened(line: Line) -> Line:
     """A line of a server that is not ours, no longer than lines of ours are."""
+    if "\r" in line.text:
+        line = line._replace(text=line.text.rstrip("\r").rpartition("\r")[2])
     if len(line.text) <= LINE_BYTES:
         return line
     cut = len(line.text) - LINE_BYTES

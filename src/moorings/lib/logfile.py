@@ -38,6 +38,8 @@ class LogSource(NamedTuple):
     container: str
     running: bool = False
     """Whether the instance serves now."""
+    ended: bool = False
+    """Whether its instance is gone: it has said all it will."""
     last_at: float = 0.0
     """When it was written last, or its container began, as far as that is known; Unix seconds."""
 

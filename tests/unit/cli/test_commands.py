@@ -332,7 +332,23 @@ def test_following_goes_on_after_a_break_with_no_line_twice(
     assert (code, out) == (0, "one\ntwo\ntwo\nthree\n")
     assert "is deleted" in err
     asked = [body for verb, path, body in workspace.requests if path.endswith("/followLogs")]
-    assert [body.get("since") for body in asked] == [None, two["time"], two["time"], two["time"]]
+    assert [body.get("since") for body in asked] == [None, one["time"], one["time"], one["time"]]
+
+
+def test_following_misses_no_line_of_a_log_that_lags_behind(
+    moor: Any, workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of several instances come a little out of order; what a break kept back is older than the last line."""
+    monkeypatch.setattr("moorings.client.following.PAUSE_S", 0)
+    broken = error("WorkspaceUnreachable", "the connection broke")
+    old, early, late, after = a_line(1, "old"), a_line(20, "early"), a_line(21, "late"), a_line(22, "after")
+    other = {**late, "phase": "boot"}  # which is told from the lines around it
+    workspace.streams = [[old, late, broken], [early, other, after, {"end": "deleted"}]]
+    argv = ("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "-c", "inference-server", "--follow")
+    code, out, _ = moor(*argv)
+    assert (code, out) == (0, "old\nlate\nearly\nafter\n")
+    asked = [body for verb, path, body in workspace.requests if path.endswith("/followLogs")]
+    assert asked[1]["since"] == "2026-11-25T16:46:11.000000Z"
 
 
 def test_following_gives_up_when_nothing_answers_any_more(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -223,38 +222,3 @@ async def test_a_large_log_is_answered_within_bounds(stream):
     leave(stream, ["y" * 10_000] * 5000)
     found = await stream.last(OWNER, LogQuery(lines=100_000))
     assert sum(len(entry.text) for entry in found) <= 32 * 1024 * 1024
-
-
-async def test_following_gives_the_last_lines_then_new_ones_of_all_and_ends_with_the_deployment(stream):
-    clock = stream.engine.clock
-    leave(stream, ["old"], at=clock.now() - 10)
-    stream.journal.note(OWNER, [Told("plan", "accepted")], clock.now() - 20)
-    there = True
-    seen = []
-
-    async def follow():
-        async for entry in stream.follow(OWNER, LogQuery(container="all"), lambda: there):
-            if entry is not None:
-                seen.append(entry.text)
-
-    async def until(*texts):
-        async with asyncio.timeout(20):
-            while seen != list(texts):
-                clock.advance(1.5)
-                await asyncio.sleep(0.02)
-
-    task = asyncio.create_task(follow())
-    await until("accepted", "old")
-    log = stream.engine._logs[OWNER, "inference-server", "shop-blue-a-0"]
-    log.append(Line(stamp(clock.now()).decode().strip(), "new"))
-    await until("accepted", "old", "new")
-    stream.journal.note(OWNER, [Told("probe", "ready")], clock.now())
-    await until("accepted", "old", "new", "ready")
-    leave(stream, ["another instance"], at=clock.now(), instance="shop-blue-b-0")
-    await until("accepted", "old", "new", "ready", "another instance")
-    there = False
-    async with asyncio.timeout(20):
-        while not task.done():
-            clock.advance(1.5)
-            await asyncio.sleep(0.02)
-    await task
