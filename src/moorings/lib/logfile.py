@@ -77,11 +77,26 @@ class RotatingWriter:
         self._files = max(1, files)
         self._fd = -1
         self._size = 0
+        self._nowhere = False
+        """Whether there is no file for now: what is written is lost."""
         self.lost_bytes = 0
-        """What could not be written (disk full): a log never stops the process it is about."""
+        """What could not be written (disk full) and was not told of yet: a log never stops the process it is about."""
         self._open()
 
     def write(self, data: bytes) -> None:
+        """Whole lines, so that readers see nothing else; after a loss a line says how much that was."""
+        if self._nowhere:
+            self.close()
+            self._open()
+        note = b""
+        if self.lost_bytes and data:
+            note = b"moorings: %d bytes of output could not be written\n" % self.lost_bytes
+        before, self.lost_bytes = self.lost_bytes, 0
+        self._put(note + data)
+        if self.lost_bytes:
+            self.lost_bytes = before + max(0, self.lost_bytes - len(note))
+
+    def _put(self, data: bytes) -> None:
         while data:
             room = self._file_bytes - self._size
             if len(data) <= room:
@@ -101,15 +116,19 @@ class RotatingWriter:
             self._fd = -1
 
     def _append(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
+        view, before = memoryview(data), self._size
+        while view and not self._nowhere:
             try:
                 written = os.write(self._fd, view)
             except OSError:
-                self.lost_bytes += len(view)
-                return
+                with contextlib.suppress(OSError):  # half a line would become one with the next
+                    os.ftruncate(self._fd, before)
+                self._size = before
+                break
             self._size += written
             view = view[written:]
+        if view:
+            self.lost_bytes += len(data)
 
     def _rotate(self) -> None:
         self.close()
@@ -131,7 +150,9 @@ class RotatingWriter:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o600)
             self._size = os.fstat(self._fd).st_size
+            self._nowhere = False
         except OSError:
+            self._nowhere = True
             self._fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             self._size = 0
 
