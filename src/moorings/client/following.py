@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+BREAKS = ("WorkspaceUnreachable", "DaemonStartFailed")
+"""What a connection breaks with that may be taken up again: the other side is gone, or was gone again while it started."""
 TRIES = 10
 """Connections in a row that may break without a line between them."""
 PAUSE_S = 0.5

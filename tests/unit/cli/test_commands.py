@@ -324,6 +324,7 @@ def test_following_goes_on_after_a_break_with_no_line_twice(
     workspace.streams = [
         [None, one, two, twin, broken],
         [broken],
+        [error("DaemonStartFailed", "it ended while it was starting")],
         [None, two],
         [None, two, twin, three, {"end": "deleted"}],
     ]
@@ -332,7 +333,7 @@ def test_following_goes_on_after_a_break_with_no_line_twice(
     assert (code, out) == (0, "one\ntwo\ntwo\nthree\n")
     assert "is deleted" in err
     asked = [body for verb, path, body in workspace.requests if path.endswith("/followLogs")]
-    assert [body.get("since") for body in asked] == [None, one["time"], one["time"], one["time"]]
+    assert [body.get("since") for body in asked] == [None, *[one["time"]] * 4]
 
 
 def test_following_misses_no_line_of_a_log_that_lags_behind(
