@@ -243,8 +243,10 @@ def test_whatever_a_script_does_to_its_output_the_log_goes_on(shop: Any) -> None
         "nul": "import os; os.write(1, b'nul \\0 here\\n')",
         "program": "import subprocess; subprocess.run(['echo', 'from a program'])",
         "fork": "import os\npid = os.fork()\nif not pid:\n    print('from a child'); os._exit(0)\nos.waitpid(pid, 0)",
-        "closed": "import os, sys; sys.stdout.close(); os.close(1); print('printed while closed')",
-        "taken": "import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 1); print('printed over devnull')",
+        "closed": "import os, sys; kept = os.dup(1); sys.stdout.close(); os.close(1); "
+        "print('printed while closed'); os.dup2(kept, 1)",
+        "taken": "import os; kept = os.dup(1); os.dup2(os.open(os.devnull, os.O_WRONLY), 1); "
+        "print('printed over devnull'); os.dup2(kept, 1)",
     }
     for name, code in done.items():
         answer = shop.score("calm", {"do": code, "say": f"done: {name}"})
@@ -388,7 +390,7 @@ def test_a_strange_failure_of_init_is_one_verdict(shop: Any, kind: str) -> None:
     )
     assert words in done.stderr and "score.py" in done.stderr, done.stderr
     assert "\x1b]0" not in done.stderr and "\0" not in done.stderr
-    found = shop.json("online-deployment", "diagnose", "-e", name, "-n", "blue")
+    found = shop.json("diagnose", "-e", name, "-n", "blue")
     assert found["verdict"]["code"] == "UserScriptInitFailed", found
     assert any(words in line["text"] for line in lines(shop, endpoint=name))
 
@@ -402,14 +404,16 @@ def test_a_failing_deployment_is_mended_and_broken_again(shop: Any) -> None:
 
     def state() -> tuple[str, Any]:
         shown = shop.json("online-deployment", "show", "-e", name, "-n", "blue")
-        found = shop.json("online-deployment", "diagnose", "-e", name, "-n", "blue")
+        found = shop.json("diagnose", "-e", name, "-n", "blue")
         return shown["provisioning_state"], (found["verdict"] or {}).get("code")
 
-    for _ in range(2):
+    for verb in ("create", "update"):
         shop.script("mended-code", bad)
-        done = shop.moor("online-deployment", "create", "-f", str(spec), check=False)
+        done = shop.moor("online-deployment", verb, "-f", str(spec), check=False)
         assert done.returncode == 1 and "no luck today" in done.stderr
-        assert state()[0] == "Failed" and state()[1] == "UserScriptInitFailed"
+        assert state() == ("Failed", "UserScriptInitFailed")
+        if verb == "update":
+            assert shop.score(name, {}).json == "good", "what served goes on"
         shop.script("mended-code", SCRIPT.replace("VERSION", "good"))
         shop.deploy(spec, verb="update")
         assert state() == ("Succeeded", None)

@@ -142,7 +142,7 @@ class LogStream:
 
 def _most(query: LogQuery) -> int | None:
     """How many lines are enough; None where some of them may not be wanted."""
-    return None if query.request_ids else query.lines
+    return None if query.request_ids or query.until else query.lines
 
 
 def _kept_sources(grave: Path) -> list[LogSource]:

@@ -36,7 +36,7 @@ class Files:
         return [s._replace(ended=s.instance not in self.living) for s in self.folder.sources(owner)]
 
     async def log_lines(self, owner: str, source: LogSource, *, most: int | None) -> Iterator[Line]:
-        return self.folder.lines(owner, source)
+        return itertools.islice(self.folder.lines(owner, source), most)
 
     def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
         return self.folder.follow(owner, source, after=after, there=lambda: source.instance in self.living)
@@ -111,9 +111,11 @@ async def test_the_last_lines_then_new_ones_of_everything_and_an_end(stream: Log
 
 async def test_every_line_once_and_in_order_whenever_somebody_begins(stream: LogStream) -> None:
     """One writes all the time, over rotations; readers come at any moment."""
-    writer = stream.engine.writer("shop-blue-a-0", file_bytes=4000, files=1000)
-    stop = threading.Event()
     written = itertools.count()
+    say(stream.engine.writer("shop-blue-old-0"), *(f"old {n}" for n in range(100)), at=time.time() - 1000)
+    writer = stream.engine.writer("shop-blue-a-0", file_bytes=4000, files=1000)
+    say(writer, *(f"line {next(written)}" for _ in range(100)))
+    stop = threading.Event()
 
     def write() -> None:
         while not stop.is_set():
