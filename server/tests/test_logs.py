@@ -206,12 +206,15 @@ def test_what_a_script_redirects_goes_where_it_wants_it(start: Any) -> None:
             print("for everybody")
             sys.stdout, kept = None, sys.stdout
             print("without a stream")
+            sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8")
+            print("through another encoder")
             sys.stdout = kept
             return inner.getvalue()
     """
     worker = start(script).ready()
     assert worker.score(b"").json == "for the script alone\n"
-    log = worker.wait_for_log("without a stream")
+    log = worker.wait_for_log("through another encoder")
+    assert "without a stream" in log
     assert "for everybody" in log and "for the script alone" not in log
 
 

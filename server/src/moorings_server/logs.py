@@ -285,7 +285,7 @@ def capturing_print(
     original: Callable[..., None], logger: logging.Logger, stdout: Any
 ) -> Callable[..., None]:
     """A `print` that sends what would go to `stdout` to `logger`, one record a call. What a script has redirected goes
-    where it wants it."""
+    where it wants it, unless that is the same output again (in another encoding, for instance)."""
 
     def captured(
         *values: Any,
@@ -295,10 +295,17 @@ def capturing_print(
         flush: bool = False,
     ) -> None:
         target = sys.stdout if file is None else file
-        if target is not None and target is not stdout:
+        if target is not None and target is not stdout and not _is_stdout(target):
             original(*values, sep=sep, end=end, file=file, flush=flush)
             return
         text = (" " if sep is None else sep).join(map(str, values)) + ("\n" if end is None else end)
         logger.info("%s", text[:-1] if text.endswith("\n") else text)
 
     return captured
+
+
+def _is_stdout(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == 1)
+    except Exception:  # whatever a stream of user code raises: it has no descriptor
+        return False

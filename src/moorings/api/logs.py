@@ -57,14 +57,14 @@ class DeploymentLogs:
     def place(self, endpoint: str, deployment: str, query: LogQuery) -> Place:
         """Raises `EndpointNotFound` and `DeploymentNotFound`, the second with how to read what is kept."""
         if query.deleted:
-            if not (_NAME.match(endpoint) and _NAME.match(deployment)):
+            if not (_NAME.fullmatch(endpoint) and _NAME.fullmatch(deployment)):
                 raise _missing(endpoint, deployment)
             return Place(f"{endpoint}/{deployment}", None)
         try:
             row, _ = self.resources.deployment(endpoint, deployment)
         except MooringsError as problem:
             owner = f"{endpoint}/{deployment}"
-            names = _NAME.match(endpoint) and _NAME.match(deployment)
+            names = _NAME.fullmatch(endpoint) and _NAME.fullmatch(deployment)
             if names and self.stream.journal.graves(owner):
                 command = f"moor online-deployment get-logs -e {endpoint} -n {deployment} --deleted"
                 fix = sentence("It was deleted; its logs are kept: {command}", command=command)

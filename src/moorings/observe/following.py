@@ -70,11 +70,13 @@ async def _of_requests(
     """Which lines belong to a request is told by what comes after them, so what is there is looked through each time."""
     seen = Counter(map(_identity, known))
     loop = asyncio.get_running_loop()
+    # What was left out at first, for there was too much, does not come now.
+    earliest = max(query.since, known[0].at) if known and len(known) >= query.lines else query.since
     there = True
     while there:
         there = await asyncio.to_thread(exists)
         began = loop.time()
-        since = max(query.since, _text(stream.clock() - LONGEST_REQUEST_S))
+        since = max(earliest, _text(stream.clock() - LONGEST_REQUEST_S))
         found = await stream.last(owner, replace(query, since=since, lines=MAX_LINES)) or []
         left = Counter(seen)
         for entry in found:
