@@ -79,6 +79,17 @@ def test_a_container_serves_from_its_word_until_its_end():
     assert Labels("storage-initializer", serving=True).of(READY) == "initialise"
 
 
+def test_an_instance_that_fails_while_it_boots_has_never_served():
+    texts = [
+        "2026-11-25 16:46:52,123 I [7] azmlinfsrv - moorings-server 0.1.0 on Python 3.11.7, uvloop",
+        "2026-11-25 16:46:52,124 E [7] azmlinfsrv - User's init function failed",
+        "moorings: worker 0 ended (exit code 3); the instance has failed",
+    ]
+    assert not began_serving(texts, running=False)
+    labels = Labels("inference-server", serving=True)
+    assert [labels.of(text) for text in texts] == ["boot"] * 3
+
+
 def test_what_came_before_the_lines_that_are_seen():
     assert not began_serving(["x", READY, REQUEST], running=True)
     assert began_serving(["x", ENDED, READY], running=False)
