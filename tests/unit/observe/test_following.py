@@ -145,8 +145,13 @@ async def test_the_last_words_before_the_end_are_heard(stream: LogStream) -> Non
     say(a, *(f"word {n}" for n in range(5000)), "the last word")
     stream.journal.note(OWNER, [Told("plan", "deleted")], time.time() + 1)
     stream.engine.living.clear()
-    assert (await reader.end())[-2:] == ["the last word", "deleted"]
-    assert len(reader.seen) == 5003
+    seen = await reader.end()
+    assert "deleted" in seen, "from another log, so in an order that depends on who was read first"
+    assert [text for text in seen if text != "deleted"] == [
+        "begun",
+        *(f"word {n}" for n in range(5000)),
+        "the last word",
+    ]
 
 
 async def test_an_instance_that_comes_and_goes_between_two_looks_is_heard(stream: LogStream) -> None:
@@ -213,7 +218,7 @@ async def test_an_engine_that_is_away_for_a_while_hides_nothing_and_repeats_noth
 async def test_lines_of_several_instances_are_in_the_order_of_their_times(
     stream: LogStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "MERGE_S", 0.2)
+    monkeypatch.setattr(following, "MERGE_S", 1.0)
     writers = [stream.engine.writer(f"shop-blue-a-{n}") for n in range(4)]
     for writer in writers:
         say(writer, "begun")
