@@ -13,11 +13,13 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 LONGEST_LINE_BYTES = 64 * 1024
 """A longer line is handed out in pieces: a reader's memory is bounded whatever is in a file."""
 BLOCK_BYTES = 64 * 1024
+ROTATION_S = 0.002
+"""A rotation takes less."""
 POLL_BYTES = 1024 * 1024
 """About how much a follower takes at once: it may be far behind."""
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ")
@@ -270,13 +272,28 @@ def _existing(path: Path) -> list[Path]:
     return names
 
 
+def _opened(path: Path) -> list[BinaryIO]:
+    """All files of a log, newest first, as they are at one moment: none twice and none left out by a rotation meanwhile."""
+    for last in (False, False, False, True):
+        handles: list[BinaryIO] = []
+        for name in _existing(path):
+            with contextlib.suppress(OSError):
+                handles.append(name.open("rb"))
+        known = [os.fstat(handle.fileno()).st_ino for handle in handles]
+        whole = last or not handles
+        with contextlib.suppress(OSError):
+            whole = whole or (len(set(known)) == len(known) and path.stat().st_ino == known[0])
+        if whole:
+            break
+        for handle in handles:
+            handle.close()
+        time.sleep(ROTATION_S)
+    return handles
+
+
 def _blocks_backwards(path: Path) -> Iterator[bytes]:
-    for name in _existing(path):
-        try:
-            handle = name.open("rb")
-        except OSError:
-            continue  # rotated away between listing and opening
-        with handle:
+    with contextlib.ExitStack() as opened:
+        for handle in [opened.enter_context(handle) for handle in _opened(path)]:
             position = handle.seek(0, os.SEEK_END)
             while position > 0:
                 size = min(BLOCK_BYTES, position)

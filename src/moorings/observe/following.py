@@ -20,12 +20,20 @@ from moorings.lib.redaction import Redactor
 from moorings.observe.journal import CONTROL, told
 from moorings.observe.phases import Labels
 from moorings.observe.query import ALL, MAX_LINES, LogQuery
-from moorings.observe.stream import LogEntry, LogStream, fits, fits_told, of_control, without_secrets
+from moorings.observe.stream import (
+    MOST_BYTES,
+    LogEntry,
+    LogStream,
+    fits,
+    fits_told,
+    of_control,
+    without_secrets,
+)
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 0.15
-"""A line may reach its file this long after it got its stamp."""
+OVERLAP_S = 3.0
+"""A line may reach its file so long after it got its stamp: what is older than that was there to be read."""
 PERIOD_S = 0.2
 MERGE_S = 0.2
 """Lines of several logs are put in order when they come within so long."""
@@ -50,15 +58,13 @@ async def follow(
     """The last lines, then new ones as they come, until the caller stops or `exists` (called on a thread) says that the
     deployment is gone. None: nothing has come for a while."""
     began = stream.clock()
-    await asyncio.sleep(SETTLE_S)
-    limit = _text(began)
-    last = await stream.last(owner, replace(query, until=limit)) or []
+    last = await stream.last(owner, query) or []
     for entry in last:
         yield entry
     if query.request_ids:
         more = _of_requests(stream, owner, query, exists, last)
     else:
-        more = _Watch(stream, owner, query, exists, began).entries()
+        more = _Watch(stream, owner, query, exists, _Shown(last, query, began, stream.clock())).entries()
     async with contextlib.aclosing(more):
         async for found in more:
             yield found
@@ -90,6 +96,32 @@ async def _of_requests(
             await asyncio.sleep(max(REQUEST_PERIOD_S, (loop.time() - began) / LOOK_SHARE))
 
 
+class _Shown:
+    """What was shown at first, so that what is read of the same moments afterwards is not shown again."""
+
+    def __init__(self, last: list[LogEntry], query: LogQuery, began: float, ended: float) -> None:
+        """It was read between `began` and `ended`."""
+        self.since_s = began - OVERLAP_S
+        """What is older was all there to be read."""
+        self._end = _text(ended)
+        left_out = len(last) >= query.lines or sum(len(entry.text) for entry in last) > MOST_BYTES * 0.9
+        self._left_out = (last[0].at if last else _text(began)) if left_out else ""
+        self._since = query.since
+        self._entries = Counter(_identity(entry) for entry in last if entry.at > _text(self.since_s))
+
+    def holds(self, entry: LogEntry) -> bool:
+        """Whether this one was shown, or left out for there was too much. To be asked once for each."""
+        if entry.at > self._end:
+            return False
+        if entry.at <= self._left_out or entry.at < self._since:
+            return True
+        key = _identity(entry)
+        if self._entries[key] <= 0:
+            return False
+        self._entries[key] -= 1
+        return True
+
+
 @dataclass
 class _Watch:
     """Everything that may write something about one deployment."""
@@ -98,8 +130,7 @@ class _Watch:
     owner: str
     query: LogQuery
     exists: Callable[[], bool]
-    began: float
-    """What was taken in until then is known; Unix seconds."""
+    shown: _Shown
     _queue: asyncio.Queue[LogEntry] = field(default_factory=lambda: asyncio.Queue(QUEUE_ENTRIES))
     _tasks: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
     _reached: dict[Key, str] = field(default_factory=dict)
@@ -119,9 +150,8 @@ class _Watch:
                 self._tasks["", CONTROL] = asyncio.create_task(self._control())
             while not self._gone:
                 if looked_at is None or loop.time() - looked_at >= LOOK_PERIOD_S:
+                    await self._look()
                     self._gone = not await asyncio.to_thread(self.exists)
-                    if not self._gone:
-                        await self._look()
                     looked_at = loop.time()
                 batch = await self._batch(LOOK_PERIOD_S)
                 for entry in batch or (None,):
@@ -167,8 +197,8 @@ class _Watch:
             if not fits(source, self.query) or not _may_begin(self._tasks.get(key)):
                 continue
             # What comes up while we watch is read from its beginning.
-            reached = self._reached.setdefault(key, _text(self.began) if first else "")
-            written_at = self._written_at.setdefault(key, self.began - 1 if first else 0.0)
+            reached = self._reached.setdefault(key, _text(self.shown.since_s) if first else "")
+            written_at = self._written_at.setdefault(key, self.shown.since_s if first else 0.0)
             if not source.ended or source.last_at > written_at:
                 self._written_at[key] = source.last_at
                 self._tasks[key] = asyncio.create_task(self._source(source, reached))
@@ -183,19 +213,24 @@ class _Watch:
                     continue  # seconds are not as exact as stamps
                 after, last_at = "", line.at or last_at
                 phase = labels.of(line.text)
-                await self._queue.put(LogEntry(last_at, phase, source.container, source.instance, line.text))
+                entry = LogEntry(last_at, phase, source.container, source.instance, line.text)
+                if not self.shown.holds(entry):
+                    await self._queue.put(entry)
                 self._reached[source.instance, source.container] = last_at
 
     async def _control(self) -> None:
-        follower = Follower(self.stream.journal.folder(self.owner) / CONTROL, after=self.began)
+        follower = Follower(self.stream.journal.folder(self.owner) / CONTROL, after=self.shown.since_s)
         try:
             while True:
                 gone = self._gone  # before the look: after it all there is has been seen
                 lines = await asyncio.to_thread(follower.poll)
                 for line in lines:
                     found = told(line)
-                    if found is not None and fits_told(found, self.query):
-                        await self._queue.put(of_control(line, found))
+                    if found is None or not fits_told(found, self.query):
+                        continue
+                    entry = of_control(line, found)
+                    if not self.shown.holds(entry):
+                        await self._queue.put(entry)
                 if not lines:
                     if gone:
                         return

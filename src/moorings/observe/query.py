@@ -39,8 +39,6 @@ class LogQuery:
     lines: int = DEFAULT_LINES
     since: str = ""
     """A stamp (`lib/logfile.py`); "" for no limit."""
-    until: str = ""
-    """The same for the other end, which is included."""
     request_ids: tuple[str, ...] = ()
     """A line has to hold one of them; () for all lines."""
     instance: str = ""

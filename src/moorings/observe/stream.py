@@ -112,13 +112,13 @@ class LogStream:
         for entry in access.requests_of(self.access_log, owner, query.request_ids[0]):
             ids.add(str(entry.get("request_id")))
             at = str(entry.get("time") or "")
-            if _within(at, query):
+            if at >= query.since:
                 found.append(LogEntry(at, SERVE, GATEWAY, "", access.described(entry)))
         return found, replace(query, request_ids=tuple(sorted(ids)))
 
     def _container(self, source: LogSource, lines: Iterator[Line], query: LogQuery) -> Iterator[LogEntry]:
         fixed = OF_CONTAINER.get(source.container, SERVE)
-        timed = _timed(lines, query)
+        timed = _timed(lines, query.since)
         for line in lines_of_requests(timed, query.request_ids) if query.request_ids else timed:
             yield LogEntry(line.at, fixed, source.container, source.instance, line.text)
 
@@ -142,7 +142,7 @@ class LogStream:
 
 def _most(query: LogQuery) -> int | None:
     """How many lines are enough; None where some of them may not be wanted."""
-    return None if query.request_ids or query.until else query.lines
+    return None if query.request_ids else query.lines
 
 
 def _kept_sources(grave: Path) -> list[LogSource]:
@@ -164,19 +164,14 @@ def _chosen(sources: Sequence[LogSource], query: LogQuery) -> list[LogSource]:
     return [] if best is None else [best]
 
 
-def _timed(lines: Iterable[Line], query: LogQuery) -> Iterator[Line]:
-    """Newest first, back to when is asked for. A line without a time of its own gets that of the one after it."""
+def _timed(lines: Iterable[Line], since: str) -> Iterator[Line]:
+    """Newest first, back to `since`. A line without a time of its own gets that of the one after it."""
     last = ""
     for line in lines:
         last = line.at or last
-        if last and last < query.since:
+        if last and last < since:
             return
-        if not query.until or last <= query.until:
-            yield line if line.at else line._replace(at=last)
-
-
-def _within(at: str, query: LogQuery) -> bool:
-    return at >= query.since and not (query.until and at > query.until)
+        yield line if line.at else line._replace(at=last)
 
 
 def _fits_text(line: Line, query: LogQuery) -> bool:
@@ -191,7 +186,7 @@ def _control(path: Path, query: LogQuery) -> Iterator[LogEntry]:
     for line, found in entries(path):
         if line.at < query.since:
             return
-        if _within(line.at, query) and fits_told(found, query) and _fits_text(line, query):
+        if fits_told(found, query) and _fits_text(line, query):
             yield of_control(line, found)
 
 

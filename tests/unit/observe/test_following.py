@@ -86,7 +86,6 @@ def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogStream:
         "LOOK_PERIOD_S": 0.05,
         "MERGE_S": 0.02,
         "REQUEST_PERIOD_S": 0.02,
-        "SETTLE_S": 0.02,
     }.items():
         monkeypatch.setattr(following, name, seconds)
     monkeypatch.setattr("moorings.engines.logfolder.FOLLOW_PERIOD_S", 0.01)
