@@ -137,6 +137,8 @@ class Client:
         while True:
             try:
                 answer = self._transport.stream(path, thread.asked(), thread.line)
+                if answer.status == 404 and thread.heard_any:
+                    return  # it was deleted while nothing could be heard
                 if answer.status >= 400:
                     raise from_answer(answer, f"POST {path.partition('?')[0]}")
                 if thread.ended:

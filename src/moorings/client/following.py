@@ -37,6 +37,10 @@ class Thread:
     """Lines that come again after a break."""
     _breaks: int = 0
 
+    @property
+    def heard_any(self) -> bool:
+        return bool(self._recent)
+
     def asked(self) -> dict[str, Any]:
         """The body of the next request."""
         if not self._recent:
