@@ -40,8 +40,11 @@ MERGE_S = 0.2
 LOOK_PERIOD_S = 1.0
 """How often new instances are looked for."""
 QUEUE_ENTRIES = 1000
-END_S = 5.0
+END_S = 60.0
 """How long what is left to be read is waited for once the deployment is gone."""
+QUIET_S = 0.8
+"""When no line has come for so long, all that was left has been read."""
+SAME_MOMENT_S = 0.001
 REQUEST_PERIOD_S = 2.0
 LONGEST_REQUEST_S = 240.0
 """A request that is told of now began no longer ago."""
@@ -151,21 +154,30 @@ class _Watch:
             while not self._gone:
                 if looked_at is None or loop.time() - looked_at >= LOOK_PERIOD_S:
                     await self._look()
-                    self._gone = not await asyncio.to_thread(self.exists)
                     looked_at = loop.time()
                 batch = await self._batch(LOOK_PERIOD_S)
-                for entry in batch or (None,):
+                self._gone = not await asyncio.to_thread(self.exists)
+                for entry in await self._of_this_one(batch) or (None,):
                     yield entry
-            end_at = loop.time() + END_S
-            while loop.time() < end_at and not all(task.done() for task in self._tasks.values()):
-                for entry in await self._batch(PERIOD_S):
+            ended_at = heard_at = loop.time()
+            while loop.time() < min(heard_at + QUIET_S, ended_at + END_S):
+                for entry in await self._of_this_one(await self._batch(PERIOD_S)):
+                    heard_at = loop.time()
                     yield entry
-            for entry in await self._batch(0.0):
-                yield entry
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _of_this_one(self, batch: list[LogEntry]) -> list[LogEntry]:
+        """Without what is the next deployment's of this name already."""
+        if not self._gone or not batch:
+            return batch
+        graves = await asyncio.to_thread(self.stream.journal.graves, self.owner)
+        with contextlib.suppress(IndexError, OSError):
+            ended = _text(graves[0].stat().st_mtime + SAME_MOMENT_S)
+            return [entry for entry in batch if entry.at <= ended]
+        return batch
 
     async def _batch(self, patience_s: float) -> list[LogEntry]:
         """What has come, in order; [] when nothing does for so long."""

@@ -85,6 +85,7 @@ def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogStream:
     for name, seconds in {
         "LOOK_PERIOD_S": 0.05,
         "MERGE_S": 0.02,
+        "PERIOD_S": 0.02,
         "REQUEST_PERIOD_S": 0.02,
     }.items():
         monkeypatch.setattr(following, name, seconds)
@@ -151,6 +152,28 @@ async def test_the_last_words_before_the_end_are_heard(stream: LogStream) -> Non
         *(f"word {n}" for n in range(5000)),
         "the last word",
     ]
+
+
+async def test_lines_of_the_next_deployment_of_this_name_are_not_its_lines(stream: LogStream) -> None:
+    a = stream.engine.writer("shop-blue-a-0")
+    say(a, "begun")
+    stream.journal.note(OWNER, [Told("plan", "accepted")], time.time())
+    reader = Reader(stream, LogQuery(container="all"))
+    await reader.until("begun", "accepted")
+    say(a, "heard")
+    await reader.until("heard")
+    say(a, "the last word")
+    now = time.time()
+    stream.journal.note(OWNER, [Told("plan", "deleted")], now)
+    stream.journal.end(OWNER, "uid", now)
+    reader.there = False
+    again = stream.engine.writer("shop-blue-a-0")
+    stream.journal.note(OWNER, [Told("plan", "accepted again")], time.time() + 0.1)
+    for n in range(200):
+        say(again, f"next {n}", at=time.time() + 0.1)
+        await asyncio.sleep(0.001)
+    seen = await reader.end()
+    assert sorted(seen) == ["accepted", "begun", "deleted", "heard", "the last word"]
 
 
 async def test_an_instance_that_comes_and_goes_between_two_looks_is_heard(stream: LogStream) -> None:
