@@ -155,7 +155,9 @@ def test_nobody_reads_the_log(start: Any) -> None:
         def run(data):
             if data == "break":
                 reader, writer = os.pipe()
-                os.dup2(writer, 1), os.dup2(writer, 2)
+                for fd in map(int, os.listdir("/proc/self/fd")):
+                    if fd in (1, 2) or fd >= 200:  # the server's own, too: as when the reader of the log is gone
+                        os.dup2(writer, fd)
                 os.close(reader), os.close(writer)
             print("said to nobody", data)
             return data
@@ -166,3 +168,79 @@ def test_nobody_reads_the_log(start: Any) -> None:
     worker.terminate()
     assert worker.process.wait(10) == 0
     assert "said to nobody" not in worker.log
+
+
+def test_a_script_that_closes_its_output_does_not_get_our_lines_into_its_files(
+    start: Any, tmp_path: Any
+) -> None:
+    script = f"""
+        import os, sys
+        def init():
+            global first, second
+            sys.stdout.close()
+            os.close(1); os.close(2)
+            first = open({str(tmp_path / "first")!r}, "wb", buffering=0)
+            second = open({str(tmp_path / "second")!r}, "wb", buffering=0)
+            assert {{first.fileno(), second.fileno()}} == {{1, 2}}
+            print("printed all the same")
+        def run(data):
+            first.write(b"data")
+            raise ValueError("a fault")
+    """
+    worker = start(script).ready()
+    worker.score(b"", "x-request-id: r-77")
+    log = worker.wait_for_log("request_id=r-77")
+    assert "printed all the same" in log and "ValueError: a fault" in log
+    assert (tmp_path / "first").read_bytes() == b"data"
+    assert (tmp_path / "second").read_bytes() == b""
+
+
+def test_what_a_script_redirects_goes_where_it_wants_it(start: Any) -> None:
+    script = """
+        import contextlib, io, os, sys
+        def init(): pass
+        def run(data):
+            inner = io.StringIO()
+            with contextlib.redirect_stdout(inner):
+                print("for the script alone")
+            print("for everybody")
+            sys.stdout, kept = None, sys.stdout
+            print("without a stream")
+            sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8")
+            print("through another encoder")
+            sys.stdout = kept
+            return inner.getvalue()
+    """
+    worker = start(script).ready()
+    assert worker.score(b"").json == "for the script alone\n"
+    log = worker.wait_for_log("through another encoder")
+    assert "without a stream" in log
+    assert "for everybody" in log and "for the script alone" not in log
+
+
+def test_forked_children_write_their_own_lines_and_none_of_their_parent(start: Any) -> None:
+    script = """
+        import os, subprocess, sys, threading
+        def init(): pass
+        def run(data):
+            children = []
+            for number in range(3):
+                pid = os.fork()
+                if not pid:
+                    print("child", number)
+                    os._exit(0)
+                children.append(pid)
+            for pid in children: os.waitpid(pid, 0)
+            thread = threading.Thread(target=print, args=("from a thread",))
+            thread.start(); thread.join()
+            subprocess.run([sys.executable, "-c", "print('from a program')"], check=True)
+            return "ok"
+    """
+    worker = start(script).ready()
+    for number in range(10):
+        assert worker.score(b"", f"x-request-id: asked-{number}.").status == 200
+    log = worker.wait_for_log("request_id=asked-9.")
+    for number in range(10):
+        assert log.count(f"request_id=asked-{number}.") == 1
+    for text in ("child 0", "child 1", "child 2", "from a thread", "from a program"):
+        assert log.count(text) == 10

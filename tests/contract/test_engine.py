@@ -279,6 +279,26 @@ async def test_following_gives_what_is_written_later_and_nothing_twice(world, un
     await whole.aclose()
 
 
+async def test_following_ends_with_the_instance_and_after_its_last_words(world, until, running):
+    await world.engine.apply(world.group(1))
+    instance = (await until(running(1)))[0]
+    source = await source_of(world, instance)
+    assert not source.ended
+    lines = world.engine.follow_log(OWNER, source, after=0.0)
+    heard = asyncio.create_task(_all(lines))
+    await world.says(instance, "last-words")
+    await world.passes()
+    await world.engine.remove(OWNER, instance.revision, grace_s=5)
+    await until(lambda found: not found)
+    async with asyncio.timeout(20):
+        assert "last-words" in await heard
+    assert (await source_of(world, instance)).ended
+
+
+async def _all(lines):
+    return [line.text async for line in lines]
+
+
 async def test_an_unknown_container_is_named(world):
     with pytest.raises(MooringsError) as caught:
         await world.engine.logs(OWNER, container="sidecar", tail=1)

@@ -115,6 +115,51 @@ def scores(workspace: Any, endpoint: str, body: object = 1, **kwargs: Any) -> An
     return until(ask)
 
 
+TICKS = """
+import itertools, threading, time
+
+def init():
+    def tick():
+        for number in itertools.count():
+            print("{mark} tick", number, flush=True)
+            time.sleep(0.02)
+    threading.Thread(target=tick, daemon=True).start()
+
+def run(data):
+    return data
+"""
+
+
+def test_a_log_is_followed_over_restarts_and_an_update_and_kept(docker_workspace: Any) -> None:
+    workspace = docker_workspace
+    workspace.endpoint("ticks")
+    spec = deployment(workspace, "ticks")
+    workspace.script("ticks-blue", TICKS.format(mark="one"))
+    workspace.deploy(spec)
+    argv = ["online-deployment", "get-logs", "-e", "ticks", "-n", "blue"]
+    with subprocess.Popen(
+        [str(Path(sys.executable).parent / "moor"), *argv, "--follow", "-l", "10"],
+        env=workspace.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as follower:
+        time.sleep(2)
+        workspace.kill("daemon")
+        workspace.script("ticks-blue", TICKS.format(mark="two"))
+        workspace.deploy(spec, verb="update")
+        time.sleep(1)
+        workspace.moor("online-deployment", "delete", "-e", "ticks", "-n", "blue", "--yes")
+        out, err = follower.communicate(timeout=60)
+    assert follower.returncode == 0 and "is deleted" in err, err
+    kept = workspace.moor(*argv, "--deleted", "-l", "100000").stdout
+    for mark in ("one", "two"):
+        seen = [int(number) for number in re.findall(rf"{mark} tick (\d+)$", out, re.M)]
+        assert seen == list(range(seen[0], seen[-1] + 1)), "every line once, in order"
+        assert [int(n) for n in re.findall(rf"{mark} tick (\d+)$", kept, re.M)] == list(range(seen[-1] + 1))
+    assert seen[0] == 0, "a new instance is heard from its beginning"
+
+
 def test_from_a_spec_to_answers_and_back_to_nothing(docker_workspace: Any, dockerd: Any) -> None:
     workspace = docker_workspace
     workspace.endpoint("life")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -42,6 +44,8 @@ def run(data):
         print(asked["say"])
     if "bytes" in asked:
         os.write(1, bytes(asked["bytes"]) + b"\\n")
+    if "do" in asked:
+        exec(asked["do"], {})
     if "exit" in asked:
         print("about to exit", flush=True)
         os._exit(asked["exit"])
@@ -72,7 +76,7 @@ def lines(
 def until(workspace: Any, text: str, *flags: str) -> list[dict[str, str]]:
     deadline = time.monotonic() + 60
     while True:
-        found = lines(workspace, *flags)
+        found = lines(workspace, *flags)  # a later -e counts
         if any(text in line["text"] for line in found):
             return found
         assert time.monotonic() < deadline, f"{text!r} is not in {[line['text'] for line in found][-20:]}"
@@ -230,6 +234,194 @@ def test_following_shows_a_crash_an_update_and_the_end(shop: Any) -> None:
     while graves[0].exists():
         assert time.monotonic() < deadline, "what is older than the settings allow goes"
         time.sleep(0.2)
+
+
+def test_whatever_a_script_does_to_its_output_the_log_goes_on(shop: Any) -> None:
+    done = {
+        "progress": "import os\nfor n in range(5000): os.write(1, b'\\r%04d of 5000' % n)\nos.write(1, b'\\n')",
+        "windows": "import os; os.write(1, b'dos line\\r\\n')",
+        "nul": "import os; os.write(1, b'nul \\0 here\\n')",
+        "program": "import subprocess; subprocess.run(['echo', 'from a program'])",
+        "fork": "import os\npid = os.fork()\nif not pid:\n    print('from a child'); os._exit(0)\nos.waitpid(pid, 0)",
+        "closed": "import os, sys; kept = os.dup(1); sys.stdout.close(); os.close(1); "
+        "print('printed while closed'); os.dup2(kept, 1)",
+        "taken": "import os; kept = os.dup(1); os.dup2(os.open(os.devnull, os.O_WRONLY), 1); "
+        "print('printed over devnull'); os.dup2(kept, 1)",
+    }
+    for name, code in done.items():
+        answer = shop.score("calm", {"do": code, "say": f"done: {name}"})
+        assert answer.status == 200, (name, answer.body)
+    deadline = time.monotonic() + 60
+    while True:
+        texts = [line["text"] for line in lines(shop, endpoint="calm")]
+        said = [text.partition("azmlinfsrv.print - ")[2] or text for text in texts]
+        if "printed over devnull" in said:
+            break
+        assert time.monotonic() < deadline, said[-20:]
+        time.sleep(0.2)
+    assert [text for text in said if "of 5000" in text] == ["4999 of 5000"]
+    for text in ("dos line", "nul \0 here", "from a program", "from a child", "printed while closed"):
+        assert said.count(text) == 1, (text, said[-40:])
+    assert sum("POST /score 200" in text for text in texts) >= len(done) - 1
+
+
+def test_what_a_script_writes_cannot_drive_the_terminal(shop: Any) -> None:
+    attack = "\x1b]0;owned\x07\x1b[2J\x9b2Jred \x1b[31mred\x1b[0m turned \u202eback the attack ends"
+    shop.score("calm", {"do": f"import os; os.write(1, {attack.encode()!r} + b'\\n')"})
+    deadline = time.monotonic() + 60
+    while not any("the attack ends" in line["text"] for line in lines(shop, endpoint="calm")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    for argv in ((), ("-o", "json"), ("-o", "table"), ("--container", "inference-server")):
+        out = on_a_terminal(shop, "online-deployment", "get-logs", "-e", "calm", "-n", "blue", *argv)
+        shown = next(line for line in out.splitlines() if "the attack ends" in line or "ends" in line)
+        for bad in ("\x1b]0", "\x07", "\x1b[2J", "\x9b", "\u202e"):
+            assert bad not in out, (argv, bad)
+        if argv in ((), ("--container", "inference-server")):
+            assert "\x1b[31mred\x1b[0m" in shown, "colours are no harm"
+
+
+def on_a_terminal(workspace: Any, *argv: str) -> str:
+    """What `moor` writes to a real terminal."""
+    ours, theirs = pty.openpty()
+    program = str(Path(sys.executable).parent / "moor")
+    process = subprocess.Popen([program, *argv], env=workspace.env, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # a terminal whose other end is closed
+        while data := os.read(ours, 65536):
+            said += data
+    os.close(ours)
+    assert process.wait(30) == 0, said
+    return said.decode()
+
+
+def test_last_words_without_a_line_end_are_kept_whoever_is_killed(shop: Any) -> None:
+    shop.endpoint("ends")
+    code = shop.script("ends-code", SCRIPT.replace("VERSION", "v1"))
+    shop.deploy(shop.spec("ends", "blue", code), "--all-traffic")
+    kill = "import os; os.write(1, b'last words of the worker'); os.kill(os.getpid(), 9)"
+    assert shop.score("ends", {"do": kill}).status != 200
+    found = until(shop, "ended (signal SIGKILL)", "-e", "ends")
+    texts = [line["text"] for line in found]
+    at = texts.index("last words of the worker")
+    assert "ended (signal SIGKILL)" in texts[at + 1]
+    deadline = time.monotonic() + 60
+    while shop.score("ends", {"say": "before the supervisor"}).status != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    until(shop, "before the supervisor", "-e", "ends")
+    supervisors = [p["pid"] for p in shop.processes() if p["role"] == "supervisor"]
+    mine = [
+        pid
+        for pid in supervisors
+        if b"ends/blue" in Path(f"/proc/{pid}/environ").read_bytes()
+        or b"ends.blue" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert len(mine) == 1
+    os.kill(mine[0], 9)
+    deadline = time.monotonic() + 60
+    while [line["text"].count("init of v1") for line in lines(shop, endpoint="ends")].count(1) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    texts = [line["text"] for line in lines(shop, endpoint="ends")]
+    for text in ("last words of the worker", "before the supervisor"):
+        assert sum(text in said for said in texts) == 1
+    modes = {path: path.stat().st_mode & 0o777 for path in (shop.home / "logs").rglob("*")}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}, modes
+
+
+def test_following_ends_with_the_deployment_and_not_with_its_name(shop: Any) -> None:
+    shop.endpoint("again")
+    code = shop.script("again-code", SCRIPT.replace("VERSION", "v1"))
+    spec = shop.spec("again", "blue", code)
+    shop.deploy(spec)
+    argv = ["online-deployment", "get-logs", "-e", "again", "-n", "blue", "--follow"]
+    program = str(Path(sys.executable).parent / "moor")
+    follower = subprocess.Popen(
+        [program, *argv], env=shop.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        time.sleep(2)
+        shop.moor("online-deployment", "delete", "-e", "again", "-n", "blue", "--yes")
+        shop.deploy(spec)
+        _, err = follower.communicate(timeout=60)
+    finally:
+        follower.kill()
+    assert follower.returncode == 0 and "is deleted" in err, err
+
+
+LATIN = """# -*- coding: latin-1 -*-
+def init():
+    raise ValueError("le mod\u00e8le n'est pas l\u00e0")
+def run(data): pass
+"""
+BROKEN = {
+    "latin": (LATIN.encode("latin-1"), "le mod\u00e8le n'est pas l\u00e0"),
+    "halves": (
+        b"def init(): raise ValueError('caf\\udce9 \\0 zu \\x1b]0;owned\\x07')\ndef run(data): pass\n",
+        "zu",
+    ),
+    "mute": (
+        b"class Mute(Exception):\n    def __str__(self): raise KeyError('x')\n"
+        b"def init(): raise Mute()\ndef run(data): pass\n",
+        "Mute",
+    ),
+    "chain": (
+        b"def init():\n    e = None\n    for n in range(100000):\n        f = ValueError('link %d' % n)\n"
+        b"        f.__cause__ = e; e = f\n    raise e\ndef run(data): pass\n",
+        "link 99999",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_strange_failure_of_init_is_one_verdict(shop: Any, kind: str) -> None:
+    script, words = BROKEN[kind]
+    name = f"odd-{kind}"
+    shop.endpoint(name)
+    code = shop.script(f"{name}-code", "")
+    (code / "score.py").write_bytes(script)
+    spec = str(shop.spec(name, "blue", code))
+    done = shop.moor("online-deployment", "create", "-f", spec, check=False)
+    assert (
+        done.returncode == 1 and "Traceback (most recent call last)" not in done.stderr.partition("ERROR")[0]
+    )
+    assert words in done.stderr and "score.py" in done.stderr, done.stderr
+    assert "\x1b]0" not in done.stderr and "\0" not in done.stderr
+    found = shop.json("diagnose", "-e", name, "-n", "blue")
+    assert found["verdict"]["code"] == "UserScriptInitFailed", found
+    assert any(words in line["text"] for line in lines(shop, endpoint=name))
+
+
+def test_a_failing_deployment_is_mended_and_broken_again(shop: Any) -> None:
+    name = "mended"
+    shop.endpoint(name)
+    bad = "def init(): raise ValueError('no luck today')\ndef run(data): return 'bad'\n"
+    code = shop.script("mended-code", bad)
+    spec = shop.spec(name, "blue", code)
+
+    def state() -> tuple[str, Any]:
+        shown = shop.json("online-deployment", "show", "-e", name, "-n", "blue")
+        found = shop.json("diagnose", "-e", name, "-n", "blue")
+        return shown["provisioning_state"], (found["verdict"] or {}).get("code")
+
+    for verb in ("create", "update"):
+        shop.script("mended-code", bad)
+        done = shop.moor("online-deployment", verb, "-f", str(spec), check=False)
+        assert done.returncode == 1 and "no luck today" in done.stderr
+        assert state() == ("Failed", "UserScriptInitFailed")
+        if verb == "update":
+            assert shop.score(name, {}).json == "good", "what served goes on"
+        shop.script("mended-code", SCRIPT.replace("VERSION", "good"))
+        shop.deploy(spec, verb="update")
+        assert state() == ("Succeeded", None)
+        shop.moor("online-endpoint", "update", "-n", name, "--traffic", "blue=100")
+        assert shop.score(name, {}).json == "good"
+    texts = [line["text"] for line in lines(shop, endpoint=name)]
+    assert sum("no luck today" in text and text.startswith("FAILED") for text in texts) == 2
+    assert sum(re.match(r"generation \d accepted", text) is not None for text in texts) == 4
 
 
 def test_a_deployment_that_fails_before_its_container_tells_all(shop: Any) -> None:

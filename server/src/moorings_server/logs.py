@@ -9,6 +9,7 @@ process.
 from __future__ import annotations
 
 import builtins
+import fcntl
 import json
 import logging
 import logging.config
@@ -26,6 +27,8 @@ BATCH_LIMIT_LINES = 4096
 SLICE_LINES = 64  # rendered at a stretch: the event loop's thread waits for no more than that
 STARTS_LIMIT = 256
 TARGET_LIMIT_CHARS = 2048
+OWN_FDS = 200
+"""Descriptors of ours are at least this: those below are what scripts and their libraries take for granted."""
 
 RequestLine = Tuple[float, bytes, bytes, int, float, Optional[int], bytes]
 """When it was answered (perf_counter), method, target, status, milliseconds, body length (None: streamed), request
@@ -58,6 +61,7 @@ class LineWriter:
         self._wake = threading.Event()
         self._pending = False
         self._thread: Optional[threading.Thread] = None
+        os.register_at_fork(after_in_child=self._forked)
 
     def start(self) -> None:
         """Begin to write collected lines in the background; in a forked process, anew."""
@@ -66,6 +70,13 @@ class LineWriter:
         self._pending = False
         self._thread = threading.Thread(target=self._run, name="moorings-log", daemon=True)
         self._thread.start()
+
+    def _forked(self) -> None:
+        """A child that user code has forked: what was collected is its parent's, and a lock may be nobody's."""
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._pending = False
+        self._lines = []
 
     def collect(self, line: Any) -> None:
         """Take a line that may be written up to BATCH_DELAY_S later."""
@@ -244,7 +255,7 @@ def install(*, background: bool = True) -> Log:
     gets no handler: `logging.basicConfig()` in a script then works as it does everywhere
     else.
     """
-    out = LineWriter(1, RequestLines())
+    out = LineWriter(kept(1), RequestLines())
     if background:
         out.start()
     log = Log(out)
@@ -253,16 +264,28 @@ def install(*, background: bool = True) -> Log:
         logger.setLevel(logging.INFO)
         logger.propagate = False
         logger.addHandler(LineHandler(out))
-    logging.lastResort = LineHandler(LineWriter(2), before=out, level=logging.WARNING)
+    logging.lastResort = LineHandler(LineWriter(kept(2)), before=out, level=logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    builtins.print = capturing_print(builtins.print, logging.getLogger(PRINT_LOGGER_NAME))
+    builtins.print = capturing_print(builtins.print, logging.getLogger(PRINT_LOGGER_NAME), sys.stdout)
     return log
 
 
-def capturing_print(original: Callable[..., None], logger: logging.Logger) -> Callable[..., None]:
-    """A `print` that sends what would go to stdout to `logger`, one record a call."""
+def kept(fd: int) -> int:
+    """A descriptor of our own for the same output. A script may close the usual one, and its number is then that of the
+    next file or connection, which our lines must not get into. `fd` itself when there is no other."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OWN_FDS)
+    except OSError:
+        return fd
+
+
+def capturing_print(
+    original: Callable[..., None], logger: logging.Logger, stdout: Any
+) -> Callable[..., None]:
+    """A `print` that sends what would go to `stdout` to `logger`, one record a call. What a script has redirected goes
+    where it wants it, unless that is the same output again (in another encoding, for instance)."""
 
     def captured(
         *values: Any,
@@ -271,10 +294,18 @@ def capturing_print(original: Callable[..., None], logger: logging.Logger) -> Ca
         file: Any = None,
         flush: bool = False,
     ) -> None:
-        if file is not None and file is not sys.stdout:
+        target = sys.stdout if file is None else file
+        if target is not None and target is not stdout and not _is_stdout(target):
             original(*values, sep=sep, end=end, file=file, flush=flush)
             return
         text = (" " if sep is None else sep).join(map(str, values)) + ("\n" if end is None else end)
         logger.info("%s", text[:-1] if text.endswith("\n") else text)
 
     return captured
+
+
+def _is_stdout(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == 1)
+    except Exception:  # whatever a stream of user code raises: it has no descriptor
+        return False

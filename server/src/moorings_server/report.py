@@ -6,19 +6,25 @@ it.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import os
 import tempfile
 import threading
 import traceback
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from moorings_server import contract
 
 OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 MESSAGE_LIMIT_CHARS = 4_000
 TRACEBACK_LIMIT_CHARS = 32_000
+WORDS_LIMIT_CHARS = 16_000
+MOST_EXCEPTIONS = 100
+"""A chain or group of more is shown in part."""
+MOST_SHOWN = 10
+MOST_FRAMES = 1_000
 TREE_LIMIT_LINES = 200
 
 
@@ -45,48 +51,105 @@ class BootFailure(Exception):  # noqa: N818 - the outcome of a boot
 
 def said(failure: BaseException) -> str:
     """`Type: words` of an exception, also of one that cannot be turned into words."""
-    name, words = type(failure).__name__, words_of(failure)
+    name, words = _name(failure), words_of(failure)
     return "%s: %s" % (name, words) if words else name
 
 
 def words_of(failure: BaseException) -> str:
-    """`str()` of an exception, or that it has none."""
+    """`str()` of an exception (its beginning, when it is very long), or that it has none."""
     try:
-        return str(failure)
+        # What user code gives may be a text whose own methods raise.
+        return str.__getitem__(str(failure), slice(WORDS_LIMIT_CHARS))
     except BaseException as second:  # user code may raise anything there, even SystemExit
-        return "(its words are not known: str() of this %s raised %s)" % (
-            type(failure).__name__,
-            type(second).__name__,
-        )
+        return "(its words are not known: str() of this %s raised %s)" % (_name(failure), _name(second))
 
 
 def users_traceback(failure: BaseException) -> str:
-    """The text of a traceback without the frames of this server and of the import machinery."""
+    """The text of a traceback without the frames of this server and of the import machinery; of a very long one its
+    beginning and its end."""
     try:
-        return _users_traceback(failure)
+        text = _users_traceback(failure) if _is_short(failure) else _newest(failure)
     except BaseException as second:  # an exception of user code may have properties that raise
-        frames = [f for f in traceback.extract_tb(failure.__traceback__) if not _is_ours(f.filename)]
-        lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
-        return "".join(lines) + "%s (it cannot be shown: %s)" % (
-            type(failure).__name__,
-            type(second).__name__,
-        )
+        text = "%s (it cannot be shown: %s)" % (_alone(failure), _name(second))
+    left_out = len(text) - TRACEBACK_LIMIT_CHARS
+    if left_out <= 0:
+        return text
+    begin = TRACEBACK_LIMIT_CHARS // 4
+    return "%s\n... (%d characters are left out)\n%s" % (text[:begin], left_out, text[begin + left_out :])
 
 
 def _users_traceback(failure: BaseException) -> str:
     rendered = traceback.TracebackException.from_exception(failure)
-    seen: List[traceback.TracebackException] = []
+    seen: Set[int] = set()
     waiting: List[Optional[traceback.TracebackException]] = [rendered]
     while waiting:
         part = waiting.pop()
-        if part is None or part in seen:
+        if part is None or id(part) in seen:
             continue
-        seen.append(part)
+        seen.add(id(part))
         part.stack = traceback.StackSummary.from_list(
             [frame for frame in part.stack if not _is_ours(frame.filename)]
         )
-        waiting += [part.__cause__, part.__context__]
+        waiting += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
     return "".join(rendered.format()).rstrip("\n")
+
+
+def _is_short(failure: BaseException) -> bool:
+    """Whether an exception leads to few others. (The interpreter's own rendering takes all of them, in memory and time.)"""
+    seen: Set[int] = set()
+    waiting: List[Optional[BaseException]] = [failure]
+    while waiting and len(seen) <= MOST_EXCEPTIONS:
+        part = waiting.pop()
+        if part is not None and id(part) not in seen:
+            seen.add(id(part))
+            waiting += [_cause(part), _context(part), *_members(part)[: MOST_EXCEPTIONS + 1]]
+    return len(seen) <= MOST_EXCEPTIONS
+
+
+def _newest(failure: BaseException) -> str:
+    """The last few exceptions of a chain, each by itself."""
+    texts: List[str] = []
+    part: Optional[BaseException] = failure
+    while part is not None and len(texts) < MOST_SHOWN:
+        members = _members(part)
+        texts.append(_alone(part) + (" (%d exceptions in it)" % len(members) if members else ""))
+        part = _cause(part) or _context(part)
+    texts.append("(there are too many exceptions to show all of them)")
+    return "\n\nwhich led to:\n\n".join(reversed(texts))
+
+
+def _alone(failure: BaseException) -> str:
+    """One exception without those it came from, and without a call of anything that user code may have overridden, but for
+    `str()`."""
+    frames = [frame for frame in _frames(failure) if not _is_ours(frame.filename)]
+    return "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames), said(failure)])
+
+
+def _frames(failure: BaseException) -> List[traceback.FrameSummary]:
+    trace = BaseException.__traceback__.__get__(failure)  # type: ignore[attr-defined]
+    return list(traceback.extract_tb(trace, limit=-MOST_FRAMES))
+
+
+def _name(failure: BaseException) -> str:
+    return str(type.__dict__["__name__"].__get__(type(failure)))
+
+
+def _cause(failure: BaseException) -> Optional[BaseException]:
+    found: Optional[BaseException] = BaseException.__cause__.__get__(failure)  # type: ignore[attr-defined, union-attr]
+    return found
+
+
+def _context(failure: BaseException) -> Optional[BaseException]:
+    found: Optional[BaseException] = BaseException.__context__.__get__(failure)  # type: ignore[attr-defined, union-attr]
+    return found
+
+
+def _members(failure: BaseException) -> Sequence[BaseException]:
+    group = getattr(builtins, "BaseExceptionGroup", None)
+    if group is None or not issubclass(type(failure), group):
+        return ()
+    found: Sequence[BaseException] = group.exceptions.__get__(failure)
+    return found
 
 
 def stacks(frames: Mapping[int, Any], tasks: Sequence[Any]) -> str:
@@ -145,14 +208,27 @@ def location(
 ) -> Tuple[Optional[str], Optional[int], Optional[str]]:
     """(file, line, source text) where user code failed: the innermost frame below one of `user_folders`, or
     else the innermost frame that is not this server's."""
-    if isinstance(failure, SyntaxError) and is_unreadable(failure):
-        return failure.filename, failure.lineno, (failure.text or "").strip() or None
-    frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if not _is_ours(frame.filename)]
+    if issubclass(type(failure), SyntaxError) and is_unreadable(failure):
+        known = _place(failure)
+        if known is not None:
+            return known
+    frames = [frame for frame in _frames(failure) if not _is_ours(frame.filename)]
     mine = [frame for frame in frames if _is_below(frame.filename, user_folders)]
     if not frames:
         return None, None, None
     chosen = (mine or frames)[-1]
     return chosen.filename, chosen.lineno, chosen.line or None
+
+
+def _place(failure: BaseException) -> Optional[Tuple[str, Optional[int], Optional[str]]]:
+    """What an error of syntax says itself, as far as it is what it should be."""
+    file, line, text = (
+        SyntaxError.__dict__[name].__get__(failure) for name in ("filename", "lineno", "text")
+    )
+    if type(file) is not str or not file:
+        return None
+    line = line if type(line) is int else None
+    return file, line, (text.strip() or None) if type(text) is str else None
 
 
 def _is_below(filename: str, folders: Tuple[str, ...]) -> bool:
@@ -173,7 +249,7 @@ def failed(failure: BootFailure, pid: int, seconds: float, user_folders: Tuple[s
     file, line, text = failure.file, None, None
     trace = None
     if failure.cause is not None:
-        trace = users_traceback(failure.cause)[-TRACEBACK_LIMIT_CHARS:]
+        trace = users_traceback(failure.cause)
         file, line, text = location(failure.cause, user_folders)
         file = file or failure.file
     return {

@@ -27,7 +27,7 @@ from moorings_server.batchgate import BatchGate
 from moorings_server.cors import Cors
 from moorings_server.gate import InlineGate
 from moorings_server.http import HttpConnection
-from moorings_server.logs import Log, install
+from moorings_server.logs import Log, install, kept
 from moorings_server.parser import choose
 from moorings_server.report import BootFailure
 from moorings_server.results import Answer
@@ -63,10 +63,11 @@ def load(
 ) -> Tuple[Optional["Worker"], int]:
     """A worker with its script loaded and `init()` called, or None and the exit code. One `to_be_copied` has no threads
     of this server yet."""
-    faulthandler.enable()
     # Some systems have no such signal, some processes no stderr.
     with contextlib.suppress(AttributeError, ValueError, OSError, RuntimeError):
-        faulthandler.register(getattr(signal, contract.STACKS_SIGNAL), all_threads=True)
+        stderr = kept(2)
+        faulthandler.enable(stderr)
+        faulthandler.register(getattr(signal, contract.STACKS_SIGNAL), stderr, all_threads=True)
     log = install(background=not to_be_copied)
     try:
         settings = read(environ, os.getcwd())

@@ -16,6 +16,7 @@ from moorings.api.bodies import Json, JsonBody
 from moorings.api.resources import Resources
 from moorings.errors.exceptions import Failure, MooringsError, error
 from moorings.errors.sentence import sentence
+from moorings.observe.following import follow
 from moorings.observe.query import ALL, LogQuery, parse
 from moorings.observe.stream import LogEntry, LogStream
 from moorings.spec.base import NAME_PATTERN
@@ -43,6 +44,7 @@ class Place:
     owner: str
     failed: Failure | None
     """What the deployment has failed with, if it has."""
+    uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,14 @@ class DeploymentLogs:
     def place(self, endpoint: str, deployment: str, query: LogQuery) -> Place:
         """Raises `EndpointNotFound` and `DeploymentNotFound`, the second with how to read what is kept."""
         if query.deleted:
-            if not (_NAME.match(endpoint) and _NAME.match(deployment)):
+            if not (_NAME.fullmatch(endpoint) and _NAME.fullmatch(deployment)):
                 raise _missing(endpoint, deployment)
             return Place(f"{endpoint}/{deployment}", None)
         try:
             row, _ = self.resources.deployment(endpoint, deployment)
         except MooringsError as problem:
             owner = f"{endpoint}/{deployment}"
-            names = _NAME.match(endpoint) and _NAME.match(deployment)
+            names = _NAME.fullmatch(endpoint) and _NAME.fullmatch(deployment)
             if names and self.stream.journal.graves(owner):
                 command = f"moor online-deployment get-logs -e {endpoint} -n {deployment} --deleted"
                 fix = sentence("It was deleted; its logs are kept: {command}", command=command)
@@ -70,7 +72,7 @@ class DeploymentLogs:
                 raise error(failed.code, failed.message, target=failed.target, fix=fix) from None
             raise
         found = row.status.get("gave_up")
-        return Place(row.name, Failure.from_json(found["failure"]) if found else None)
+        return Place(row.name, Failure.from_json(found["failure"]) if found else None, row.uid)
 
     async def last(self, endpoint: str, deployment: str, query: LogQuery) -> list[LogEntry] | str:
         """Lines, or what to tell in their place."""
@@ -85,16 +87,18 @@ class DeploymentLogs:
             return NEVER_UP.format(**fields, code=place.failed.code, message=place.failed.message)
         return TRY_LATER.format(**fields)
 
-    def exists(self, owner: str) -> Callable[[], bool]:
-        """Whether the deployment is still there; to be asked on a thread."""
-        endpoint, _, deployment = owner.partition("/")
+    def exists(self, place: Place) -> Callable[[], bool]:
+        """Whether the deployment is still there, and not another one of its name; to be asked on a thread."""
+        endpoint, _, deployment = place.owner.partition("/")
 
         def look() -> bool:
             try:
-                self.resources.deployment(endpoint, deployment)
-            except MooringsError:
-                return False
-            return True
+                row, _ = self.resources.deployment(endpoint, deployment)
+            except MooringsError as problem:
+                if problem.failure.code in ("EndpointNotFound", "DeploymentNotFound"):
+                    return False
+                raise
+            return row.uid == place.uid
 
         return look
 
@@ -118,7 +122,7 @@ def routes(logs: DeploymentLogs) -> APIRouter:
     async def follow_logs(endpoint: str, deployment: str, body: JsonBody | None = None) -> StreamingResponse:
         query = parse({**(body or {}), "deleted": False}, time.time())
         place = await asyncio.to_thread(logs.place, endpoint, deployment, query)
-        entries = logs.stream.follow(place.owner, query, logs.exists(place.owner))
+        entries = follow(logs.stream, place.owner, query, logs.exists(place))
         return StreamingResponse(_lines(entries), media_type="application/x-ndjson")
 
     return router

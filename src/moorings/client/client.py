@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from moorings.client.faults import from_answer
-from moorings.client.following import Thread
+from moorings.client.following import BREAKS, Thread
 from moorings.client.intake import Watcher
 from moorings.client.operations import Operation, Report, poll_delay_s, report_from
 from moorings.client.transport import Answer, Transport, Write
@@ -137,13 +137,15 @@ class Client:
         while True:
             try:
                 answer = self._transport.stream(path, thread.asked(), thread.line)
+                if answer.status == 404 and thread.heard_any:
+                    return  # it was deleted while nothing could be heard
                 if answer.status >= 400:
                     raise from_answer(answer, f"POST {path.partition('?')[0]}")
                 if thread.ended:
                     return
                 broken = error("WorkspaceUnreachable", "the stream of lines broke off")
             except MooringsError as problem:
-                if problem.failure.code != "WorkspaceUnreachable":
+                if problem.failure.code not in BREAKS:
                     raise
                 broken = problem
             if not thread.try_again():

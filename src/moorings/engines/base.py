@@ -275,8 +275,8 @@ class Engine(Protocol):
         thread: it may look at files."""
 
     def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
-        """Lines of one log that are written later than `after` (Unix seconds, not long ago), as they come, until the
-        caller stops."""
+        """Lines of one log that are written later than `after` (Unix seconds, not long ago; 0: all), as they come, until the
+        caller stops or the instance is gone and has been heard to its end."""
 
     async def inspect(self, instance: Instance) -> Inspection:
         """Look closer at one that lives, for a diagnosis: its workers print into their log where all their threads are

@@ -126,8 +126,10 @@ class DockerEngine:
 
     async def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
         if source.container != CONTAINER_SERVER:
-            async for line in self._logs_kept.follow(owner, source, after=after):
+            folder = layout.owner_folder(self._settings.root, owner) / source.instance
+            async for line in self._logs_kept.follow(owner, source, after=after, there=folder.exists):
                 yield line
+            return
         name, since = cfg.container_name(self._settings.workspace_id, source.instance), after
         while True:
             redactor = await self._in_thread(lambda: self._redactor(source.instance))
@@ -138,7 +140,11 @@ class DockerEngine:
             finally:
                 output.close()
             since = output.last_at
-            await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or it is gone
+            if output.gone:  # and what it has said was copied
+                async for line in self._logs_kept.follow(owner, source, after=since, there=lambda: False):
+                    yield line
+                return
+            await asyncio.sleep(FOLLOW_PERIOD_S)  # it has ended: the engine starts it again, or removes it
 
     async def inspect(self, instance: Instance) -> Inspection:
         pid = instance.pids.get("container")
@@ -475,13 +481,16 @@ class DockerEngine:
         return chain(reversed(said), kept)
 
     def _log_sources(self, owner: str) -> list[LogSource]:
-        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
+        phases = {i.id: i.phase for i in self._observe(owner)}
         found = {(s.instance, s.container): s for s in self._logs_kept.sources(owner)}
         for instance, container in self._containers(owner).items():
             if container["State"]["Status"] != "created":
                 began = parsed_at(container["State"]["StartedAt"])
                 found[instance, CONTAINER_SERVER] = LogSource(instance, CONTAINER_SERVER, last_at=began)
-        return [s._replace(running=s.instance in running) for s in found.values()]
+        return [
+            s._replace(running=phases.get(s.instance) is Phase.RUNNING, ended=s.instance not in phases)
+            for s in found.values()
+        ]
 
     def _said(self, instance: str, most: int | None) -> list[Line]:
         """What the container of an instance has said so far, as far as Docker keeps it, oldest first."""

@@ -27,6 +27,8 @@ class Lines:
     def __init__(self, host: DockerHost, name: str, since: float, redactor: Redactor) -> None:
         self.last_at = since
         self._redactor = redactor
+        self.gone = False
+        """Whether there is no such container any more."""
         self._host, self._name, self._since = host, name, since
         self._output: Output | None = None
         self._closed = False
@@ -69,6 +71,7 @@ class Lines:
         try:
             output = self._host.follow(self._name, self._since)
             if output is None:
+                self.gone = True
                 return
             with self._lock:
                 self._output = output
@@ -92,6 +95,8 @@ class Lines:
 
 def shortened(line: Line) -> Line:
     """A line of a server that is not ours, no longer than lines of ours are."""
+    if "\r" in line.text:
+        line = line._replace(text=line.text.rstrip("\r").rpartition("\r")[2])
     if len(line.text) <= LINE_BYTES:
         return line
     cut = len(line.text) - LINE_BYTES

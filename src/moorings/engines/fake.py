@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from moorings import contract
 from moorings.engines import layout
@@ -121,7 +122,8 @@ class FakeEngine:
                 key,
                 container,
                 running=key in self._instances and _phase(self._instances[key]) is Phase.RUNNING,
-                last_at=float(number),
+                ended=key not in self._instances,
+                last_at=_last_at(self._logs[of, container, key], number),
             )
             for number, (of, container, key) in enumerate(self._logs)
             if of == owner
@@ -138,6 +140,8 @@ class FakeEngine:
                 position += 1
                 if lines[position - 1].at > limit:
                     yield lines[position - 1]
+            if source.instance not in self._instances:
+                return
             await asyncio.sleep(FOLLOW_PERIOD_S)
 
     async def inspect(self, instance: Instance) -> Inspection:
@@ -239,6 +243,12 @@ class FakeEngine:
             restarts=running.restarts,
             exit=running.exit,
         )
+
+
+def _last_at(lines: Sequence[Line], number: int) -> float:
+    """When a log was written last; of those with the same time the one that was made last is the newest."""
+    at = datetime.fromisoformat(lines[-1].at).timestamp() if lines and lines[-1].at else 0.0
+    return at + number * 1e-6
 
 
 def _lives(running: _Running) -> bool:

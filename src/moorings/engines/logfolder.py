@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 from moorings.engines import layout
@@ -40,14 +40,22 @@ class LogFolder:
         """The newest first."""
         return backwards(self.path(owner, source))
 
-    async def follow(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
+    async def follow(
+        self, owner: str, source: LogSource, *, after: float, there: Callable[[], bool]
+    ) -> AsyncGenerator[Line, None]:
+        """`there` says whether the instance is; it may look at files. All it has written by then is given."""
         follower = Follower(self.path(owner, source), after=after)
         try:
             while True:
+                going_on = await asyncio.to_thread(
+                    there
+                )  # before the look: after it all there is has been seen
                 lines = await asyncio.to_thread(follower.poll)
                 for line in lines:
                     yield line
                 if not lines:
+                    if not going_on:
+                        return
                     await asyncio.sleep(FOLLOW_PERIOD_S)
         finally:
             follower.close()

@@ -107,7 +107,8 @@ class ProcessEngine:
         return self._logs_kept.lines(owner, source)
 
     def follow_log(self, owner: str, source: LogSource, *, after: float) -> AsyncGenerator[Line, None]:
-        return self._logs_kept.follow(owner, source, after=after)
+        folder = layout.owner_folder(self._settings.root, owner) / source.instance
+        return self._logs_kept.follow(owner, source, after=after, there=folder.exists)
 
     async def inspect(self, instance: Instance) -> Inspection:
         supervisor = instance.pids.get("supervisor")
@@ -367,8 +368,11 @@ class ProcessEngine:
         )
 
     def _log_sources(self, owner: str) -> list[LogSource]:
-        running = {i.id for i in self._observe(owner) if i.phase is Phase.RUNNING}
-        return [s._replace(running=s.instance in running) for s in self._logs_kept.sources(owner)]
+        phases = {i.id: i.phase for i in self._observe(owner)}
+        return [
+            s._replace(running=phases.get(s.instance) is Phase.RUNNING, ended=s.instance not in phases)
+            for s in self._logs_kept.sources(owner)
+        ]
 
     def _logs(self, owner: str, container: str, lines: int, instance: str | None) -> str | None:
         if container not in CONTAINERS:

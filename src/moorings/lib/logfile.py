@@ -13,11 +13,13 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 LONGEST_LINE_BYTES = 64 * 1024
 """A longer line is handed out in pieces: a reader's memory is bounded whatever is in a file."""
 BLOCK_BYTES = 64 * 1024
+ROTATION_S = 0.002
+"""A rotation takes less."""
 POLL_BYTES = 1024 * 1024
 """About how much a follower takes at once: it may be far behind."""
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ")
@@ -38,6 +40,8 @@ class LogSource(NamedTuple):
     container: str
     running: bool = False
     """Whether the instance serves now."""
+    ended: bool = False
+    """Whether its instance is gone: it has said all it will."""
     last_at: float = 0.0
     """When it was written last, or its container began, as far as that is known; Unix seconds."""
 
@@ -75,11 +79,26 @@ class RotatingWriter:
         self._files = max(1, files)
         self._fd = -1
         self._size = 0
+        self._nowhere = False
+        """Whether there is no file for now: what is written is lost."""
         self.lost_bytes = 0
-        """What could not be written (disk full): a log never stops the process it is about."""
+        """What could not be written (disk full) and was not told of yet: a log never stops the process it is about."""
         self._open()
 
     def write(self, data: bytes) -> None:
+        """Whole lines, so that readers see nothing else; after a loss a line says how much that was."""
+        if self._nowhere:
+            self.close()
+            self._open()
+        note = b""
+        if self.lost_bytes and data:
+            note = b"moorings: %d bytes of output could not be written\n" % self.lost_bytes
+        before, self.lost_bytes = self.lost_bytes, 0
+        self._put(note + data)
+        if self.lost_bytes:
+            self.lost_bytes = before + max(0, self.lost_bytes - len(note))
+
+    def _put(self, data: bytes) -> None:
         while data:
             room = self._file_bytes - self._size
             if len(data) <= room:
@@ -99,15 +118,19 @@ class RotatingWriter:
             self._fd = -1
 
     def _append(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
+        view, before = memoryview(data), self._size
+        while view and not self._nowhere:
             try:
                 written = os.write(self._fd, view)
             except OSError:
-                self.lost_bytes += len(view)
-                return
+                with contextlib.suppress(OSError):  # half a line would become one with the next
+                    os.ftruncate(self._fd, before)
+                self._size = before
+                break
             self._size += written
             view = view[written:]
+        if view:
+            self.lost_bytes += len(data)
 
     def _rotate(self) -> None:
         self.close()
@@ -129,7 +152,9 @@ class RotatingWriter:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o600)
             self._size = os.fstat(self._fd).st_size
+            self._nowhere = False
         except OSError:
+            self._nowhere = True
             self._fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             self._size = 0
 
@@ -247,13 +272,28 @@ def _existing(path: Path) -> list[Path]:
     return names
 
 
+def _opened(path: Path) -> list[BinaryIO]:
+    """All files of a log, newest first, as they are at one moment: none twice and none left out by a rotation meanwhile."""
+    for last in (False, False, False, True):
+        handles: list[BinaryIO] = []
+        for name in _existing(path):
+            with contextlib.suppress(OSError):
+                handles.append(name.open("rb"))
+        known = [os.fstat(handle.fileno()).st_ino for handle in handles]
+        whole = last or not handles
+        with contextlib.suppress(OSError):
+            whole = whole or (len(set(known)) == len(known) and path.stat().st_ino == known[0])
+        if whole:
+            break
+        for handle in handles:
+            handle.close()
+        time.sleep(ROTATION_S)
+    return handles
+
+
 def _blocks_backwards(path: Path) -> Iterator[bytes]:
-    for name in _existing(path):
-        try:
-            handle = name.open("rb")
-        except OSError:
-            continue  # rotated away between listing and opening
-        with handle:
+    with contextlib.ExitStack() as opened:
+        for handle in [opened.enter_context(handle) for handle in _opened(path)]:
             position = handle.seek(0, os.SEEK_END)
             while position > 0:
                 size = min(BLOCK_BYTES, position)

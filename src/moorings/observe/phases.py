@@ -16,6 +16,7 @@ PLAN, BUILD, PULL, INITIALISE, BOOT, PROBE, SERVE = (
 PHASES = (PLAN, BUILD, PULL, INITIALISE, BOOT, PROBE, SERVE)
 OF_CONTAINER = {"storage-initializer": INITIALISE, "image-puller": PULL}
 _READY = re.compile(r"azmlinfsrv - Worker with pid \d+ ready for serving traffic$")
+_BOOTS = re.compile(r"azmlinfsrv - (?:moorings-server \S+ on Python |Invoking user's init function$)")
 _REQUEST = re.compile(r"azmlinfsrv - [A-Z]+ /\S* \d{3} ")
 _ENDED = re.compile(r"^moorings: worker \d+ ended ")
 _LIVENESS = re.compile(r"^moorings: worker \d+ failed its liveness probe")
@@ -40,6 +41,8 @@ class Labels:
             self.serving = True
         elif _ENDED.match(text):
             self.serving = False
+        elif _BOOTS.search(text):
+            self.serving, phase = False, BOOT
         elif not self.serving and _REQUEST.search(text):
             self.serving, phase = True, SERVE
         return phase
@@ -48,7 +51,7 @@ class Labels:
 def began_serving(texts: list[str], *, running: bool) -> bool:
     """Whether a container served before the first of these lines: the first that tells says so, else what it does now."""
     for text in texts:
-        if _READY.search(text):
+        if _READY.search(text) or _BOOTS.search(text):
             return False
         if _ENDED.match(text) or _REQUEST.search(text) or _LIVENESS.match(text):
             return True

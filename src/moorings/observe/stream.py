@@ -7,29 +7,23 @@ lines are held as are answered, and no more than `MOST_BYTES` of text.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from moorings.lib.logfile import Follower, Line, LogSource, backwards, most_telling
+from moorings.lib.logfile import Line, LogSource, backwards, most_telling
 from moorings.lib.redaction import Redactor
 from moorings.observe import access
-from moorings.observe.journal import CONTROL, Journal, Told, entries, told
+from moorings.observe.journal import CONTROL, Journal, Told, entries
 from moorings.observe.phases import OF_CONTAINER, SERVE, Labels, began_serving
 from moorings.observe.query import ALL, SERVER, LogQuery
 from moorings.observe.requests import lines_of_requests
 
 MOST_BYTES = 32 * 1024 * 1024
 """Of text in one answer: what is older is left out."""
-SETTLE_S = 0.15
-"""A line may reach its file this long after it got its stamp."""
-FOLLOW_PERIOD_S = 0.2
-LOOK_PERIOD_S = 1.0
-"""How often new instances are looked for."""
-QUEUE_ENTRIES = 1000
+PART_CHARS = 256 * 1024
 CONTROL_PLANE, GATEWAY = "control-plane", "gateway"
 
 
@@ -110,50 +104,6 @@ class LogStream:
         running = {source.instance for source in chosen if source.running}
         return await asyncio.to_thread(self._collect, owner, parts, query, running)
 
-    async def follow(
-        self, owner: str, query: LogQuery, exists: Callable[[], bool]
-    ) -> AsyncIterator[LogEntry | None]:
-        """The last lines, then new ones as they come, until the caller stops or the deployment is gone. None: nothing
-        has come for a while."""
-        began = self.clock()
-        await asyncio.sleep(SETTLE_S)
-        limit = began
-        for entry in await self.last(owner, query) or ():
-            yield entry
-        hide = await asyncio.to_thread(self._redactor, owner)
-        queue: asyncio.Queue[LogEntry] = asyncio.Queue(QUEUE_ENTRIES)
-        watched: dict[tuple[str, str], asyncio.Task[None]] = {}
-        tasks = watched.values()
-        try:
-            if query.container == ALL:
-                watched["", CONTROL] = asyncio.create_task(self._follow_control(owner, query, limit, queue))
-            looked_at, new_from = 0.0, limit
-            while True:
-                now = self.clock()
-                if abs(now - looked_at) >= LOOK_PERIOD_S:
-                    looked_at = now
-                    if not await asyncio.to_thread(exists):
-                        while not queue.empty():
-                            yield _hidden(queue.get_nowait(), hide)
-                        return
-                    for source in await self.engine.log_sources(owner):
-                        key = (source.instance, source.container)
-                        if key not in watched and _fits(source, query):
-                            # What came up while we watch is read from its beginning.
-                            after = limit if new_from == limit else 0.0
-                            watched[key] = asyncio.create_task(
-                                self._follow_source(owner, source, query, after, queue)
-                            )
-                    new_from = now
-                try:
-                    yield _hidden(await asyncio.wait_for(queue.get(), LOOK_PERIOD_S), hide)
-                except TimeoutError:
-                    yield None
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     # --- parts, each the newest line first ---
 
     def _requests(self, owner: str, query: LogQuery) -> tuple[list[LogEntry], LogQuery]:
@@ -183,38 +133,10 @@ class LogStream:
                 break
             found.append(entry)
         found.reverse()
-        texts = self._redactor(owner).text("\n".join(entry.text for entry in found)).split("\n")
-        return _labelled([_saying(e, text) for e, text in zip(found, texts, strict=False)], running)
+        return _labelled(without_secrets(found, self.redactor(owner)), running)
 
-    # --- following ---
-
-    async def _follow_control(
-        self, owner: str, query: LogQuery, after: float, queue: asyncio.Queue[LogEntry]
-    ) -> None:
-        follower = Follower(self.journal.folder(owner) / CONTROL, after=after)
-        try:
-            while True:
-                lines = await asyncio.to_thread(follower.poll)
-                for line in lines:
-                    found = told(line)
-                    if found is not None and _fits_told(found, query) and _fits_text(line, query):
-                        await queue.put(_of_control(line, found))
-                if not lines:
-                    await asyncio.sleep(FOLLOW_PERIOD_S)
-        finally:
-            follower.close()
-
-    async def _follow_source(
-        self, owner: str, source: LogSource, query: LogQuery, after: float, queue: asyncio.Queue[LogEntry]
-    ) -> None:
-        labels = Labels(source.container, serving=source.running)
-        async with contextlib.aclosing(self.engine.follow_log(owner, source, after=after)) as lines:
-            async for line in lines:
-                phase = labels.of(line.text)
-                if _fits_text(line, query):
-                    await queue.put(LogEntry(line.at, phase, source.container, source.instance, line.text))
-
-    def _redactor(self, owner: str) -> Redactor:
+    def redactor(self, owner: str) -> Redactor:
+        """What takes out of lines what must not be shown to who reads them. On a thread."""
         return Redactor(value for known in self.secrets for value in known(owner))
 
 
@@ -229,13 +151,13 @@ def _kept_sources(grave: Path) -> list[LogSource]:
     ]
 
 
-def _fits(source: LogSource, query: LogQuery) -> bool:
+def fits(source: LogSource, query: LogQuery) -> bool:
     return query.container in (ALL, source.container) and query.wants_instance(source.instance)
 
 
 def _chosen(sources: Sequence[LogSource], query: LogQuery) -> list[LogSource]:
     """All that fit; of one container, when nothing else says which, that of the most telling instance."""
-    fitting = [source for source in sources if _fits(source, query)]
+    fitting = [source for source in sources if fits(source, query)]
     if query.container == ALL or query.instance or query.request_ids:
         return fitting
     best = most_telling(fitting, query.container)
@@ -247,7 +169,7 @@ def _timed(lines: Iterable[Line], since: str) -> Iterator[Line]:
     last = ""
     for line in lines:
         last = line.at or last
-        if since and last and last < since:
+        if last and last < since:
             return
         yield line if line.at else line._replace(at=last)
 
@@ -256,19 +178,19 @@ def _fits_text(line: Line, query: LogQuery) -> bool:
     return not query.request_ids or any(id_ in line.text for id_ in query.request_ids)
 
 
-def _fits_told(found: Told, query: LogQuery) -> bool:
+def fits_told(found: Told, query: LogQuery) -> bool:
     return not query.instance or (bool(found.instance) and query.wants_instance(found.instance))
 
 
 def _control(path: Path, query: LogQuery) -> Iterator[LogEntry]:
     for line, found in entries(path):
-        if query.since and line.at < query.since:
+        if line.at < query.since:
             return
-        if _fits_told(found, query) and _fits_text(line, query):
-            yield _of_control(line, found)
+        if fits_told(found, query) and _fits_text(line, query):
+            yield of_control(line, found)
 
 
-def _of_control(line: Line, found: Told) -> LogEntry:
+def of_control(line: Line, found: Told) -> LogEntry:
     return LogEntry(line.at, found.phase, CONTROL_PLANE, found.instance, found.text)
 
 
@@ -285,9 +207,24 @@ def _labelled(found: Sequence[LogEntry], running: Collection[str]) -> list[LogEn
     return [replace(e, phase=labels[e.instance].of(e.text)) if e.container == SERVER else e for e in found]
 
 
-def _saying(entry: LogEntry, text: str) -> LogEntry:
-    return entry if text == entry.text else replace(entry, text=text)
+def without_secrets(entries: Sequence[LogEntry], hide: Redactor) -> list[LogEntry]:
+    """The same lines without what `hide` knows. Many lines at once, for speed, but not all of them, for room."""
+    safe: list[LogEntry] = []
+    for part in _parts(entries):
+        texts = hide.text("\n".join(entry.text for entry in part)).split("\n")
+        safe += [
+            entry if text == entry.text else replace(entry, text=text)
+            for entry, text in zip(part, texts, strict=True)
+        ]
+    return safe
 
 
-def _hidden(entry: LogEntry, hide: Redactor) -> LogEntry:
-    return _saying(entry, hide.text(entry.text))
+def _parts(entries: Sequence[LogEntry]) -> Iterator[Sequence[LogEntry]]:
+    begin = chars = 0
+    for index, entry in enumerate(entries):
+        if chars > PART_CHARS:
+            yield entries[begin:index]
+            begin, chars = index, 0
+        chars += len(entry.text)
+    if begin < len(entries):
+        yield entries[begin:]

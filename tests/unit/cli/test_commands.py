@@ -304,6 +304,11 @@ def test_get_logs_asks_for_less_and_gives_structured_lines(moor: Any, workspace:
     assert [line["phase"] for line in json.loads(out)] == ["serve"]
 
 
+GONE = Answer(
+    404, {}, json.dumps({"error": {"code": "DeploymentNotFound", "message": "there is no blue"}}).encode()
+)
+
+
 def a_line(second: int, text: str) -> dict[str, str]:
     at = f"2026-11-25T16:46:{second:02}.000000Z"
     return {
@@ -324,6 +329,7 @@ def test_following_goes_on_after_a_break_with_no_line_twice(
     workspace.streams = [
         [None, one, two, twin, broken],
         [broken],
+        [error("DaemonStartFailed", "it ended while it was starting")],
         [None, two],
         [None, two, twin, three, {"end": "deleted"}],
     ]
@@ -332,7 +338,39 @@ def test_following_goes_on_after_a_break_with_no_line_twice(
     assert (code, out) == (0, "one\ntwo\ntwo\nthree\n")
     assert "is deleted" in err
     asked = [body for verb, path, body in workspace.requests if path.endswith("/followLogs")]
-    assert [body.get("since") for body in asked] == [None, two["time"], two["time"], two["time"]]
+    assert [body.get("since") for body in asked] == [None, *[one["time"]] * 4]
+
+
+def test_following_misses_no_line_of_a_log_that_lags_behind(
+    moor: Any, workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of several instances come a little out of order; what a break kept back is older than the last line."""
+    monkeypatch.setattr("moorings.client.following.PAUSE_S", 0)
+    broken = error("WorkspaceUnreachable", "the connection broke")
+    old, early, late, after = a_line(1, "old"), a_line(20, "early"), a_line(21, "late"), a_line(22, "after")
+    other = {**late, "phase": "boot"}  # which is told from the lines around it
+    workspace.streams = [[old, late, broken], [early, other, after, {"end": "deleted"}]]
+    argv = ("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "-c", "inference-server", "--follow")
+    code, out, _ = moor(*argv)
+    assert (code, out) == (0, "old\nlate\nearly\nafter\n")
+    asked = [body for verb, path, body in workspace.requests if path.endswith("/followLogs")]
+    assert asked[1]["since"] == "2026-11-25T16:46:11.000000Z"
+
+
+def test_following_ends_when_the_deployment_went_while_nothing_was_heard(
+    moor: Any, workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorings.client.following.PAUSE_S", 0)
+    broken = error("WorkspaceUnreachable", "the connection broke")
+    workspace.streams = [[a_line(1, "one"), broken], [GONE]]
+    code, out, err = moor(
+        "online-deployment", "get-logs", "-n", "blue", "-e", "shop", "-c", "inference-server", "--follow"
+    )
+    assert (code, out) == (0, "one\n")
+    assert "is deleted" in err
+    workspace.streams = [[GONE]]
+    code, _, err = moor("online-deployment", "get-logs", "-n", "blue", "-e", "shop", "--follow")
+    assert code == 1 and "DeploymentNotFound" in err
 
 
 def test_following_gives_up_when_nothing_answers_any_more(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -70,6 +72,39 @@ def test_a_writer_goes_on_where_it_was(tmp_path):
         writer.write(word)
         writer.close()
     assert tail(path, 5) == "one\ntwo\n"
+
+
+def test_a_full_disk_loses_whole_lines_and_a_line_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "a.log"
+    writer = RotatingWriter(path, file_bytes=10_000, files=2)
+    writer.write(b"before\n")
+    write, room = os.write, [10]
+
+    def limited(fd, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "no space left")
+        written = write(fd, bytes(data[: room[0]]))
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", limited)
+    for _ in range(3):
+        writer.write(b"a line that does not fit\n")
+    assert tail(path, 9) == "before\n"
+    room[0] = 1000
+    writer.write(b"after\n")
+    assert tail(path, 9) == "before\nmoorings: 75 bytes of output could not be written\nafter\n"
+    writer.write(b"more\n")
+    assert tail(path, 1) == "more\n"
+
+
+def test_a_file_that_could_not_be_made_is_made_later(tmp_path):
+    path = tmp_path / "folder" / "a.log"
+    writer = RotatingWriter(path, file_bytes=100, files=2)
+    writer.write(b"lost\n")
+    path.parent.mkdir()
+    writer.write(b"kept\n")
+    assert tail(path, 9) == "moorings: 5 bytes of output could not be written\nkept\n"
 
 
 def test_follow_sees_every_line_once_across_rotations(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -78,6 +77,17 @@ def test_a_container_serves_from_its_word_until_its_end():
     ]
     assert [labels.of(text) for text in said] == ["boot", "boot", "serve", "serve", "probe", "serve", "boot"]
     assert Labels("storage-initializer", serving=True).of(READY) == "initialise"
+
+
+def test_an_instance_that_fails_while_it_boots_has_never_served():
+    texts = [
+        "2026-11-25 16:46:52,123 I [7] azmlinfsrv - moorings-server 0.1.0 on Python 3.11.7, uvloop",
+        "2026-11-25 16:46:52,124 E [7] azmlinfsrv - User's init function failed",
+        "moorings: worker 0 ended (exit code 3); the instance has failed",
+    ]
+    assert not began_serving(texts, running=False)
+    labels = Labels("inference-server", serving=True)
+    assert [labels.of(text) for text in texts] == ["boot"] * 3
 
 
 def test_what_came_before_the_lines_that_are_seen():
@@ -223,38 +233,3 @@ async def test_a_large_log_is_answered_within_bounds(stream):
     leave(stream, ["y" * 10_000] * 5000)
     found = await stream.last(OWNER, LogQuery(lines=100_000))
     assert sum(len(entry.text) for entry in found) <= 32 * 1024 * 1024
-
-
-async def test_following_gives_the_last_lines_then_new_ones_of_all_and_ends_with_the_deployment(stream):
-    clock = stream.engine.clock
-    leave(stream, ["old"], at=clock.now() - 10)
-    stream.journal.note(OWNER, [Told("plan", "accepted")], clock.now() - 20)
-    there = True
-    seen = []
-
-    async def follow():
-        async for entry in stream.follow(OWNER, LogQuery(container="all"), lambda: there):
-            if entry is not None:
-                seen.append(entry.text)
-
-    async def until(*texts):
-        async with asyncio.timeout(20):
-            while seen != list(texts):
-                clock.advance(1.5)
-                await asyncio.sleep(0.02)
-
-    task = asyncio.create_task(follow())
-    await until("accepted", "old")
-    log = stream.engine._logs[OWNER, "inference-server", "shop-blue-a-0"]
-    log.append(Line(stamp(clock.now()).decode().strip(), "new"))
-    await until("accepted", "old", "new")
-    stream.journal.note(OWNER, [Told("probe", "ready")], clock.now())
-    await until("accepted", "old", "new", "ready")
-    leave(stream, ["another instance"], at=clock.now(), instance="shop-blue-b-0")
-    await until("accepted", "old", "new", "ready", "another instance")
-    there = False
-    async with asyncio.timeout(20):
-        while not task.done():
-            clock.advance(1.5)
-            await asyncio.sleep(0.02)
-    await task
