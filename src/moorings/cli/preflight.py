@@ -33,7 +33,7 @@ T = TypeVar("T")
 CHECK_LIMIT_S = 1.6
 """From the start of the process of `moor check` to the last answer of the package index: what is left of two seconds is
 for what is done with the answers."""
-LEAST_S = 0.3
+LEAST_S = 0.6
 """For the package index, however long a busy machine took to get there."""
 INDEX_LIMIT_S = 1.2
 """For the package index, in a command that goes on to deploy."""

@@ -18,6 +18,9 @@ from moorings.preflight.evaluate import UNKNOWN, Aliases, Evaluator, Files, Valu
 DEEPEST = 8
 """Calls of the script's own functions within one another that are followed."""
 MOST_STATEMENTS = 20_000
+_SETTERS = frozenset(
+    {"os.environ.update", "os.environ.setdefault", "os.environ.pop", "os.putenv", "os.unsetenv"}
+)
 _FILE_ERRORS = frozenset(
     {"BaseException", "Exception", "OSError", "IOError", "FileNotFoundError", "IsADirectoryError"}
 )
@@ -62,8 +65,10 @@ class Boot:
 
     def __post_init__(self) -> None:
         self._functions = {node.name: node for node in self.tree.body if isinstance(node, Function)}
+        self._variables: dict[str, Value] = dict(self.variables)
+        self._set: set[str] = set()
         self._evaluator = Evaluator(
-            Aliases.of(self.tree), self.variables, {}, self.files, on_call=self._called
+            Aliases.of(self.tree), self._variables, {}, self.files, on_call=self._called
         )
         self._surely = True
         self._guarded = False
@@ -192,12 +197,24 @@ class Boot:
     def _bind(self, target: ast.expr | None, value: Value) -> None:
         if isinstance(target, ast.Name):
             self._evaluator.scope[target.id] = value
+        elif isinstance(target, ast.Subscript):
+            if self._evaluator.aliases.dotted(target.value) == "os.environ":
+                self._set_variable(self._look(target.slice), value)
         elif isinstance(target, ast.Tuple | ast.List):
             whole = isinstance(value, list | tuple) and len(value) == len(target.elts)
             for index, each in enumerate(target.elts):
                 self._bind(each, value[index] if whole else UNKNOWN)
         elif isinstance(target, ast.Starred):
             self._bind(target.value, UNKNOWN)
+
+    def _set_variable(self, name: Value, value: Value) -> None:
+        """The script sets a variable itself; in a branch that may not be taken, nothing is known of it from there on."""
+        if not isinstance(name, str):
+            for each in self._variables:
+                self._variables[each] = UNKNOWN
+            return
+        self._set.add(name)
+        self._variables[name] = value if self._surely and isinstance(value, str) else UNKNOWN
 
     # --- expressions ---
 
@@ -211,7 +228,7 @@ class Boot:
             if not isinstance(each, ast.Subscript) or not isinstance(each.slice, ast.Constant):
                 continue
             name = each.slice.value
-            if name in self.unset and self._evaluator.aliases.dotted(each.value) == "os.environ":
+            if name in self.unset - self._set and self._evaluator.aliases.dotted(each.value) == "os.environ":
                 self.lookups.append(Lookup(str(name), each, self._surely))
 
     def _called(
@@ -219,6 +236,8 @@ class Boot:
     ) -> Value:
         dotted = self._evaluator.aliases.dotted(node.func)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if dotted in _SETTERS:
+            self._set_variable(arguments[0] if arguments and name != "update" else UNKNOWN, UNKNOWN)
         function = self._functions.get(name) if isinstance(node.func, ast.Name) else None
         if function is not None:
             return self._own(function, arguments, words)

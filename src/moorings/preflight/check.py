@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from moorings.assets.intake import Listing, SourceFile, list_folder
@@ -292,12 +293,14 @@ class _Check:
         if walk is None or environment is None:
             return
         named = self._where_to_add(*environment)
-        found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)
+        judge = partial(
+            import_findings, walk.asked.values(), again=self.again, environment=named, moved=walk.moved
+        )
+        found = judge(contents)
         sure = any(one.severity is Severity.ERROR for one in found)
         if sure and contents.channels and self.around.index.channels_problem(contents.channels) is None:
             # What conda brings along is not known from the package index.
-            contents = replace(contents, whole=False)
-            found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)
+            found = judge(replace(contents, whole=False))
         self.findings += found
 
     # --- what the spec says ---

@@ -86,7 +86,7 @@ def path_findings(source: Source, boot: Boot, tree: ModelTree, *, again: str) ->
             continue
         if _writes(use) or use.function in _MAKERS:
             made.add(inside)
-        elif use.function in _QUIET or any(inside == each or inside.startswith(f"{each}/") for each in made):
+        elif use.function in _QUIET or any(_below(inside, each) for each in made):
             continue
         elif kind == "missing":
             found.append(_missing(source, use, inside, tree, again))
@@ -94,7 +94,13 @@ def path_findings(source: Source, boot: Boot, tree: ModelTree, *, again: str) ->
                 made.add(inside)  # it may well have been asked to make it
         elif kind == "folder" and _takes_file(use):
             found.append(_folder(source, use, inside, tree, again))
+        elif kind == "folder" and not _reads(use) and not use.owner:
+            made.add(inside)  # what is given a folder may well put files into it
     return found
+
+
+def _below(inside: str, folder: str) -> bool:
+    return not folder or inside == folder or inside.startswith(f"{folder}/")
 
 
 def lookup_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:

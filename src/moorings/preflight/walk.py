@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.code_folder import CodeFolder
 from moorings.preflight.findings import Finding, Place, Severity, finding
-from moorings.preflight.imports import Import, Runs, imports_of
+from moorings.preflight.imports import Import, Runs, imports_of, moves_the_path
 from moorings.preflight.packages import NAMESPACES
 from moorings.preflight.source import Source, parse
 
@@ -37,6 +37,8 @@ class Walk:
     asked: dict[str, Asked] = field(default_factory=dict)
     """Module -> the one who asks for it most surely, first in the text."""
     findings: list[Finding] = field(default_factory=list)
+    moved: bool = False
+    """Whether a file that was followed may add folders to `sys.path`."""
     _done: dict[str, Runs] = field(default_factory=dict)
     _sources: dict[str, Source | None] = field(default_factory=dict)
 
@@ -55,7 +57,8 @@ class Walk:
         source = self._source(file, runs)
         if source is None:
             return
-        for found in imports_of(source.tree, entry=is_script):
+        self.moved = self.moved or moves_the_path(source.tree)
+        for found in imports_of(source.tree, entry=is_script, python=self.python):
             one = found.at_most(runs)
             for module in self._modules(one, file, source, is_script=is_script):
                 local = self.folder.find(module)
