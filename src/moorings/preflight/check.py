@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
 
 from moorings.assets.intake import Listing, SourceFile, list_folder
 from moorings.environments.conda import translate
@@ -37,12 +38,24 @@ from moorings.spec.references import is_local_path
 LISTING_LIMIT_S = 0.5
 """For the names of a model's or code's files, some 50,000."""
 APP_MODELS = "/var/azureml-app/azureml-models"
+T = TypeVar("T")
 _BATCH_VARIABLE = "MOORINGS_BATCH_MAX_SIZE"
 
-Refusal = Callable[[DeploymentSpec], Failure | None]
-"""Why the workspace has no quota or no room for a deployment; None where it has, or cannot be asked."""
-Registered = Callable[[str], EnvironmentSpec | None]
-"""The environment that a reference names; None where the workspace cannot be asked."""
+
+class Workspace(Protocol):
+    """What a workspace that runs tells; None of everything where it cannot be asked."""
+
+    def environment(self, reference: str) -> EnvironmentSpec | None:
+        """The environment that a reference names. Raises AssetNotFound."""
+
+    def model(self, reference: str) -> object | None:
+        """The model that a reference names. Raises AssetNotFound."""
+
+    def endpoint(self, name: str) -> object | None:
+        """Raises EndpointNotFound."""
+
+    def refusal(self, spec: DeploymentSpec) -> Failure | None:
+        """Why there is no quota or no room for a deployment."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,11 @@ class Surroundings:
     """Whether instances are containers."""
     script: bool = True
     """Whether the scoring script is looked at."""
-    registered: Registered = field(default=lambda _: None)
-    refusal: Refusal = field(default=lambda _: None)
+    workspace: Workspace | None = None
+    room: bool = True
+    """Whether quota and capacity are asked for, which makes sense for a deployment that is whole."""
+    endpoint: Severity | None = None
+    """What it is that there is no such endpoint; None: it is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +135,7 @@ class _Check:
             )
             facts = facts_of(self.around.home)
             self.findings += machine_findings(self.spec, load, facts, self.locate, again=self.again)
-            self.findings += room_findings(self.around.refusal(self.spec), self.locate)
+            self._room()
             if answer is not None:
                 contents = answer.result()
                 self.findings += contents.findings
@@ -135,11 +151,8 @@ class _Check:
         if isinstance(given, EnvironmentSpec):
             return given, ("environment",)
         if isinstance(given, str):
-            found = self.around.registered(given)
-            if found is None:
-                self.notes.append(f"the environment {given} is not looked at: the workspace does not tell")
-                return None
-            return found, ("environment",)
+            found = self._asked(given, ("environment",), lambda workspace: workspace.environment(given))
+            return None if found is None else (found, ("environment",))
         model = self.spec.model
         if isinstance(model, ModelSpec) and model.type is ModelType.MLFLOW:
             return self._of_mlflow(files)
@@ -160,6 +173,35 @@ class _Check:
                 self.findings.append(Finding(one.severity, one.failure, Place.parse(place.target)))
         return None
 
+    def _asked(self, reference: str, at: FieldPath, question: Callable[[Workspace], T | None]) -> T | None:
+        """What the workspace says of something that is registered; None after a finding or a note."""
+        workspace = self.around.workspace
+        try:
+            found = question(workspace) if workspace is not None else None
+        except MooringsError as problem:
+            self._refused(problem.failure, at, Severity.ERROR)
+            return None
+        if found is None:
+            self.notes.append(f"{reference} is not looked at: no workspace tells what it is")
+        return found
+
+    def _refused(self, failed: Failure, at: FieldPath, severity: Severity) -> None:
+        located = self.locate(at)
+        failed = replace(failed, target=located.target, evidence=(*located.evidence, *failed.evidence))
+        self.findings.append(Finding(severity, failed, Place.parse(located.target)))
+
+    def _room(self) -> None:
+        workspace, severity = self.around.workspace, self.around.endpoint
+        if workspace is None:
+            return
+        if severity is not None:
+            try:
+                workspace.endpoint(self.spec.endpoint_name)
+            except MooringsError as problem:
+                self._refused(problem.failure, ("endpoint_name",), severity)
+        if self.around.room:
+            self.findings += room_findings(workspace.refusal(self.spec), self.locate)
+
     def _contents(self, spec: EnvironmentSpec, at: FieldPath) -> Contents:
         around = self.around
         means = Means(
@@ -178,7 +220,10 @@ class _Check:
     def _model(self) -> Listing | None:
         model = self.spec.model
         if isinstance(model, str):
-            self.notes.append(f"the files of the model {model} are not looked at: it is registered already")
+            if self._asked(model, ("model",), lambda workspace: workspace.model(model)) is not None:
+                self.notes.append(
+                    f"the files of the model {model} are not looked at: it is registered already"
+                )
             return None
         if model is None or model.path is None or not is_local_path(model.path):
             return None

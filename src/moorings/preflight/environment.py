@@ -175,16 +175,19 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
         return minor_of(wanted) or ""  # a channel brings its own
     versions = ", ".join(sorted({one.minor for one in found}, key=_numbers)) or "none"
     message = f"no Python on this machine is {wanted} (there is {versions})"
-    if look.means.download_python:
+    fetched = look.means.download_python and look.means.index.fetchable(wanted)
+    if fetched:
         message += ": it is to be fetched when the environment is built"
+    elif look.means.download_python:
+        message += ", and there is none to fetch"
     fix = sentence(
         "Install it (uv python install {version}) or ask for another, then: {again}",
         version=minor_of(wanted) or wanted,
         again=look.again,
     )
-    severity = Severity.WARNING if look.means.download_python else Severity.ERROR
+    severity = Severity.WARNING if fetched else Severity.ERROR
     look.findings.append(_at_python(look, severity, "PythonNotFound", message, fix))
-    return minor_of(wanted) or ""
+    return (minor_of(wanted) or "") if fetched else ""
 
 
 def _at_python(look: _Look, severity: Severity, code: str, message: str, fix: Sentence) -> Finding:

@@ -111,7 +111,7 @@ def lookup_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
         found.append(
             finding(
                 Severity.ERROR if lookup.surely else Severity.WARNING,
-                "UserScriptInitFailed",
+                "ModelPathNotFound",
                 message,
                 place=source.place(lookup.node),
                 evidence=source.evidence(lookup.node),

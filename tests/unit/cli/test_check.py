@@ -82,8 +82,8 @@ def test_create_tells_the_same_at_once_and_sends_nothing(moor: Any, workspace: A
     (project / "src" / "score.py").write_text(BROKEN)
     code, _, err = moor("online-deployment", "create", "-f", str(project / "blue.yml"))
     assert code == 1
-    assert "(PreflightFailed) 2 problems were found before anything was sent" in err
-    assert "ModelPathNotFound" in err and "UserScriptFunctionNotFound" in err
+    assert "(PreflightFailed) 3 problems were found before anything was sent" in err
+    assert "ModelPathNotFound" in err and "UserScriptFunctionNotFound" in err and "EndpointNotFound" in err
     assert workspace.changes == []
     moor("online-endpoint", "create", "-n", "shop")
     assert moor("online-deployment", "create", "-f", str(project / "blue.yml"), "--skip-checks")[0] == 0

@@ -22,7 +22,7 @@ from moorings.errors.language import word
 from moorings.gateway.port import port_problem
 from moorings.preflight.check import Report, of_problem
 from moorings.preflight.code_folder import shown
-from moorings.preflight.findings import Finding
+from moorings.preflight.findings import Finding, Severity
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import read_document
 from moorings.spec.form2021 import examine_form
@@ -80,7 +80,9 @@ def check(
 ) -> None:
     again = _again(file, name, endpoint_name, set_, skip=skip_script_validation)
     until_s = max(session.typed_s + preflight.CHECK_LIMIT_S, time.monotonic() + preflight.LEAST_S)
-    checks = preflight.checks(session, script=not skip_script_validation, until_s=until_s)
+    checks = preflight.checks(
+        session, script=not skip_script_validation, until_s=until_s, endpoint=Severity.WARNING
+    )
     checked = _checked(session, checks, file, name, endpoint_name, set_, again)
     checked = replace(checked, report=checked.report + _ports(session))
     following = again if checked.report.errors else _next(checks.quiet, checked, file, set_)

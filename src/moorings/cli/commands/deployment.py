@@ -17,6 +17,7 @@ from moorings.cli.session import Session
 from moorings.client.client import is_missing
 from moorings.client.deploy import create_or_update_deployment
 from moorings.errors.exceptions import MooringsError, error
+from moorings.preflight.findings import Severity
 from moorings.spec.arm import (
     deployment_from_arm,
     deployment_view,
@@ -88,7 +89,10 @@ def create(
     examined = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
     again = f"moor online-deployment create -f {file}"
     if not skip_checks:
-        preflight.require(session, [examined], script=not skip_script_validation, again=again)
+        needed = None if local else Severity.ERROR
+        preflight.require(
+            session, [examined], script=not skip_script_validation, again=again, endpoint=needed
+        )
     spec = examined.valid()
     _require_endpoint(session, spec.endpoint_name, local=local)
     if not local:
