@@ -5,8 +5,9 @@ Nothing of the user's runs, nothing is sent, nothing is built. What cannot be to
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,7 +28,8 @@ from moorings.preflight.findings import Finding, Place, Severity, finding, of_fa
 from moorings.preflight.index import Index
 from moorings.preflight.judge import import_findings
 from moorings.preflight.machine import Load, facts_of, machine_findings, room_findings
-from moorings.preflight.model_paths import MODEL_DIR, ModelTree, lookup_findings, path_findings
+from moorings.preflight.model_content import HEAD_BYTES, Content, Read, content_findings, needed_modules
+from moorings.preflight.model_paths import MODEL_DIR, ModelTree, end_findings, lookup_findings, path_findings
 from moorings.preflight.source import Source, parse
 from moorings.preflight.walk import Walk
 from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
@@ -291,7 +293,7 @@ class _Check:
         walk = Walk(folder, self.again, python)
         walk.start(script, source)
         self.findings += walk.findings
-        self._paths(source, model)
+        self._paths(source, model, walk)
         return walk
 
     def _script_missing(self, folder: CodeFolder, script: str) -> None:
@@ -317,17 +319,24 @@ class _Check:
             )
         )
 
-    def _paths(self, source: Source, model: Listing | None) -> None:
+    def _paths(self, source: Source, model: Listing | None, walk: Walk) -> None:
         spec = self.spec.model
-        if spec is None:
-            boot = Boot(source.tree, self._variables(), frozenset({MODEL_DIR}))
-            boot.follow()
-            self.findings += lookup_findings(source, boot, again=self.again)
-        elif isinstance(spec, ModelSpec) and model is not None and spec.path is not None:
+        if isinstance(spec, ModelSpec) and model is not None and spec.path is not None:
             tree = model_tree(spec, model)
             boot = Boot(source.tree, {**self._variables(), MODEL_DIR: tree.root}, files=tree)
             boot.follow()
             self.findings += path_findings(source, boot, tree, again=self.again)
+            read = _reader(dict(zip(tree.files, (each.real for each in model.files), strict=True)))
+            self.findings += content_findings(source, boot, tree, read, again=self.again)
+            for load, inside, module in needed_modules(boot, tree, read):
+                said = f"${MODEL_DIR}/{inside} holds objects of {module}"
+                walk.ask(module, said, load.node, source, surely=load.surely)
+        else:
+            unset = frozenset({MODEL_DIR}) if spec is None else frozenset()
+            boot = Boot(source.tree, self._variables(), unset)
+            boot.follow()
+            self.findings += lookup_findings(source, boot, again=self.again)
+        self.findings += end_findings(source, boot, again=self.again)
 
     def _imports(
         self,
@@ -388,6 +397,19 @@ def model_tree(spec: ModelSpec, listing: Listing) -> ModelTree:
     files = tuple(f"{prefix}{each.path}" for each in listing.files)
     empty = tuple(f"{prefix}{each}" for each in listing.empty_folders)
     return ModelTree(root, files, empty or ((path.name,) if prefix and not files else ()))
+
+
+def _reader(files: Mapping[str, Path]) -> Read:
+    """`files`: path below the model folder -> where its content is."""
+
+    def read(inside: str) -> Content | None:
+        try:
+            with files[inside].open("rb") as handle:
+                return Content(os.fstat(handle.fileno()).st_size, handle.read(HEAD_BYTES))
+        except (OSError, KeyError):
+            return None
+
+    return read
 
 
 def _text(file: str, most: int) -> str:

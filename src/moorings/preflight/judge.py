@@ -38,10 +38,10 @@ def import_findings(
 
 def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: Sentence) -> Finding:
     package = package_for(one.module)
-    statement = f"import {one.by.module}"
+    said = one.said or f"`import {one.by.module}`"
     if one.by.names and not one.by.level:
-        statement = f"from {one.by.module} import {', '.join(one.by.names)}"
-    message = f"`{statement}`: the environment has no package that brings {one.module}"
+        said = f"`from {one.by.module} import {', '.join(one.by.names)}`"
+    message = f"{said}: the environment has no package that brings {one.module}"
     if not sure:
         if not whole:
             message += ", as far as is known"

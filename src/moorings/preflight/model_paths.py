@@ -1,5 +1,5 @@
-"""Whether the files of the model that a script opens when it starts are there. Pure: it is given the tree of the model and
-the calls that `boot` found."""
+"""What becomes of a script when it starts: whether the files of the model that it opens are there, and whether it gets to its
+end. Pure: it is given the tree of the model and what `boot` found."""
 
 from __future__ import annotations
 
@@ -118,6 +118,24 @@ def lookup_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
                 fix=sentence(
                     "Add `model:` to the deployment, or leave the line out, then: {again}", again=again
                 ),
+            )
+        )
+    return found
+
+
+def end_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
+    """A script that cannot start, whatever it finds: its first surely reached `raise` or exit. `boot` has been followed."""
+    found: list[Finding] = []
+    for end in boot.ends[:1]:
+        where = "init()" if end.function else "the top level of the script"
+        found.append(
+            finding(
+                Severity.ERROR,
+                "UserScriptInitFailed" if end.function else "ScriptRaised",
+                f"`{end.text}` is reached whenever {where} runs, so the deployment never starts",
+                place=source.place(end.node),
+                evidence=source.evidence(end.node),
+                fix=f"Take it out, or put it under its condition, then: {again}",
             )
         )
     return found

@@ -387,3 +387,38 @@ def test_models_that_do_not_fit() -> None:
 def test_facts_of_this_machine(tmp_path: Path) -> None:
     facts = machine.facts_of(tmp_path / "not" / "there")
     assert facts.free_disk_bytes is not None and facts.free_disk_bytes > 0
+
+
+def test_a_model_of_a_package_that_the_environment_lacks(project: Project, index: Silent) -> None:
+    project.write("model/m.pkl", "cxgboost.sklearn\nXGBClassifier\n.")
+    (one,) = project.check().findings
+    assert (one.severity, one.failure.code) == (Severity.ERROR, "UserScriptImportError")
+    assert "$AZUREML_MODEL_DIR/model/m.pkl holds objects of xgboost.sklearn" in one.failure.message
+    assert "Add xgboost to" in one.failure.fix
+    project.write("model/m.pkl", "cjoblib.numpy_pickle\nNumpyArrayWrapper\n.")
+    assert project.check() == Report()
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("def init():\n    raise NotImplementedError\n", "UserScriptInitFailed"),
+        ("import sys\ndef init():\n    print(1)\n    sys.exit('no')\n", "UserScriptInitFailed"),
+        ("def stop():\n    raise ValueError('x')\ndef init():\n    stop()\n", "UserScriptInitFailed"),
+        ("def init():\n    pass\nraise SystemExit\n", "ScriptRaised"),
+        ("def init():\n    for x in (1, 2):\n        raise ValueError\n", ""),
+        ("def init():\n    while busy():\n        pass\n    raise ValueError\n", ""),
+        ("def init():\n    try:\n        raise ValueError\n    except ValueError:\n        pass\n", ""),
+        ("def init():\n    with pytest.raises(ValueError):\n        raise ValueError\n", ""),
+        ("def init():\n    if unknown():\n        return\n    raise ValueError\n", ""),
+        (
+            "def stop():\n    raise ValueError('x')\ndef init():\n    try:\n        stop()\n    except ValueError: pass\n",
+            "",
+        ),
+        ("@retry\ndef init():\n    raise ValueError\n", ""),
+        ("def run(data):\n    raise ValueError\ndef init(): pass\n", ""),
+    ],
+)
+def test_a_script_that_cannot_start(project: Project, index: Silent, script: str, code: str) -> None:
+    project.write("src/score.py", script + RUN)
+    assert [each for _, each in codes(project.check())] == ([code] if code else [])
