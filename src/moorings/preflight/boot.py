@@ -26,7 +26,7 @@ LOADERS = frozenset(
 _SETTERS = frozenset(
     {"os.environ.update", "os.environ.setdefault", "os.environ.pop", "os.putenv", "os.unsetenv"}
 )
-_EXITS = frozenset({"sys.exit", "exit", "quit", "os._exit"})
+_EXITS = frozenset({"sys.exit", "exit", "quit"})
 _FILE_ERRORS = frozenset(
     {"BaseException", "Exception", "OSError", "IOError", "FileNotFoundError", "IsADirectoryError"}
 )
