@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -18,11 +19,13 @@ from moorings.environments.recipe import Recipe, stays_below
 from moorings.environments.solving import Solving
 from moorings.errors.exceptions import MooringsError
 from moorings.errors.sentence import Sentence, sentence
+from moorings.preflight.build_context import copy_findings
 from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure
 from moorings.preflight.index import Index
 from moorings.preflight.pins import entries_of, pin_findings, translation_findings
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.problems import FieldPath, Located
+from moorings.spec.references import is_local_path
 
 Locate = Callable[[FieldPath], Located]
 
@@ -73,13 +76,20 @@ def contents_of(
     look = _Look(spec, means, locate, at, again)
     if spec.build is not None or (spec.inference_config is not None and means.in_image):
         note = "the packages of an image with a build of its own are not looked at"
-        return Contents(notes=(note,)) if means.in_image else _refused(look)
+        return Contents(notes=(note,), findings=_of_build(look)) if means.in_image else _refused(look)
     if spec.conda_file is None and spec.image is not None and means.in_image:
         return Contents(notes=(f"the packages of the image {spec.image} are not looked at",))
     recipe = _recipe(look)
     if recipe is None:
         return Contents(findings=tuple(look.findings), notes=tuple(look.notes))
     return _resolved(look, recipe)
+
+
+def _of_build(look: _Look) -> tuple[Finding, ...]:
+    build = look.spec.build
+    if build is None or not is_local_path(build.path):
+        return ()
+    return tuple(copy_findings(Path(build.path), build.dockerfile_path, again=look.again))
 
 
 def _refused(look: _Look) -> Contents:

@@ -48,7 +48,7 @@ def test_a_check_calls_a_failure_what_running_calls_it(name: str, monkeypatch: p
         assert codes and all(each.startswith("Spec") for _, each in codes)
         return
     assert [each for severity, each in codes if severity is Severity.ERROR and each != expected["code"]] == []
-    if expected.get("preflight") and expected["code"] not in (*OF_INDEX, *OF_WORKSPACE, "ImageBuildFailure"):
+    if expected.get("preflight") and expected["code"] not in (*OF_INDEX, *OF_WORKSPACE):
         assert expected["code"] in [each for _, each in codes]
 
 
