@@ -90,10 +90,10 @@ class QuietClient:
         """See `check.Workspace`."""
         return self._told(lambda client: client.endpoint(name))
 
-    def refusal(self, spec: DeploymentSpec) -> Failure | None:
+    def refusal(self, spec: DeploymentSpec, beside: Sequence[DeploymentSpec]) -> Failure | None:
         """See `check.Workspace`."""
         try:
-            told = self.ask(lambda client: would_fit(client, spec).get("error"))
+            told = self.ask(lambda client: would_fit(client, spec, beside).get("error"))
         except MooringsError:
             return None
         return from_body(told).failure if told else None
@@ -139,20 +139,23 @@ class Checks:
         of the document that they are parts of, theirs included."""
         report = of_problem(whole.failure) if whole is not None else Report()
         with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="checks") as pool:
-            for one in pool.map(lambda each: self._one(each, again, told=whole is not None), found):
+            for one in pool.map(
+                lambda at: self._one(found, at, again, told=whole is not None), range(len(found))
+            ):
                 report += one
         if self.quiet.silent:
             note = "the workspace did not answer in time: what it knows (quota, what is registered) is not looked at"
             report += Report(notes=(note,))
         return report
 
-    def _one(self, examined: Examined[DeploymentSpec], again: str, *, told: bool) -> Report:
-        report = Report()
+    def _one(self, found: Sequence[Examined[DeploymentSpec]], at: int, again: str, *, told: bool) -> Report:
+        examined, report = found[at], Report()
         if examined.invalid is not None and not told:
             report += of_problem(examined.invalid.failure)
         if examined.partial is None:
             return report
-        around = self.around
+        beside = tuple(each.value for each in found[:at] if each.value is not None)
+        around = replace(self.around, beside=beside)
         if examined.invalid is not None or told:
             # What is left of a broken deployment needs no room.
             around = replace(around, room=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorings.errors.sentence import sentence
 from moorings.preflight.code_folder import shown
 from moorings.preflight.findings import Finding, Place, Severity, finding, line_evidence
 
@@ -49,7 +50,7 @@ def copy_findings(context: Path, dockerfile: str, *, again: str) -> list[Finding
             continue
         message = f"`{one.text}`: the build context {shown(context)} has no {inside}"
         place = Place(shown(path), one.line)
-        fix = f"Put {inside} there, or correct the line, then: {again}"
+        fix = sentence("Put {path} there, or correct the line, then: {again}", path=inside, again=again)
         evidence = line_evidence(one.line, None, one.text)
         found.append(finding(severity, "ImageBuildFailure", message, place=place, evidence=evidence, fix=fix))
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,8 +56,8 @@ class Workspace(Protocol):
     def endpoint(self, name: str) -> object | None:
         """Raises EndpointNotFound."""
 
-    def refusal(self, spec: DeploymentSpec) -> Failure | None:
-        """Why there is no quota or no room for a deployment."""
+    def refusal(self, spec: DeploymentSpec, beside: Sequence[DeploymentSpec]) -> Failure | None:
+        """Why there is no quota or no room for a deployment, when those beside it are made first."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Surroundings:
     workspace: Workspace | None = None
     room: bool = True
     """Whether quota and capacity are asked for, which makes sense for a deployment that is whole."""
+    beside: tuple[DeploymentSpec, ...] = ()
+    """Deployments of the same file that come before this one, and take their part of the room."""
     endpoint: Severity | None = None
     """What it is that there is no such endpoint; None: it is not asked for."""
 
@@ -202,7 +204,7 @@ class _Check:
             except MooringsError as problem:
                 self._refused(problem.failure, ("endpoint_name",), severity)
         if self.around.room:
-            self.findings += room_findings(workspace.refusal(self.spec), self.locate)
+            self.findings += room_findings(workspace.refusal(self.spec, self.around.beside), self.locate)
 
     def _contents(self, spec: EnvironmentSpec, at: FieldPath) -> Contents:
         around = self.around

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.boot import Boot, Load
 from moorings.preflight.findings import Finding, Severity, finding
 from moorings.preflight.model_paths import MODEL_DIR, ModelTree
@@ -61,7 +62,7 @@ def content_findings(source: Source, boot: Boot, tree: ModelTree, read: Read, *,
     """The loads that will fail because of what the file is."""
     found: list[Finding] = []
     for load, inside, content in _loaded(boot, tree, read):
-        told = _told(load, content) or _own_class(source, load, content)
+        told = _told(load, content, again) or _own_class(source, load, content, again)
         if told is None:
             continue
         code, what, remedy = told
@@ -72,7 +73,7 @@ def content_findings(source: Source, boot: Boot, tree: ModelTree, read: Read, *,
                 f"{load.dotted}() reads ${MODEL_DIR}/{inside}, and {what}",
                 place=source.place(load.node),
                 evidence=source.evidence(load.node),
-                fix=f"{remedy}, then: {again}",
+                fix=remedy,
             )
         )
     return found
@@ -133,19 +134,35 @@ def _loaded(boot: Boot, tree: ModelTree, read: Read) -> Iterator[tuple[Load, str
             yield load, inside, content
 
 
-def _told(load: Load, content: Content) -> tuple[str, str, str] | None:
+def _told(load: Load, content: Content, again: str) -> tuple[str, str, Sentence] | None:
     """Code, what the file is, and what to do about it; None for what may well be a saved object."""
     head, invalid = content.head, "ModelFileInvalid"
     if not content.size_bytes:
-        return invalid, "the file is empty", "Save the model anew"
+        return invalid, "the file is empty", sentence("Save the model anew, then: {again}", again=again)
     if head.startswith(_LFS):
         what = "it is a pointer of Git LFS, not the model"
-        return invalid, what, "Fetch the file it stands for (git lfs pull)"
+        return (
+            invalid,
+            what,
+            sentence("Fetch the file it stands for (git lfs pull), then: {again}", again=again),
+        )
     if head.lstrip()[:16].lower().startswith(_PAGES):
-        return invalid, "it is a web page, not a model", "Download the model again"
+        return (
+            invalid,
+            "it is a web page, not a model",
+            sentence("Download the model again, then: {again}", again=again),
+        )
     if head[:1] == b"\x80" and len(head) > 1 and head[1] > NEWEST_PROTOCOL:
         what = f"it has pickle protocol {head[1]}, which no Python here knows"
-        return "PickleVersionMismatch", what, f"Save the model with protocol={NEWEST_PROTOCOL}"
+        return (
+            "PickleVersionMismatch",
+            what,
+            sentence(
+                "Save the model with protocol={number}, then: {again}",
+                number=str(NEWEST_PROTOCOL),
+                again=again,
+            ),
+        )
     if load.dotted != PLAIN_PICKLE:
         return None
     for magic, kind in _COMPRESSED.items():
@@ -153,23 +170,30 @@ def _told(load: Load, content: Content) -> tuple[str, str, str] | None:
             return (
                 invalid,
                 f"it is compressed ({kind})",
-                "Save it as it is, or open it with the module that unpacks it",
+                sentence(
+                    "Save it without compression, or open it with the module that unpacks it, then: {again}",
+                    again=again,
+                ),
             )
     if content.whole and not pickled(head).ends:
         return (
             invalid,
             "it is no whole pickle: its end is missing, or it is something else",
-            "Save the model anew",
+            sentence("Save the model anew, then: {again}", again=again),
         )
     return None
 
 
-def _own_class(source: Source, load: Load, content: Content) -> tuple[str, str, str] | None:
+def _own_class(source: Source, load: Load, content: Content, again: str) -> tuple[str, str, Sentence] | None:
     """A class of the program that saved it, which the server is not."""
     if load.dotted not in (PLAIN_PICKLE, "joblib.load") or "__main__" not in pickled(content.head).modules:
         return None
     if any("__main__" in line and "__name__" not in line for line in source.lines):
         return None  # the script puts it there itself
     what = "it holds an object whose class was defined in the program that saved it (`__main__`)"
-    remedy = "Define the class in a module beside the script, import it from there where the model is saved, and save it anew"
+    remedy = sentence(
+        "Define the class in a module beside the script, import it from there where the model is saved, save it anew, "
+        "then: {again}",
+        again=again,
+    )
     return "PickleClassMissing", what, remedy

@@ -135,7 +135,7 @@ def end_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
                 f"`{end.text}` is reached whenever {where} runs, so the deployment never starts",
                 place=source.place(end.node),
                 evidence=source.evidence(end.node),
-                fix=f"Take it out, or put it under its condition, then: {again}",
+                fix=sentence("Take it out, or put it under its condition, then: {again}", again=again),
             )
         )
     return found

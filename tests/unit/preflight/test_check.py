@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Known:
         self._look(name, "EndpointNotFound")
         return {}
 
-    def refusal(self, spec: DeploymentSpec) -> Failure | None:
+    def refusal(self, spec: DeploymentSpec, beside: Sequence[DeploymentSpec]) -> Failure | None:
         return self._refused if spec.instance_count == 1 else None
 
     def _look(self, name: str, code: str) -> None:
