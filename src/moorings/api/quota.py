@@ -54,11 +54,13 @@ class Quotas:
         refuse(found, spec, quotas, capacity)
         return before.to_json(old.generation + 1) if old is not None else None
 
-    def would_fit(self, key: str, spec: Mapping[str, Any] | None) -> tuple[Fit, Failure | None]:
+    def would_fit(
+        self, key: str, spec: Mapping[str, Any] | None, beside: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> tuple[Fit, Failure | None]:
         """Whether a deployment of this spec would be admitted now, what the rest is held by, and the refusal.
 
         `spec` needs `instance_type`, `instance_count` and `scale_settings` only; None: what is deployed under the name.
-        Raises DeploymentNotFound for that. Takes nothing.
+        `beside`: others, by key, that are to be admitted before it. Raises DeploymentNotFound for None. Takes nothing.
         """
         capacity = self.capacity()
         with self.database.read() as tx:
@@ -68,8 +70,14 @@ class Quotas:
                     raise _not_there(key)
                 spec = old.spec
             quotas = tx.quotas(REGION)
-            found, _ = self._fit(tx, key, {**(old.spec if old else {}), **spec}, old, quotas, capacity)
-        return found, None if found.fits else refusal(found, spec, quotas, capacity)
+            first = {name: self._after(tx, name, given, capacity) for name, given in (beside or {}).items()}
+            found, _ = self._fit(tx, key, {**(old.spec if old else {}), **spec}, old, quotas, capacity, first)
+        return found, None if found.fits else refusal(found, spec, quotas, capacity, first)
+
+    def _after(self, tx: Transaction, key: str, spec: Mapping[str, Any], capacity: Capacity) -> Holding:
+        """What a deployment will hold once it has been admitted."""
+        old = tx.resource(DEPLOYMENT, key)
+        return _needs(key, {**(old.spec if old else {}), **spec}, old, capacity)[0]
 
     def _fit(
         self,
@@ -79,16 +87,15 @@ class Quotas:
         old: Resource | None,
         quotas: Mapping[str, int],
         capacity: Capacity,
+        first: Mapping[str, Holding] | None = None,
     ) -> tuple[Fit, quota.Carried]:
-        now: Holding | None = None
-        before = quota.Carried()
-        if old is not None:
-            left = quota.carried(old.earlier, old.status)
-            now = quota.holding(key, old.spec, left, capacity)
-            before = quota.carry_on(now, rolling=left.rolling or quota.rolls(old.spec, spec))
-        needs = quota.holding(key, spec, before, capacity)
-        others = [held(row, capacity) for row in tx.resources(DEPLOYMENT) if row.name != key]
-        return quota.fit(needs, now, others, quotas, capacity), before
+        """`first`: what others will hold that come before it, by key."""
+        first = first or {}
+        needs, before = _needs(key, spec, old, capacity)
+        now = None if old is None else held(old, capacity)
+        apart = {key, *first}
+        others = [held(row, capacity) for row in tx.resources(DEPLOYMENT) if row.name not in apart]
+        return quota.fit(needs, now, [*others, *first.values()], quotas, capacity), before
 
     # --- what there is ---
 
@@ -135,6 +142,18 @@ class Quotas:
                 )
             for name, limit in named.items():
                 tx.set_quota(REGION, name, limit)
+
+
+def _needs(
+    key: str, spec: Mapping[str, Any], old: Resource | None, capacity: Capacity
+) -> tuple[Holding, quota.Carried]:
+    """What a deployment will hold, and what of that is of its earlier generations. `old`: what is deployed of it."""
+    before = quota.Carried()
+    if old is not None:
+        left = quota.carried(old.earlier, old.status)
+        rolling = left.rolling or quota.rolls(old.spec, spec)
+        before = quota.carry_on(held(old, capacity), rolling=rolling)
+    return quota.holding(key, spec, before, capacity), before
 
 
 def held(row: Resource, capacity: Capacity) -> Holding:

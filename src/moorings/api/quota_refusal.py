@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from moorings.errors.exceptions import Failure, MooringsError, failure
@@ -14,9 +14,16 @@ from moorings.spec.quota import CORES, GPUS, MEMORY, Capacity, Fit, Line
 HOLDERS_SAID = 10
 
 
-def refusal(fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity) -> Failure:
-    """The failure of a deployment that does not fit: one coded failure for each limit, the first in front."""
-    found = [_of(line, fit, spec, quotas, capacity) for line in fit.short]
+def refusal(
+    fit: Fit,
+    spec: Mapping[str, Any],
+    quotas: Mapping[str, int],
+    capacity: Capacity,
+    planned: Collection[str] = (),
+) -> Failure:
+    """The failure of a deployment that does not fit: one coded failure for each limit, the first in front. `planned`:
+    holders that are still to be made, and cannot be deleted."""
+    found = [_of(line, fit, spec, quotas, capacity, planned) for line in fit.short]
     found.sort(key=lambda one: one.code != "InstanceTypeTooLarge")
     first = found[0]
     return first if len(found) == 1 else failure_with(first, tuple(found))
@@ -33,7 +40,12 @@ def refuse(fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacit
 
 
 def _of(
-    line: Line, fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity
+    line: Line,
+    fit: Fit,
+    spec: Mapping[str, Any],
+    quotas: Mapping[str, int],
+    capacity: Capacity,
+    planned: Collection[str],
 ) -> Failure:
     who = fit.needs.deployment
     size = fit.needs.parts[0].size
@@ -44,7 +56,8 @@ def _of(
         f"have: {quota.figure(line.name, line.free)} free of {quota.figure(line.name, line.limit)}, {whose}",
     ]
     for name, amount in line.holders[:HOLDERS_SAID]:
-        evidence.append(f"held: {quota.figure(line.name, amount)} by {name}")
+        word, tail = ("needed", ", which comes before it") if name in planned else ("held", "")
+        evidence.append(f"{word}: {quota.figure(line.name, amount)} by {name}{tail}")
     if len(line.holders) > HOLDERS_SAID:
         evidence.append(f"held: the rest by {len(line.holders) - HOLDERS_SAID} more")
     free = quota.figure(line.name, line.free)
@@ -54,7 +67,8 @@ def _of(
         code = "InstanceTypeTooLarge"
         message = f"one instance of {size.name} needs {quota.in_words(line.name, _alone(line.name, size))}; "
         message += f"the machine has {quota.figure(line.name, line.limit)}"
-    fix = _remedy(code, line, fit, spec, quotas, capacity)
+    there = [name for name, _ in line.holders if name not in planned]
+    fix = _remedy(code, line, fit, spec, quotas, capacity, largest=there[0] if there else None)
     return failure(code, message, target=who, evidence=evidence, fix=fix)
 
 
@@ -66,10 +80,17 @@ def _alone(name: str, size: InstanceType) -> int:
 
 
 def _remedy(
-    code: str, line: Line, fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity
+    code: str,
+    line: Line,
+    fit: Fit,
+    spec: Mapping[str, Any],
+    quotas: Mapping[str, int],
+    capacity: Capacity,
+    *,
+    largest: str | None,
 ) -> Sentence:
-    """Every way out, and what shows the choice."""
-    first, *others = _ways(code, line, fit, spec, quotas, capacity)
+    """Every way out, and what shows the choice. `largest`: who holds most and could be deleted."""
+    first, *others = _ways(code, line, fit, spec, quotas, capacity, largest=largest)
     ways = first
     for other in others:
         ways = sentence("{way}   Or: {other}", way=ways, other=other)
@@ -79,11 +100,18 @@ def _remedy(
 
 
 def _ways(
-    code: str, line: Line, fit: Fit, spec: Mapping[str, Any], quotas: Mapping[str, int], capacity: Capacity
+    code: str,
+    line: Line,
+    fit: Fit,
+    spec: Mapping[str, Any],
+    quotas: Mapping[str, int],
+    capacity: Capacity,
+    *,
+    largest: str | None,
 ) -> list[Sentence]:
     ways: list[Sentence] = []
-    if code != "InstanceTypeTooLarge" and line.holders:
-        endpoint, _, name = line.holders[0][0].partition("/")
+    if code != "InstanceTypeTooLarge" and largest is not None:
+        endpoint, _, name = largest.partition("/")
         command = f"moor online-deployment delete -e {endpoint} -n {name} --yes"
         ways.append(sentence("Delete what is not used: {command}", command=command))
     fewer = _fewer(line, fit, spec)

@@ -62,7 +62,9 @@ def workspace_router(quotas: Quotas) -> APIRouter:
 
     @router.post("/onlineEndpoints/{endpoint}/deployments/{deployment}/checkQuota")
     def check(endpoint: str, deployment: str, body: JsonBody | None = None) -> Json:
-        found, refused = quotas.would_fit(f"{endpoint}/{deployment}", _asked(body or {}))
+        given = body or {}
+        beside = {f"{endpoint}/{name}": spec for name, spec in _beside(given).items()}
+        found, refused = quotas.would_fit(f"{endpoint}/{deployment}", _asked(given), beside)
         return fit_json(found, refused)
 
     return router
@@ -179,6 +181,18 @@ def _wanted(body: Mapping[str, Any]) -> dict[str, int | None]:
         first = problems[0]
         raise MooringsError(failure("RequestInvalid", first.message, target=first.target, details=problems))
     return found
+
+
+def _beside(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`"beside": [{"deployment": "blue", "instanceType": ..., "instanceCount": 2}]`: others of the endpoint that are to be
+    made before it."""
+    entries = body.get("beside") or []
+    if not isinstance(entries, list) or not all(
+        isinstance(each, Mapping) and isinstance(each.get("deployment"), str) for each in entries
+    ):
+        message = "beside: expected a list, each item with the name of a deployment"
+        raise error("RequestInvalid", message, target="beside")
+    return {each["deployment"]: _asked(each) or {"instance_count": 1} for each in entries}
 
 
 def _asked(body: Mapping[str, Any]) -> dict[str, Any] | None:

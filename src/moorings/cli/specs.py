@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,24 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.set_ or self.add or self.remove)
+
+
+def retyped(
+    command: str,
+    file: Path | None,
+    *,
+    name: str | None = None,
+    endpoint: str | None = None,
+    set_: Sequence[str] = (),
+    more: Sequence[str] = (),
+) -> str:
+    """The command as it was typed, for fixes that end in typing it again."""
+    words = [command]
+    words += ["-f", shlex.quote(str(file))] if file is not None else []
+    words += ["-n", name] if name else []
+    words += ["-e", endpoint] if endpoint else []
+    words += [*more, *(["--set", *map(shlex.quote, set_)] if set_ else [])]
+    return " ".join(words)
 
 
 def endpoint_to_create(file: Path | None, name: str | None, overrides: Sequence[str]) -> EndpointSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moorings.client.client import Client
@@ -26,17 +26,23 @@ def set_quotas(client: Client, limits: Mapping[str, int | None]) -> list[dict[st
     return client.in_region("POST", "/updateQuotas", {"value": value})
 
 
-def would_fit(client: Client, spec: DeploymentSpec) -> dict[str, Any]:
+def would_fit(client: Client, spec: DeploymentSpec, beside: Sequence[DeploymentSpec] = ()) -> dict[str, Any]:
     """Whether the deployment would be admitted now, and what the rest is held by. Takes nothing; the endpoint and what
-    it is made of need not exist.
+    it is made of need not exist. `beside`: others of the endpoint that are to be made before it.
 
     `fits`; `needs` (`amounts` by limit, `said` in words, the surge of an update included); `limits`, each with `limit`,
     `used`, `free`, `needed`, `short`, `source` (`quota` or `machine`) and `holders`; `error`, which is what creating it
     would fail with, or None.
     """
-    body = {
+    body = _size(spec)
+    if beside:
+        body["beside"] = [{"deployment": each.name, **_size(each)} for each in beside]
+    return client.check_quota(spec.endpoint_name, spec.name, body)
+
+
+def _size(spec: DeploymentSpec) -> dict[str, Any]:
+    return {
         "instanceType": spec.instance_type,
         "instanceCount": spec.instance_count,
         "maxInstances": spec.scale_settings.max_instances,
     }
-    return client.check_quota(spec.endpoint_name, spec.name, body)

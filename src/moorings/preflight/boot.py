@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from moorings.preflight.entry import Function
-from moorings.preflight.evaluate import UNKNOWN, Aliases, Evaluator, Files, Value
+from moorings.preflight.evaluate import UNKNOWN, Aliases, Evaluator, Files, Opened, Value
 
 DEEPEST = 8
 """Calls of the script's own functions within one another that are followed."""
 MOST_STATEMENTS = 20_000
+LOADERS = frozenset(
+    {"pickle.load", "joblib.load", "cloudpickle.load", "dill.load", "torch.load", "pandas.read_pickle"}
+)
+"""What makes objects of a saved file: of its path, or of the opened file."""
+_SETTERS = frozenset(
+    {"os.environ.update", "os.environ.setdefault", "os.environ.pop", "os.putenv", "os.unsetenv"}
+)
+_EXITS = frozenset({"sys.exit", "exit", "quit"})
 _FILE_ERRORS = frozenset(
     {"BaseException", "Exception", "OSError", "IOError", "FileNotFoundError", "IsADirectoryError"}
 )
@@ -41,6 +50,26 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Load:
+    """A call that makes objects of a saved file."""
+
+    dotted: str
+    """Such as `joblib.load`."""
+    path: str
+    node: ast.Call
+    surely: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """A `raise` or an exit that is surely reached, whatever the circumstances. `function`: that it stands in."""
+
+    node: ast.stmt
+    text: str
+    function: str | None
+
+
+@dataclass(frozen=True)
 class Lookup:
     """`os.environ["NAME"]` of a variable that is not set."""
 
@@ -59,22 +88,30 @@ class Boot:
     files: Files | None = None
     uses: list[Use] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._functions = {node.name: node for node in self.tree.body if isinstance(node, Function)}
+        self._variables: dict[str, Value] = dict(self.variables)
+        self._set: set[str] = set()
         self._evaluator = Evaluator(
-            Aliases.of(self.tree), self.variables, {}, self.files, on_call=self._called
+            Aliases.of(self.tree), self._variables, {}, self.files, on_call=self._called
         )
         self._surely = True
         self._guarded = False
         self._depth = 0
+        self._depends = 0
+        self._within: str | None = None
         self._left = MOST_STATEMENTS
 
     def follow(self) -> None:
         """The top level, then `init()`."""
-        self._block(self.tree.body)
+        if not self._block(self.tree.body):
+            return
         init = self._functions.get("init")
-        if init is not None:
+        if init is not None and not init.decorator_list:
+            self._within = "init"
             self._inside(init, {})
 
     # --- statements ---
@@ -93,7 +130,10 @@ class Boot:
         if isinstance(node, ast.Return):
             self._returned.append(self._look(node.value))
             return False
-        if isinstance(node, ast.Raise | ast.Break | ast.Continue):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and self._exits(node.value)):
+            self._ended(node)
+            return False
+        if isinstance(node, ast.Break | ast.Continue):
             return False
         if isinstance(node, ast.If):
             return self._if(node)
@@ -102,9 +142,27 @@ class Boot:
         if isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
                 self._bind(item.optional_vars, self._opened(self._look(item.context_expr)))
-            return self._block(node.body)
+            with self._circumstances():
+                return self._block(node.body)
         self._simple(node)
         return True
+
+    @contextmanager
+    def _circumstances(self) -> Iterator[None]:
+        """What stands in it may be taken care of, or depends on what was found here."""
+        self._depends += 1
+        try:
+            yield
+        finally:
+            self._depends -= 1
+
+    def _exits(self, node: ast.expr) -> bool:
+        function = node.func if isinstance(node, ast.Call) else None
+        return function is not None and self._evaluator.aliases.dotted(function) in _EXITS
+
+    def _ended(self, node: ast.stmt) -> None:
+        if self._surely and not self._depends:
+            self.ends.append(End(node, ast.unparse(node).partition("\n")[0][:80], self._within))
 
     def _simple(self, node: ast.stmt) -> None:
         """A statement whose end is reached."""
@@ -125,7 +183,7 @@ class Boot:
 
     def _opened(self, value: Value) -> Value:
         """`with` may hand out something else than it was given."""
-        return UNKNOWN if not isinstance(value, str) else value
+        return value if isinstance(value, str | Opened) else UNKNOWN
 
     def _augmented(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):
@@ -138,7 +196,8 @@ class Boot:
     def _if(self, node: ast.If) -> bool:
         test = self._look(node.test)
         if test is not UNKNOWN:
-            return self._block(node.body if test else node.orelse)
+            with self._circumstances():
+                return self._block(node.body if test else node.orelse)
         return self._unsure([node.body, node.orelse])
 
     def _unsure(self, blocks: list[list[ast.stmt]]) -> bool:
@@ -160,7 +219,8 @@ class Boot:
     def _try(self, node: ast.Try | ast.TryStar) -> bool:
         scope, surely, guarded = dict(self._evaluator.scope), self._surely, self._guarded
         self._guarded = guarded or any(_forgives(handler) for handler in node.handlers)
-        end = self._block(node.body)
+        with self._circumstances():
+            end = self._block(node.body)
         self._guarded = guarded
         end = self._block(node.orelse) if end else end
         done = self._evaluator.scope
@@ -188,16 +248,30 @@ class Boot:
             self._evaluator.scope[name] = UNKNOWN
         self._block(node.orelse)
         self._surely = surely
+        # Whether it ever ends is not told.
+        self._depends += isinstance(node, ast.While)
 
     def _bind(self, target: ast.expr | None, value: Value) -> None:
         if isinstance(target, ast.Name):
             self._evaluator.scope[target.id] = value
+        elif isinstance(target, ast.Subscript):
+            if self._evaluator.aliases.dotted(target.value) == "os.environ":
+                self._set_variable(self._look(target.slice), value)
         elif isinstance(target, ast.Tuple | ast.List):
             whole = isinstance(value, list | tuple) and len(value) == len(target.elts)
             for index, each in enumerate(target.elts):
                 self._bind(each, value[index] if whole else UNKNOWN)
         elif isinstance(target, ast.Starred):
             self._bind(target.value, UNKNOWN)
+
+    def _set_variable(self, name: Value, value: Value) -> None:
+        """The script sets a variable itself; in a branch that may not be taken, nothing is known of it from there on."""
+        if not isinstance(name, str):
+            for each in self._variables:
+                self._variables[each] = UNKNOWN
+            return
+        self._set.add(name)
+        self._variables[name] = value if self._surely and isinstance(value, str) else UNKNOWN
 
     # --- expressions ---
 
@@ -211,7 +285,7 @@ class Boot:
             if not isinstance(each, ast.Subscript) or not isinstance(each.slice, ast.Constant):
                 continue
             name = each.slice.value
-            if name in self.unset and self._evaluator.aliases.dotted(each.value) == "os.environ":
+            if name in self.unset - self._set and self._evaluator.aliases.dotted(each.value) == "os.environ":
                 self.lookups.append(Lookup(str(name), each, self._surely))
 
     def _called(
@@ -219,6 +293,8 @@ class Boot:
     ) -> Value:
         dotted = self._evaluator.aliases.dotted(node.func)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if dotted in _SETTERS:
+            self._set_variable(arguments[0] if arguments and name != "update" else UNKNOWN, UNKNOWN)
         function = self._functions.get(name) if isinstance(node.func, ast.Name) else None
         if function is not None:
             return self._own(function, arguments, words)
@@ -233,6 +309,27 @@ class Boot:
                     text = arguments[0] if arguments and isinstance(arguments[0], str) else text
                 sure = self._surely and not (name == "open" and mode is UNKNOWN)
                 self.uses.append(Use(name, dotted, str(value), node, text, sure, owner))
+        return self._file(node, dotted, holder, arguments, mode)
+
+    def _file(
+        self, node: ast.Call, dotted: str | None, holder: Value, arguments: list[Value], mode: Value
+    ) -> Value:
+        """What a call opens to be read, if it does; what is loaded from such a file is noted."""
+        first = arguments[0] if arguments else UNKNOWN
+        if dotted in LOADERS and isinstance(first, str | PurePosixPath | Opened):
+            loaded = first.path if isinstance(first, Opened) else str(first)
+            self.loads.append(Load(dotted, loaded, node, self._surely))
+            return UNKNOWN
+        path: Value
+        path, mode = (first, mode) if dotted in ("open", "io.open") else (UNKNOWN, first)
+        if (
+            isinstance(node.func, ast.Attribute)
+            and node.func.attr == "open"
+            and isinstance(holder, PurePosixPath)
+        ):
+            path = holder
+        if isinstance(path, str | PurePosixPath) and mode in ("rb", "r", "br"):
+            return Opened(str(path))
         return UNKNOWN
 
     def _own(self, function: Function, arguments: list[Value], words: dict[str, Value]) -> Value:

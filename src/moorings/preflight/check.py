@@ -5,11 +5,14 @@ Nothing of the user's runs, nothing is sent, nothing is built. What cannot be to
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
 
 from moorings.assets.intake import Listing, SourceFile, list_folder
 from moorings.environments.conda import translate
@@ -25,7 +28,8 @@ from moorings.preflight.findings import Finding, Place, Severity, finding, of_fa
 from moorings.preflight.index import Index
 from moorings.preflight.judge import import_findings
 from moorings.preflight.machine import Load, facts_of, machine_findings, room_findings
-from moorings.preflight.model_paths import MODEL_DIR, ModelTree, lookup_findings, path_findings
+from moorings.preflight.model_content import HEAD_BYTES, Content, Read, content_findings, needed_modules
+from moorings.preflight.model_paths import MODEL_DIR, ModelTree, end_findings, lookup_findings, path_findings
 from moorings.preflight.source import Source, parse
 from moorings.preflight.walk import Walk
 from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
@@ -36,12 +40,24 @@ from moorings.spec.references import is_local_path
 LISTING_LIMIT_S = 0.5
 """For the names of a model's or code's files, some 50,000."""
 APP_MODELS = "/var/azureml-app/azureml-models"
+T = TypeVar("T")
 _BATCH_VARIABLE = "MOORINGS_BATCH_MAX_SIZE"
 
-Refusal = Callable[[DeploymentSpec], Failure | None]
-"""Why the workspace has no quota or no room for a deployment; None where it has, or cannot be asked."""
-Registered = Callable[[str], EnvironmentSpec | None]
-"""The environment that a reference names; None where the workspace cannot be asked."""
+
+class Workspace(Protocol):
+    """What a workspace that runs tells; None of everything where it cannot be asked."""
+
+    def environment(self, reference: str) -> EnvironmentSpec | None:
+        """The environment that a reference names. Raises AssetNotFound."""
+
+    def model(self, reference: str) -> object | None:
+        """The model that a reference names. Raises AssetNotFound."""
+
+    def endpoint(self, name: str) -> object | None:
+        """Raises EndpointNotFound."""
+
+    def refusal(self, spec: DeploymentSpec, beside: Sequence[DeploymentSpec]) -> Failure | None:
+        """Why there is no quota or no room for a deployment, when those beside it are made first."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +75,13 @@ class Surroundings:
     """Whether instances are containers."""
     script: bool = True
     """Whether the scoring script is looked at."""
-    registered: Registered = field(default=lambda _: None)
-    refusal: Refusal = field(default=lambda _: None)
+    workspace: Workspace | None = None
+    room: bool = True
+    """Whether quota and capacity are asked for, which makes sense for a deployment that is whole."""
+    beside: tuple[DeploymentSpec, ...] = ()
+    """Deployments of the same file that come before this one, and take their part of the room."""
+    endpoint: Severity | None = None
+    """What it is that there is no such endpoint; None: it is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ class _Check:
             )
             facts = facts_of(self.around.home)
             self.findings += machine_findings(self.spec, load, facts, self.locate, again=self.again)
-            self.findings += room_findings(self.around.refusal(self.spec), self.locate)
+            self._room()
             if answer is not None:
                 contents = answer.result()
                 self.findings += contents.findings
@@ -134,11 +155,8 @@ class _Check:
         if isinstance(given, EnvironmentSpec):
             return given, ("environment",)
         if isinstance(given, str):
-            found = self.around.registered(given)
-            if found is None:
-                self.notes.append(f"the environment {given} is not looked at: the workspace does not tell")
-                return None
-            return found, ("environment",)
+            found = self._asked(given, ("environment",), lambda workspace: workspace.environment(given))
+            return None if found is None else (found, ("environment",))
         model = self.spec.model
         if isinstance(model, ModelSpec) and model.type is ModelType.MLFLOW:
             return self._of_mlflow(files)
@@ -159,6 +177,35 @@ class _Check:
                 self.findings.append(Finding(one.severity, one.failure, Place.parse(place.target)))
         return None
 
+    def _asked(self, reference: str, at: FieldPath, question: Callable[[Workspace], T | None]) -> T | None:
+        """What the workspace says of something that is registered; None after a finding or a note."""
+        workspace = self.around.workspace
+        try:
+            found = question(workspace) if workspace is not None else None
+        except MooringsError as problem:
+            self._refused(problem.failure, at, Severity.ERROR)
+            return None
+        if found is None:
+            self.notes.append(f"{reference} is not looked at: no workspace tells what it is")
+        return found
+
+    def _refused(self, failed: Failure, at: FieldPath, severity: Severity) -> None:
+        located = self.locate(at)
+        failed = replace(failed, target=located.target, evidence=(*located.evidence, *failed.evidence))
+        self.findings.append(Finding(severity, failed, Place.parse(located.target)))
+
+    def _room(self) -> None:
+        workspace, severity = self.around.workspace, self.around.endpoint
+        if workspace is None:
+            return
+        if severity is not None:
+            try:
+                workspace.endpoint(self.spec.endpoint_name)
+            except MooringsError as problem:
+                self._refused(problem.failure, ("endpoint_name",), severity)
+        if self.around.room:
+            self.findings += room_findings(workspace.refusal(self.spec, self.around.beside), self.locate)
+
     def _contents(self, spec: EnvironmentSpec, at: FieldPath) -> Contents:
         around = self.around
         means = Means(
@@ -177,7 +224,10 @@ class _Check:
     def _model(self) -> Listing | None:
         model = self.spec.model
         if isinstance(model, str):
-            self.notes.append(f"the files of the model {model} are not looked at: it is registered already")
+            if self._asked(model, ("model",), lambda workspace: workspace.model(model)) is not None:
+                self.notes.append(
+                    f"the files of the model {model} are not looked at: it is registered already"
+                )
             return None
         if model is None or model.path is None or not is_local_path(model.path):
             return None
@@ -245,7 +295,7 @@ class _Check:
         walk = Walk(folder, self.again, python)
         walk.start(script, source)
         self.findings += walk.findings
-        self._paths(source, model)
+        self._paths(source, model, walk)
         return walk
 
     def _script_missing(self, folder: CodeFolder, script: str) -> None:
@@ -271,17 +321,24 @@ class _Check:
             )
         )
 
-    def _paths(self, source: Source, model: Listing | None) -> None:
+    def _paths(self, source: Source, model: Listing | None, walk: Walk) -> None:
         spec = self.spec.model
-        if spec is None:
-            boot = Boot(source.tree, self._variables(), frozenset({MODEL_DIR}))
-            boot.follow()
-            self.findings += lookup_findings(source, boot, again=self.again)
-        elif isinstance(spec, ModelSpec) and model is not None and spec.path is not None:
+        if isinstance(spec, ModelSpec) and model is not None and spec.path is not None:
             tree = model_tree(spec, model)
             boot = Boot(source.tree, {**self._variables(), MODEL_DIR: tree.root}, files=tree)
             boot.follow()
             self.findings += path_findings(source, boot, tree, again=self.again)
+            read = _reader(dict(zip(tree.files, (each.real for each in model.files), strict=True)))
+            self.findings += content_findings(source, boot, tree, read, again=self.again)
+            for load, inside, module in needed_modules(boot, tree, read):
+                said = f"${MODEL_DIR}/{inside} holds objects of {module}"
+                walk.ask(module, said, load.node, source, surely=load.surely)
+        else:
+            unset = frozenset({MODEL_DIR}) if spec is None else frozenset()
+            boot = Boot(source.tree, self._variables(), unset)
+            boot.follow()
+            self.findings += lookup_findings(source, boot, again=self.again)
+        self.findings += end_findings(source, boot, again=self.again)
 
     def _imports(
         self,
@@ -292,12 +349,14 @@ class _Check:
         if walk is None or environment is None:
             return
         named = self._where_to_add(*environment)
-        found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)
+        judge = partial(
+            import_findings, walk.asked.values(), again=self.again, environment=named, moved=walk.moved
+        )
+        found = judge(contents)
         sure = any(one.severity is Severity.ERROR for one in found)
         if sure and contents.channels and self.around.index.channels_problem(contents.channels) is None:
             # What conda brings along is not known from the package index.
-            contents = replace(contents, whole=False)
-            found = import_findings(walk.asked.values(), contents, again=self.again, environment=named)
+            found = judge(replace(contents, whole=False))
         self.findings += found
 
     # --- what the spec says ---
@@ -340,6 +399,19 @@ def model_tree(spec: ModelSpec, listing: Listing) -> ModelTree:
     files = tuple(f"{prefix}{each.path}" for each in listing.files)
     empty = tuple(f"{prefix}{each}" for each in listing.empty_folders)
     return ModelTree(root, files, empty or ((path.name,) if prefix and not files else ()))
+
+
+def _reader(files: Mapping[str, Path]) -> Read:
+    """`files`: path below the model folder -> where its content is."""
+
+    def read(inside: str) -> Content | None:
+        try:
+            with files[inside].open("rb") as handle:
+                return Content(os.fstat(handle.fileno()).st_size, handle.read(HEAD_BYTES))
+        except (OSError, KeyError):
+            return None
+
+    return read
 
 
 def _text(file: str, most: int) -> str:

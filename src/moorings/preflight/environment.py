@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -18,11 +19,13 @@ from moorings.environments.recipe import Recipe, stays_below
 from moorings.environments.solving import Solving
 from moorings.errors.exceptions import MooringsError
 from moorings.errors.sentence import Sentence, sentence
+from moorings.preflight.build_context import copy_findings
 from moorings.preflight.findings import Finding, Place, Severity, finding, of_failure
 from moorings.preflight.index import Index
 from moorings.preflight.pins import entries_of, pin_findings, translation_findings
 from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.problems import FieldPath, Located
+from moorings.spec.references import is_local_path
 
 Locate = Callable[[FieldPath], Located]
 
@@ -73,13 +76,20 @@ def contents_of(
     look = _Look(spec, means, locate, at, again)
     if spec.build is not None or (spec.inference_config is not None and means.in_image):
         note = "the packages of an image with a build of its own are not looked at"
-        return Contents(notes=(note,)) if means.in_image else _refused(look)
+        return Contents(notes=(note,), findings=_of_build(look)) if means.in_image else _refused(look)
     if spec.conda_file is None and spec.image is not None and means.in_image:
         return Contents(notes=(f"the packages of the image {spec.image} are not looked at",))
     recipe = _recipe(look)
     if recipe is None:
         return Contents(findings=tuple(look.findings), notes=tuple(look.notes))
     return _resolved(look, recipe)
+
+
+def _of_build(look: _Look) -> tuple[Finding, ...]:
+    build = look.spec.build
+    if build is None or not is_local_path(build.path):
+        return ()
+    return tuple(copy_findings(Path(build.path), build.dockerfile_path, again=look.again))
 
 
 def _refused(look: _Look) -> Contents:
@@ -175,16 +185,19 @@ def _python(look: _Look, recipe: Recipe, there: Future[list[Interpreter]]) -> st
         return minor_of(wanted) or ""  # a channel brings its own
     versions = ", ".join(sorted({one.minor for one in found}, key=_numbers)) or "none"
     message = f"no Python on this machine is {wanted} (there is {versions})"
-    if look.means.download_python:
+    fetched = look.means.download_python and look.means.index.fetchable(wanted)
+    if fetched:
         message += ": it is to be fetched when the environment is built"
+    elif look.means.download_python:
+        message += ", and there is none to fetch"
     fix = sentence(
         "Install it (uv python install {version}) or ask for another, then: {again}",
         version=minor_of(wanted) or wanted,
         again=look.again,
     )
-    severity = Severity.WARNING if look.means.download_python else Severity.ERROR
+    severity = Severity.WARNING if fetched else Severity.ERROR
     look.findings.append(_at_python(look, severity, "PythonNotFound", message, fix))
-    return minor_of(wanted) or ""
+    return (minor_of(wanted) or "") if fetched else ""
 
 
 def _at_python(look: _Look, severity: Severity, code: str, message: str, fix: Sentence) -> Finding:

@@ -24,7 +24,15 @@ UNKNOWN: Final = _Unknown()
 """A value that the text does not tell."""
 
 Value = Any
-"""A str, PurePosixPath, int, bool, None, a list or tuple of values, or UNKNOWN."""
+"""A str, PurePosixPath, int, bool, None, a list or tuple of values, Opened, or UNKNOWN."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that was opened to be read."""
+
+    path: str
+
 
 LONGEST = 4096
 """Characters of a text that is computed."""

@@ -35,6 +35,8 @@ from moorings.lib import atomic
 KEPT_FOR_S = 900.0
 """How long a whole answer is believed: the index may have something newer, which seldom changes a verdict."""
 MOST_ROUNDS = 12
+FETCHABLE_S = 0.5
+"""For uv to list what it knows, which takes it 30 ms."""
 _UNBUILT = "building from source is disabled"
 _REQUIRED = re.compile(r"you require ([A-Za-z0-9][A-Za-z0-9_.\-]*)")
 _ALONE = ("PackageNotFound", "PackageVersionNotFound", "NoWheelForPython")
@@ -116,6 +118,20 @@ class Index:
         if answer.whole and not answer.unmet:
             self._keep(key, answer)
         return answer
+
+    def fetchable(self, python: str) -> bool:
+        """Whether uv knows a Python of this version (specifiers, such as `==3.12.*`) to fetch; yes where it does not say.
+        Asks nobody."""
+        command = ["python", "list", python, "--only-downloads", "--offline", "--no-config"]
+        try:
+            run = asyncio.run(
+                self._installer.run(
+                    command, cwd=Path(tempfile.gettempdir()), on_line=_ignored, timeout_s=FETCHABLE_S
+                )
+            )
+        except (OSError, TimeoutError, MooringsError):
+            return True
+        return run.code != 0 or "cpython" in run.out
 
     def channels_problem(self, channels: Sequence[str]) -> str | None:
         """Why a conda channel cannot be reached; None where it can, or nothing is known in time."""

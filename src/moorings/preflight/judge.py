@@ -10,16 +10,17 @@ from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.environment import Contents
 from moorings.preflight.findings import Finding, Severity, finding
 from moorings.preflight.imports import Runs
-from moorings.preflight.packages import Brought, brought, in_stdlib
+from moorings.preflight.packages import Brought, brought, in_stdlib, is_known
 from moorings.preflight.walk import Asked
 
 DEFAULT_PYTHON = (3, 12)
 
 
 def import_findings(
-    asked: Iterable[Asked], contents: Contents, *, again: str, environment: Sentence
+    asked: Iterable[Asked], contents: Contents, *, again: str, environment: Sentence, moved: bool = False
 ) -> list[Finding]:
-    """`environment`: how the user names what packages are to be added to, such as `environment/conda.yaml`."""
+    """`environment`: how the user names what packages are to be added to, such as `environment/conda.yaml`. `moved`: the
+    script adds folders to `sys.path`, so only a module that is known to be a package's is missed."""
     if contents.packages is None:
         return []
     python = (
@@ -30,7 +31,7 @@ def import_findings(
         if one.by.runs is Runs.NEVER or in_stdlib(one.module, python, sys.stdlib_module_names):
             continue
         answer = brought(one.module, contents.packages)
-        if answer is not Brought.YES:
+        if answer is not Brought.YES and not (moved and not is_known(one.module.partition(".")[0])):
             sure = one.by.runs is Runs.SURELY and answer is Brought.NO and contents.whole
             found.append(_missing(one, sure=sure, whole=contents.whole, again=again, environment=environment))
     return _one_for_each(found)
@@ -38,10 +39,10 @@ def import_findings(
 
 def _missing(one: Asked, *, sure: bool, whole: bool, again: str, environment: Sentence) -> Finding:
     package = package_of(one.module)
-    statement = f"import {one.by.module}"
+    said = one.said or f"`import {one.by.module}`"
     if one.by.names and not one.by.level:
-        statement = f"from {one.by.module} import {', '.join(one.by.names)}"
-    message = f"`{statement}`: the environment has no package that brings {one.module}"
+        said = f"`from {one.by.module} import {', '.join(one.by.names)}`"
+    message = f"{said}: the environment has no package that brings {one.module}"
     if not sure:
         if not whole:
             message += ", as far as is known"

@@ -1,5 +1,5 @@
-"""Whether the files of the model that a script opens when it starts are there. Pure: it is given the tree of the model and
-the calls that `boot` found."""
+"""What becomes of a script when it starts: whether the files of the model that it opens are there, and whether it gets to its
+end. Pure: it is given the tree of the model and what `boot` found."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def path_findings(source: Source, boot: Boot, tree: ModelTree, *, again: str) ->
             continue
         if _writes(use) or use.function in _MAKERS:
             made.add(inside)
-        elif use.function in _QUIET or any(inside == each or inside.startswith(f"{each}/") for each in made):
+        elif use.function in _QUIET or any(_below(inside, each) for each in made):
             continue
         elif kind == "missing":
             found.append(_missing(source, use, inside, tree, again))
@@ -94,7 +94,13 @@ def path_findings(source: Source, boot: Boot, tree: ModelTree, *, again: str) ->
                 made.add(inside)  # it may well have been asked to make it
         elif kind == "folder" and _takes_file(use):
             found.append(_folder(source, use, inside, tree, again))
+        elif kind == "folder" and not _reads(use) and not use.owner:
+            made.add(inside)  # what is given a folder may well put files into it
     return found
+
+
+def _below(inside: str, folder: str) -> bool:
+    return not folder or inside == folder or inside.startswith(f"{folder}/")
 
 
 def lookup_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
@@ -105,13 +111,31 @@ def lookup_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
         found.append(
             finding(
                 Severity.ERROR if lookup.surely else Severity.WARNING,
-                "UserScriptInitFailed",
+                "ModelPathNotFound",
                 message,
                 place=source.place(lookup.node),
                 evidence=source.evidence(lookup.node),
                 fix=sentence(
                     "Add `model:` to the deployment, or leave the line out, then: {again}", again=again
                 ),
+            )
+        )
+    return found
+
+
+def end_findings(source: Source, boot: Boot, *, again: str) -> list[Finding]:
+    """A script that cannot start, whatever it finds: its first surely reached `raise` or exit. `boot` has been followed."""
+    found: list[Finding] = []
+    for end in boot.ends[:1]:
+        where = "init()" if end.function else "the top level of the script"
+        found.append(
+            finding(
+                Severity.ERROR,
+                "UserScriptInitFailed" if end.function else "ScriptRaised",
+                f"`{end.text}` is reached whenever {where} runs, so the deployment never starts",
+                place=source.place(end.node),
+                evidence=source.evidence(end.node),
+                fix=sentence("Take it out, or put it under its condition, then: {again}", again=again),
             )
         )
     return found

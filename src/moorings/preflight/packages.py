@@ -170,7 +170,7 @@ def brought(module: str, packages: Collection[str]) -> Brought:
         return Brought.YES
     if top in NAMESPACES:
         return _of_namespace(module, packages)
-    if _is_known(top):
+    if is_known(top):
         return Brought.NO
     return Brought.MAYBE if any(not _is_transparent(each) for each in packages) else Brought.NO
 
@@ -202,7 +202,7 @@ def _of_namespace(module: str, packages: Collection[str]) -> Brought:
     return Brought.MAYBE if rest else Brought.YES
 
 
-def _is_known(top: str) -> bool:
+def is_known(top: str) -> bool:
     """Whether it is known by heart which packages bring it."""
     plain = canonicalize_name(top)
     if top in PACKAGE_OF_MODULE or top in OTHER_PACKAGES or plain in PLAIN or plain in WELL_KNOWN:

@@ -3,6 +3,7 @@ the environment itself."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from moorings.errors.diagnosis.packages import NAMESPACES
 from moorings.errors.sentence import Sentence, sentence
 from moorings.preflight.code_folder import CodeFolder
 from moorings.preflight.findings import Finding, Place, Severity, finding
-from moorings.preflight.imports import Import, Runs, imports_of
+from moorings.preflight.imports import Import, Runs, imports_of, moves_the_path
 from moorings.preflight.source import Source, parse
 
 MAX_FILES = 2000
@@ -24,6 +25,8 @@ class Asked:
     module: str
     by: Import
     source: Source
+    said: str = ""
+    """In what words it asks, where that is no `import`."""
 
 
 @dataclass
@@ -37,6 +40,8 @@ class Walk:
     asked: dict[str, Asked] = field(default_factory=dict)
     """Module -> the one who asks for it most surely, first in the text."""
     findings: list[Finding] = field(default_factory=list)
+    moved: bool = False
+    """Whether a file that was followed may add folders to `sys.path`."""
     _done: dict[str, Runs] = field(default_factory=dict)
     _sources: dict[str, Source | None] = field(default_factory=dict)
 
@@ -51,16 +56,24 @@ class Walk:
             self._done[file] = runs
             pending += self._follow(file, runs, is_script=file == script)
 
+    def ask(self, module: str, said: str, node: ast.AST, source: Source, *, surely: bool) -> None:
+        """Something that is no statement asks for a module: a saved object."""
+        local = self.folder.find(module)
+        if local is None:
+            runs = Runs.SURELY if surely else Runs.MAYBE
+            self._ask(Asked(module, Import(module, (), 0, runs, node), source, said))
+
     def _follow(self, file: str, runs: Runs, *, is_script: bool) -> Iterator[tuple[str, Runs]]:
         source = self._source(file, runs)
         if source is None:
             return
-        for found in imports_of(source.tree, entry=is_script):
+        self.moved = self.moved or moves_the_path(source.tree)
+        for found in imports_of(source.tree, entry=is_script, python=self.python):
             one = found.at_most(runs)
             for module in self._modules(one, file, source, is_script=is_script):
                 local = self.folder.find(module)
                 if local is None:
-                    self._ask(module, one, source)
+                    self._ask(Asked(module, one, source))
                     continue
                 if not local.whole and one.runs is not Runs.NEVER:
                     self._lacking(module, one, source)
@@ -100,10 +113,10 @@ class Walk:
                 self._sources[file] = parsed
         return self._sources[file]
 
-    def _ask(self, module: str, one: Import, source: Source) -> None:
-        before = self.asked.get(module)
-        if before is None or before.by.runs < one.runs:
-            self.asked[module] = Asked(module, one, source)
+    def _ask(self, asked: Asked) -> None:
+        before = self.asked.get(asked.module)
+        if before is None or before.by.runs < asked.by.runs:
+            self.asked[asked.module] = asked
 
     def _relative(self, one: Import, source: Source) -> None:
         """The server loads the script as a module of its own, in no package."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,28 @@ async def test_whether_something_would_fit_is_told_without_taking_anything(shop:
     assert code_of(await shop.ask("POST", path, {})) == "404 DeploymentNotFound"
     wrong = await shop.ask("POST", path, {"instanceType": 3, "instanceCount": 0, "maxInstances": True})
     assert (code_of(wrong), len(wrong.json()["error"]["details"])) == ("400 RequestInvalid", 3)
+
+
+async def test_deployments_of_one_file_have_to_fit_together(shop: Served) -> None:
+    await limit(shop, standardFSv2Family=10)
+    path = "/onlineEndpoints/shop/deployments/new/checkQuota"
+    two = {"instanceType": "Standard_F2s_v2", "instanceCount": 2}
+    assert (await shop.ask("POST", path, two)).json()["fits"]
+    beside = {**two, "beside": [{"deployment": "first", **two}]}
+    found = (await shop.ask("POST", path, beside)).json()
+    assert not found["fits"]
+    told = json.dumps(found["error"])
+    assert "needed: 6 by shop/first, which comes before it" in told
+    assert "delete -e shop -n first" not in told, "it is not there yet"
+    again = {**two, "beside": [{"deployment": "blue", "instanceType": "Standard_F2s_v2", "instanceCount": 1}]}
+    found = (await shop.ask("POST", path, again)).json()
+    (family,) = (line for line in found["limits"] if line["name"] == "standardFSv2Family")
+    assert (found["fits"], family["used"]) == (True, 4), (
+        "blue, which changes its type, counts as what it becomes"
+    )
+    assert await used(shop, "standardFSv2Family") == 0
+    for wrong in (3, [3], [{}], [{"deployment": 3}]):
+        assert code_of(await shop.ask("POST", path, {**two, "beside": wrong})) == "400 RequestInvalid"
 
 
 async def test_the_sizes_of_the_catalogue_are_listed_without_prices(shop: Served) -> None:

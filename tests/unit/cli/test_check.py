@@ -40,7 +40,20 @@ def test_a_deployment_that_is_there_is_to_be_updated(moor: Any, workspace: Any, 
     moor("online-endpoint", "create", "-n", "shop")
     moor("online-deployment", "create", "-f", file)
     out = moor("check", "-f", file)[1]
-    assert out.splitlines()[-1] == f"Next: moor online-deployment update -n blue -e shop -f {file}"
+    assert out.splitlines()[-1] == f"Next: moor online-deployment update -f {file} -n blue -e shop"
+
+
+def test_what_is_to_be_typed_next_has_the_flags_of_the_check(
+    moor: Any, workspace: Any, project: Path
+) -> None:
+    moor("online-endpoint", "create", "-n", "other")
+    argv = ("-f", str(project / "blue.yml"), "-n", "green", "-e", "other", "--set", "tags.a=b c")
+    said = f"-f {project / 'blue.yml'} -n green -e other --set 'tags.a=b c'"
+    assert moor("check", *argv)[1].splitlines()[-1] == f"Next: moor online-deployment create {said}"
+    (project / "src" / "score.py").write_text(BROKEN)
+    assert f"moor check {said}\n" in moor("check", *argv)[1]
+    code, _, err = moor("online-deployment", "create", *argv)
+    assert code == 1 and f"then: moor online-deployment create {said}\n" in err
 
 
 def test_errors_end_with_the_check_itself_and_exit_code_1(moor: Any, workspace: Any, project: Path) -> None:
@@ -82,8 +95,8 @@ def test_create_tells_the_same_at_once_and_sends_nothing(moor: Any, workspace: A
     (project / "src" / "score.py").write_text(BROKEN)
     code, _, err = moor("online-deployment", "create", "-f", str(project / "blue.yml"))
     assert code == 1
-    assert "(PreflightFailed) 2 problems were found before anything was sent" in err
-    assert "ModelPathNotFound" in err and "UserScriptFunctionNotFound" in err
+    assert "(PreflightFailed) 3 problems were found before anything was sent" in err
+    assert "ModelPathNotFound" in err and "UserScriptFunctionNotFound" in err and "EndpointNotFound" in err
     assert workspace.changes == []
     moor("online-endpoint", "create", "-n", "shop")
     assert moor("online-deployment", "create", "-f", str(project / "blue.yml"), "--skip-checks")[0] == 0

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moorings.environments.interpreters import Interpreter, Interpreters
-from moorings.errors.exceptions import failure
+from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.errors.sentence import verbatim
 from moorings.preflight import machine
 from moorings.preflight.check import Report, Surroundings, check_deployment
 from moorings.preflight.findings import Severity
 from moorings.preflight.index import Answer, Index, Unmet
 from moorings.preflight.machine import Load, MachineFacts, machine_findings
+from moorings.spec.assets import EnvironmentSpec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import GIB
 from moorings.spec.loader import examine_deployment
@@ -52,6 +53,34 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Silent:
     )
     monkeypatch.setattr("moorings.preflight.check.facts_of", lambda home: PLENTY)
     return silent
+
+
+class Known:
+    """A workspace that knows what it is given, and nothing else."""
+
+    def __init__(
+        self, environment: EnvironmentSpec | None = None, refused: Failure | None = None, missing: str = ""
+    ) -> None:
+        self._environment, self._refused, self._missing = environment, refused, missing
+
+    def environment(self, reference: str) -> EnvironmentSpec | None:
+        self._look(reference, "AssetNotFound")
+        return self._environment
+
+    def model(self, reference: str) -> object | None:
+        self._look(reference, "AssetNotFound")
+        return {}
+
+    def endpoint(self, name: str) -> object | None:
+        self._look(name, "EndpointNotFound")
+        return {}
+
+    def refusal(self, spec: DeploymentSpec, beside: Sequence[DeploymentSpec]) -> Failure | None:
+        return self._refused if spec.instance_count == 1 else None
+
+    def _look(self, name: str, code: str) -> None:
+        if name == self._missing:
+            raise MooringsError(failure(code, f"no {name}", fields={"reference": name, "endpoint": name}))
 
 
 class Project:
@@ -247,22 +276,49 @@ def test_what_is_registered_is_said_not_to_be_looked_at(project: Project, index:
     project.keys["code_configuration"] = "{code: azureml:c:1, scoring_script: score.py}"
     report = project.check()
     assert report.findings == ()
-    assert [note.split(" is ")[0].split(" are ")[0] for note in report.notes] == [
-        "the files of the model azureml:m:1",
-        "the environment azureml:e:1",
+    assert [note.split(" is ")[0] for note in report.notes] == [
+        "azureml:m:1",
+        "azureml:e:1",
         "the script in azureml:c:1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "missing", "code"),
+    [
+        ("model", "azureml:m:1", "AssetNotFound"),
+        ("environment", "azureml:e:1", "AssetNotFound"),
+        ("endpoint_name", "shop", "EndpointNotFound"),
+    ],
+)
+def test_what_the_workspace_does_not_have_is_told_at_its_line(
+    project: Project, index: Silent, key: str, missing: str, code: str
+) -> None:
+    project.keys |= {"model": "azureml:m:1", "environment": "azureml:e:1"}
+    report = project.check(workspace=Known(missing=missing), endpoint=Severity.WARNING)
+    (one,) = report.findings
+    assert one.failure.code == code
+    assert one.place is not None and one.place.line == list(project.keys).index(key) + 1
+    assert one.severity is (Severity.WARNING if key == "endpoint_name" else Severity.ERROR)
+    assert project.check(workspace=Known(missing="shop")).findings == (), (
+        "only whoever needs it asks for the endpoint"
+    )
+
+
+def test_a_python_that_nobody_has(project: Project, index: Silent) -> None:
+    project.conda("python=3.99", pip=("joblib",))
+    (one,) = project.check().findings
+    assert (one.severity, one.failure.code) == (Severity.ERROR, "PythonNotFound")
+    assert "3.99" in one.failure.message and str(one.place).split(":")[1:2] == ["2"]
 
 
 def test_a_registered_environment_is_looked_at_where_the_workspace_tells(
     project: Project, index: Silent
 ) -> None:
-    from moorings.spec.assets import EnvironmentSpec
-
     project.keys["environment"] = "azureml:e:1"
     project.write("src/score.py", "import lightgbm\n" + SCORE + RUN)
     registered = EnvironmentSpec(conda_file={"dependencies": ["python=3.12", {"pip": ["joblib"]}]})
-    report = project.check(registered=lambda reference: registered)
+    report = project.check(workspace=Known(registered))
     assert codes(report) == [("error", "UserScriptImportError")]
     assert "Add lightgbm to a new version of azureml:e:1, then" in report.findings[0].failure.fix
 
@@ -270,7 +326,7 @@ def test_a_registered_environment_is_looked_at_where_the_workspace_tells(
 def test_a_deployment_without_a_model_whose_script_wants_one(project: Project, index: Silent) -> None:
     del project.keys["model"]
     (one,) = project.check().findings
-    assert one.failure.code == "UserScriptInitFailed"
+    assert one.failure.code == "ModelPathNotFound"
 
 
 def test_the_environment_of_an_mlflow_model(project: Project, index: Silent) -> None:
@@ -314,7 +370,7 @@ def found(spec: DeploymentSpec, facts: MachineFacts = PLENTY, **load: int) -> li
 
 def test_want_of_quota_is_told_at_the_instance_type(project: Project, index: Silent) -> None:
     refused = failure("OutOfQuota", "needs 8 vCPUs", evidence=["need: 8"], fix=verbatim("raise it"))
-    (one,) = project.check(refusal=lambda spec: refused if spec.instance_count == 1 else None).findings
+    (one,) = project.check(workspace=Known(refused=refused)).findings
     assert (one.severity, one.failure.code, one.failure.fix) == (Severity.ERROR, "OutOfQuota", "raise it")
     assert one.place is not None and one.place.field == "instance_type"
 
@@ -331,3 +387,38 @@ def test_models_that_do_not_fit() -> None:
 def test_facts_of_this_machine(tmp_path: Path) -> None:
     facts = machine.facts_of(tmp_path / "not" / "there")
     assert facts.free_disk_bytes is not None and facts.free_disk_bytes > 0
+
+
+def test_a_model_of_a_package_that_the_environment_lacks(project: Project, index: Silent) -> None:
+    project.write("model/m.pkl", "cxgboost.sklearn\nXGBClassifier\n.")
+    (one,) = project.check().findings
+    assert (one.severity, one.failure.code) == (Severity.ERROR, "UserScriptImportError")
+    assert "$AZUREML_MODEL_DIR/model/m.pkl holds objects of xgboost.sklearn" in one.failure.message
+    assert "Add xgboost to" in one.failure.fix
+    project.write("model/m.pkl", "cjoblib.numpy_pickle\nNumpyArrayWrapper\n.")
+    assert project.check() == Report()
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("def init():\n    raise NotImplementedError\n", "UserScriptInitFailed"),
+        ("import sys\ndef init():\n    print(1)\n    sys.exit('no')\n", "UserScriptInitFailed"),
+        ("def stop():\n    raise ValueError('x')\ndef init():\n    stop()\n", "UserScriptInitFailed"),
+        ("def init():\n    pass\nraise SystemExit\n", "ScriptRaised"),
+        ("def init():\n    for x in (1, 2):\n        raise ValueError\n", ""),
+        ("def init():\n    while busy():\n        pass\n    raise ValueError\n", ""),
+        ("def init():\n    try:\n        raise ValueError\n    except ValueError:\n        pass\n", ""),
+        ("def init():\n    with pytest.raises(ValueError):\n        raise ValueError\n", ""),
+        ("def init():\n    if unknown():\n        return\n    raise ValueError\n", ""),
+        (
+            "def stop():\n    raise ValueError('x')\ndef init():\n    try:\n        stop()\n    except ValueError: pass\n",
+            "",
+        ),
+        ("@retry\ndef init():\n    raise ValueError\n", ""),
+        ("def run(data):\n    raise ValueError\ndef init(): pass\n", ""),
+    ],
+)
+def test_a_script_that_cannot_start(project: Project, index: Silent, script: str, code: str) -> None:
+    project.write("src/score.py", script + RUN)
+    assert [each for _, each in codes(project.check())] == ([code] if code else [])

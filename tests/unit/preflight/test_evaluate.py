@@ -239,7 +239,7 @@ def test_a_script_without_a_model_to_read() -> None:
     boot = Boot(source.tree, {}, frozenset({"AZUREML_MODEL_DIR"}))
     boot.follow()
     (one,) = lookup_findings(source, boot, again="again")
-    assert (one.severity, one.failure.code) == (Severity.ERROR, "UserScriptInitFailed")
+    assert (one.severity, one.failure.code) == (Severity.ERROR, "ModelPathNotFound")
     assert one.place is not None and one.place.line == 3
 
 

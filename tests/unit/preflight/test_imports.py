@@ -39,7 +39,7 @@ CASES = {
     "for types, dotted": ("import typing as t\nif t.TYPE_CHECKING:\n    import x", NEVER),
     "but not for types": ("if TYPE_CHECKING:\n    pass\nelse:\n    import x", SURELY),
     "as a program": ("if __name__ == '__main__':\n    import x", NEVER),
-    "by version": ("import sys\nif sys.version_info >= (3, 11):\n    import x", MAYBE),
+    "by version": ("import sys\nif sys.version_info >= (3, 11):\n    import x", NEVER),
     "never": ("if False:\n    import x", NEVER),
     "always": ("if True:\n    import x", SURELY),
     "in a loop": ("for a in b:\n    import x", MAYBE),

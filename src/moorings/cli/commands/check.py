@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from moorings.errors.language import label
 from moorings.gateway.port import port_problem
 from moorings.preflight.check import Report, of_problem
 from moorings.preflight.code_folder import shown
-from moorings.preflight.findings import Finding
+from moorings.preflight.findings import Finding, Severity
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import read_document
 from moorings.spec.form2021 import examine_form
@@ -78,12 +79,16 @@ def check(
     skip_script_validation: bool,
     set_: tuple[str, ...],
 ) -> None:
-    again = _again(file, name, endpoint_name, set_, skip=skip_script_validation)
+    skip = ("--skip-script-validation",) if skip_script_validation else ()
+    again = specs.retyped("moor check", file, name=name, endpoint=endpoint_name, set_=set_, more=skip)
     until_s = max(session.typed_s + preflight.CHECK_LIMIT_S, time.monotonic() + preflight.LEAST_S)
-    checks = preflight.checks(session, script=not skip_script_validation, until_s=until_s)
+    checks = preflight.checks(
+        session, script=not skip_script_validation, until_s=until_s, endpoint=Severity.WARNING
+    )
     checked = _checked(session, checks, file, name, endpoint_name, set_, again)
     checked = replace(checked, report=checked.report + _ports(session))
-    following = again if checked.report.errors else _next(checks.quiet, checked, file, set_)
+    typed = partial(specs.retyped, file=file, name=name, endpoint=endpoint_name, set_=set_)
+    following = again if checked.report.errors else _next(checks.quiet, checked, typed)
     seconds = time.monotonic() - session.typed_s
     if session.options.output is not None or session.options.query is not None:
         session.emit(_document(file, checked, following, seconds, session.language))
@@ -154,22 +159,14 @@ def _ports(session: Session) -> Report:
 
 
 # --- what to type next -----------------------------------------------------------------------------------------
-def _again(file: Path, name: str | None, endpoint: str | None, set_: Sequence[str], *, skip: bool) -> str:
-    words = ["moor check -f", str(file)]
-    words += ["-n", name] if name else []
-    words += ["-e", endpoint] if endpoint else []
-    words += ["--skip-script-validation"] if skip else []
-    return " ".join([*words, *_set_words(set_)])
-
-
-def _next(quiet: preflight.QuietClient, checked: Checked, file: Path, set_: Sequence[str]) -> str:
-    """The command that does what was checked: as far as a workspace that runs tells, the one that can."""
-    tail = " ".join(["-f", str(file), *_set_words(set_)])
+def _next(quiet: preflight.QuietClient, checked: Checked, typed: Callable[..., str]) -> str:
+    """The command that does what was checked: as far as a workspace that runs tells, the one that can. `typed`: a command
+    with the flags of the check."""
     if checked.kind == FORM:
-        return f"moor endpoint create {tail}"
+        return typed("moor endpoint create")
     if checked.kind == ENDPOINT:
-        return f"moor online-endpoint create {tail}"
-    create = f"moor online-deployment create {tail}"
+        return typed("moor online-endpoint create")
+    create = typed("moor online-deployment create")
     endpoint, name = checked.endpoint, checked.deployment
     if endpoint is None or name is None:
         return create
@@ -181,13 +178,9 @@ def _next(quiet: preflight.QuietClient, checked: Checked, file: Path, set_: Sequ
         there = quiet.ask(lambda client: client.deployment(endpoint, name))
     except MooringsError:
         return create
-    return create if there is None else f"moor online-deployment update -n {name} -e {endpoint} {tail}"
-
-
-def _set_words(set_: Sequence[str]) -> list[str]:
-    import shlex
-
-    return ["--set", *map(shlex.quote, set_)] if set_ else []
+    if there is None:
+        return create
+    return typed("moor online-deployment update", name=name, endpoint=endpoint)
 
 
 # --- what is printed -------------------------------------------------------------------------------------------

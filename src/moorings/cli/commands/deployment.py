@@ -17,6 +17,7 @@ from moorings.cli.session import Session
 from moorings.client.client import is_missing
 from moorings.client.deploy import create_or_update_deployment
 from moorings.errors.exceptions import MooringsError, error
+from moorings.preflight.findings import Severity
 from moorings.spec.arm import (
     deployment_from_arm,
     deployment_view,
@@ -86,9 +87,19 @@ def create(
         message = "--all-traffic acts after the deployment is ready, and --no-wait does not wait for that"
         raise error("FlagsExclusive", message, fields={"command": command})
     examined = specs.deployment_to_create(file, name, endpoint_name, session.defaults.get("endpoint"), set_)
-    again = f"moor online-deployment create -f {file}"
+    again = specs.retyped(
+        "moor online-deployment create",
+        file,
+        name=name,
+        endpoint=endpoint_name,
+        set_=set_,
+        more=("--local",) if local else (),
+    )
     if not skip_checks:
-        preflight.require(session, [examined], script=not skip_script_validation, again=again)
+        needed = None if local else Severity.ERROR
+        preflight.require(
+            session, [examined], script=not skip_script_validation, again=again, endpoint=needed
+        )
     spec = examined.valid()
     _require_endpoint(session, spec.endpoint_name, local=local)
     if not local:
@@ -176,7 +187,9 @@ def update(
         endpoint, deployment, session.client.deployment(endpoint, deployment), check=False
     )
     examined = specs.deployment_to_update(existing, file, changes)
-    again = f"moor online-deployment update -n {deployment} -e {endpoint}" + (f" -f {file}" if file else "")
+    again = specs.retyped(
+        "moor online-deployment update", file, name=deployment, endpoint=endpoint, set_=set_
+    )
     if not skip_checks:
         preflight.require(session, [examined], script=not skip_script_validation, again=again)
     spec = examined.valid()
