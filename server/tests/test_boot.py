@@ -354,3 +354,17 @@ def _is_running(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "e = None\n    for n in range(50000):\n        f = ValueError(n); f.__cause__ = e; e = f\n    raise e",
+        "raise type('Odd', (Exception,), {'__class__': property(lambda self: 1 / 0)})('odd')",
+        "raise type('Odd', (Exception,), {'__eq__': lambda self, other: 1 / 0, '__hash__': None})('odd')",
+    ],
+)
+def test_exceptions_that_are_hard_to_look_at_with_a_model(start: Any, failing: str, tmp_path: Any) -> None:
+    script = f"def init():\n    {failing}\ndef run(d): pass\n"
+    report = start(script, AZUREML_MODEL_DIR=str(tmp_path)).failed()
+    assert report["kind"] == "init_raised" and report["traceback"]

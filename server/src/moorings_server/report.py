@@ -102,7 +102,7 @@ def _is_short(failure: BaseException) -> bool:
         part = waiting.pop()
         if part is not None and id(part) not in seen:
             seen.add(id(part))
-            waiting += [_cause(part), _context(part), *_members(part)[: MOST_EXCEPTIONS + 1]]
+            waiting += [cause_of(part), context_of(part), *_members(part)[: MOST_EXCEPTIONS + 1]]
     return len(seen) <= MOST_EXCEPTIONS
 
 
@@ -113,7 +113,7 @@ def _newest(failure: BaseException) -> str:
     while part is not None and len(texts) < MOST_SHOWN:
         members = _members(part)
         texts.append(_alone(part) + (" (%d exceptions in it)" % len(members) if members else ""))
-        part = _cause(part) or _context(part)
+        part = cause_of(part) or context_of(part)
     texts.append("(there are too many exceptions to show all of them)")
     return "\n\nwhich led to:\n\n".join(reversed(texts))
 
@@ -134,12 +134,13 @@ def _name(failure: BaseException) -> str:
     return str(type.__dict__["__name__"].__get__(type(failure)))
 
 
-def _cause(failure: BaseException) -> Optional[BaseException]:
+def cause_of(failure: BaseException) -> Optional[BaseException]:
+    """Its `__cause__`, whatever its class says that is."""
     found: Optional[BaseException] = BaseException.__cause__.__get__(failure)  # type: ignore[attr-defined, union-attr]
     return found
 
 
-def _context(failure: BaseException) -> Optional[BaseException]:
+def context_of(failure: BaseException) -> Optional[BaseException]:
     found: Optional[BaseException] = BaseException.__context__.__get__(failure)  # type: ignore[attr-defined, union-attr]
     return found
 
@@ -194,13 +195,12 @@ def _is_ours(filename: str) -> bool:
 def is_unreadable(failure: BaseException, script: str = "") -> bool:
     """Whether a file is no Python; what `eval` and the like say of a text is an exception like others. `script`: what was
     being imported: where a file cannot be read as text at all, nothing says which it is."""
-    if not isinstance(failure, SyntaxError):
+    if not issubclass(type(failure), SyntaxError):
         return False
-    if failure.filename:
-        return not str(failure.filename).startswith("<")
-    return bool(script) and not any(
-        not _is_ours(frame.filename) for frame in traceback.extract_tb(failure.__traceback__)
-    )
+    filename = SyntaxError.__dict__["filename"].__get__(failure)
+    if filename:
+        return not (filename if type(filename) is str else "").startswith("<")
+    return bool(script) and not any(not _is_ours(frame.filename) for frame in _frames(failure))
 
 
 def location(
@@ -208,7 +208,7 @@ def location(
 ) -> Tuple[Optional[str], Optional[int], Optional[str]]:
     """(file, line, source text) where user code failed: the innermost frame below one of `user_folders`, or
     else the innermost frame that is not this server's."""
-    if issubclass(type(failure), SyntaxError) and is_unreadable(failure):
+    if is_unreadable(failure):
         known = _place(failure)
         if known is not None:
             return known

@@ -11,12 +11,20 @@ import os
 import sys
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Set
 
 from moorings_server import aml, contract
 from moorings_server.batching import MARK, BatchOptions
 from moorings_server.inputs import Prepare, prepare_arguments, prepare_raw, prepare_text
-from moorings_server.report import BootFailure, is_unreadable, said, words_of
+from moorings_server.report import (
+    MOST_EXCEPTIONS,
+    BootFailure,
+    cause_of,
+    context_of,
+    is_unreadable,
+    said,
+    words_of,
+)
 from moorings_server.routing import routes_of
 from moorings_server.settings import Settings
 
@@ -314,7 +322,7 @@ def _raised(failure: BaseException, settings: Settings, where: str, kind: str) -
             missing=path,
             file=settings.entry_script,
         )
-    missing = top_level_name(failure) if isinstance(failure, ImportError) else None
+    missing = top_level_name(failure) if issubclass(type(failure), ImportError) else None  # type: ignore[arg-type]
     return BootFailure(
         kind, "%s raised %s" % (where, described), cause=failure, missing=missing, file=settings.entry_script
     )
@@ -327,8 +335,8 @@ def missing_model_path(failure: BaseException, model_dir: Optional[str]) -> Opti
         return None
     roots = {os.path.abspath(model_dir), os.path.realpath(model_dir)}
     for part in _chain(failure):
-        if isinstance(part, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
-            name = part.filename
+        if issubclass(type(part), (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+            name = getattr(part, "filename", None)
             if isinstance(name, bytes):
                 name = os.fsdecode(name)
             if isinstance(name, str):
@@ -339,9 +347,10 @@ def missing_model_path(failure: BaseException, model_dir: Optional[str]) -> Opti
 
 
 def _chain(failure: BaseException) -> Iterator[BaseException]:
-    seen: Tuple[BaseException, ...] = ()
+    """It and what led to it; by identity, since user code says what is equal, and of a very long chain the newest."""
+    seen: Set[int] = set()
     part: Optional[BaseException] = failure
-    while part is not None and part not in seen:
+    while part is not None and id(part) not in seen and len(seen) < MOST_EXCEPTIONS:
         yield part
-        seen += (part,)
-        part = part.__cause__ or part.__context__
+        seen.add(id(part))
+        part = cause_of(part) or context_of(part)
