@@ -26,7 +26,7 @@ OF_INDEX = (
     "EnvironmentUnsatisfiable",
     "IndexUnreachable",
 )
-OF_WORKSPACE = ("AssetNotFound", "EndpointNotFound")
+OF_WORKSPACE = ("AssetNotFound", "EndpointNotFound", "OutOfCapacity", "InstanceTypeTooLarge", "OutOfQuota")
 NAMES = sorted(each.name for each in CASES.iterdir())
 
 
