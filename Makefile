@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install demo test check bench stop lock
+.PHONY: install demo test check bench faults stop lock
 
 $(VENV)/bin/uv:
 	python3 -m venv $(VENV)
@@ -29,11 +29,14 @@ check: $(STAMP) ## lint, types, layers
 	$(VENV)/bin/lint-imports
 
 test: $(STAMP) check ## everything CI proves
-	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not alone"
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(PY) -m pytest -q -m alone
 
 bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (an hour): docs/performance.md
 	$(PY) -m bench
+
+faults: $(STAMP) ## break things under load (minutes; `python tests/faults/run.py --long`: an hour or two): docs/reliability.md
+	$(PY) tests/faults/run.py --write
 
 stop: ## stop the local workspace
 	-$(VENV)/bin/moor workspace stop

@@ -1,0 +1,216 @@
+"""What every fault is tried on: a workspace with a live endpoint of two instances, and load on it at a fixed rate."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from disk import Disk
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+LOAD = ROOT / "bench" / "load.py"
+ENDPOINT, BLUE = "steady", "blue"
+INSTANCES, PLACES, RUN_MS = 2, 20, 10
+"""Each instance runs so many requests at once; each request takes so long."""
+
+SCRIPT = """
+import json, time
+{imports}
+def init():
+    {init}
+def run(data):
+    time.sleep({run_s})
+    return {version!r}
+"""
+
+
+def script(version: str, *, imports: str = "", init: str = "pass", run_s: float = RUN_MS / 1000) -> str:
+    return SCRIPT.format(version=version, imports=imports, init=init, run_s=run_s)
+
+
+@dataclass
+class Seen:
+    """What the load reported; `began` and `ended` by `time.monotonic`."""
+
+    report: dict[str, Any]
+
+    @property
+    def sent(self) -> int:
+        return int(self.report["sent"])
+
+    @property
+    def failed(self) -> int:
+        return int(self.report["failed"])
+
+    def failures(self) -> list[tuple[float, int, str]]:
+        return [(float(at), int(status), str(what)) for at, status, what in self.report["failures"]]
+
+    def failed_longest_after_s(self, moments: list[float]) -> float:
+        """The longest time from one of these moments to a failure that followed it and no later one."""
+        longest = 0.0
+        for at, _, _ in self.failures():
+            before = [moment for moment in moments if moment <= at]
+            longest = max(longest, at - before[-1] if before else 0.0)
+        return longest
+
+
+class Load:
+    """The generator, in a process of its own, until it is ended."""
+
+    def __init__(
+        self, url: str, key: str, rate_per_s: float, *, most_s: float = 3600, timeout_s: float = 30
+    ) -> None:
+        argv = [sys.executable, str(LOAD), url, f"--key={key}", f"--rate={rate_per_s}", f"--seconds={most_s}"]
+        self._process = subprocess.Popen([*argv, f"--timeout={timeout_s}"], stdout=subprocess.PIPE, text=True)
+        self._out = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        time.sleep(1.0)  # it starts, and its first requests are answered, before anything is done to them
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self._out = self._process.stdout.read()
+
+    def end(self) -> Seen:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=120)
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return Seen(json.loads(self._out))
+
+
+@dataclass
+class Scene:
+    """`workspace` is one of the end-to-end tests'."""
+
+    workspace: Any
+    rate_per_s: float
+    disk: Disk | None = None
+    """What the workspace is on, where it has a file system of its own."""
+    version: int = 0
+
+    def build(self) -> None:
+        self.workspace.endpoint(ENDPOINT)
+        self.workspace.deploy(self.spec(BLUE), "--all-traffic")
+
+    def spec(self, name: str, code: str | None = None, **more: Any) -> Path:
+        """A deployment file; the code is a new version unless given."""
+        self.version += code is None
+        text = script(f"v{self.version}") if code is None else code
+        folder = self.workspace.script(f"{ENDPOINT}-{name}", text)
+        settings = {"max_concurrent_requests_per_instance": PLACES, "request_timeout_ms": 20_000}
+        given = {"instance_count": INSTANCES, "request_settings": settings, **more}
+        return Path(self.workspace.spec(ENDPOINT, name, folder, **given))
+
+    @property
+    def url(self) -> str:
+        return self.url_of(ENDPOINT)
+
+    def url_of(self, endpoint: str) -> str:
+        return f"http://127.0.0.1:{self.workspace.port}/api/v1/endpoint/{endpoint}/score"
+
+    @contextlib.contextmanager
+    def load(self, *, key: str = "", rate_per_s: float = 0.0, endpoint: str = ENDPOINT) -> Iterator[Result]:
+        """Load on the endpoint while the block runs; then what was seen of it."""
+        result = Result()
+        used = key or self.workspace.key(endpoint)
+        load = Load(self.url_of(endpoint), used, rate_per_s or self.rate_per_s)
+        try:
+            yield result
+            time.sleep(1.0)  # what was done last may still cost something
+        finally:
+            result.seen = load.end()
+
+    def pids(self, *roles: str) -> list[int]:
+        """Of the endpoint's processes with a role that starts like one of these."""
+        return [
+            int(each["pid"])
+            for each in self.workspace.processes()
+            if str(each["role"]).startswith(roles) and (each.get("owner") or ENDPOINT).startswith(ENDPOINT)
+        ]
+
+    def kill(self, pid: int) -> float:
+        """kill -9; when, by `time.monotonic`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return time.monotonic()
+
+    def settled(self, *, timeout_s: float = 60) -> None:
+        """Wait until every instance serves again, and the daemon answers."""
+        self.workspace.moor("workspace", "start")
+        deadline = time.monotonic() + timeout_s
+        while len(self.pids("worker")) < INSTANCES or not self.pids("daemon"):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not settled: {self.workspace.processes()}")
+            time.sleep(0.2)
+        while self.workspace.score(ENDPOINT, 1).status != 200:
+            assert time.monotonic() < deadline, "no answer"
+            time.sleep(0.1)
+
+    def memory_mb(self) -> dict[str, float]:
+        """Resident megabytes by role."""
+        found: dict[str, float] = {}
+        for each in self.workspace.processes():
+            with contextlib.suppress(psutil.Error):
+                role = str(each["role"])
+                found[role] = found.get(role, 0.0) + psutil.Process(int(each["pid"])).memory_info().rss / 1e6
+        return {role: round(megabytes, 1) for role, megabytes in found.items()}
+
+
+class Result:
+    """Filled in when the load has ended."""
+
+    seen: Seen = Seen({"sent": 0, "failed": 0, "failures": [], "statuses": {}, "bodies": {}, "uncoded": 0})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line of the table. `held`: whether what was promised was so."""
+
+    fault: str
+    title: str
+    times: int
+    sent: int
+    failed: int
+    promise: str
+    held: bool
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bound(self) -> float:
+        """The share of failing requests that is not exceeded with 95 % confidence."""
+        return upper_bound(self.failed, self.sent)
+
+
+def upper_bound(failed: int, sent: int) -> float:
+    """The 95 % upper bound of a rate of which `failed` of `sent` were seen (Poisson; 3/sent for none)."""
+    if sent == 0:
+        return 1.0
+    low, high = float(failed), 10.0 + 3.0 * failed
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _at_most(failed, middle) > 0.05:
+            low = middle
+        else:
+            high = middle
+    return min(1.0, high / sent)
+
+
+def _at_most(count: int, mean: float) -> float:
+    """How likely at most `count` events are where `mean` are expected."""
+    return sum(math.exp(n * math.log(mean) - mean - math.lgamma(n + 1)) for n in range(count + 1))
