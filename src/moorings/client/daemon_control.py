@@ -146,7 +146,9 @@ def stop(workspace: Workspace, say: Say) -> list[Ended]:
         try:
             atomic.write(_stop_mark(workspace), b"")
         except OSError as problem:  # a disk that is full, or failed: what runs has to end all the same
-            say(f"that it was stopped cannot be written down: {problem.strerror}; a command that waits may start it again")
+            say(
+                f"that it was stopped cannot be written down: {problem.strerror}; a command that waits may start it again"
+            )
     at_first = scan(workspace.home)
     killed: dict[int, Ended] = {}
     for roles, grace_s in STOP_STEPS:
