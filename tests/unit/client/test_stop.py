@@ -11,5 +11,5 @@ from moorings.settings import Settings
 def test_a_workspace_is_stopped_though_that_cannot_be_written_down(tmp_path: Path) -> None:
     (tmp_path / "stopped" / "in-the-way").mkdir(parents=True)
     said: list[str] = []
-    assert stop(Settings(home=tmp_path), said.append) == []
+    assert stop(Settings(tmp_path, tmp_path), said.append) == []
     assert "cannot be written down" in said[0]
