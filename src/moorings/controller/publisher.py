@@ -112,6 +112,7 @@ class Publisher:
         self._gateway = gateway
         self._vault = vault
         self._routed: dict[str, tuple[str, ...]] = {}
+        self._bounds: dict[str, Mapping[str, Any]] = {}
         self._unseen: set[str] = set()
         self._published: Published | None = None
         self._lock = asyncio.Lock()
@@ -129,6 +130,7 @@ class Publisher:
             return
         if new is None:
             self._routed.pop(deployment, None)
+            self._bounds.pop(deployment, None)
         else:
             self._routed[deployment] = new
         self._dirty = True
@@ -138,6 +140,17 @@ class Publisher:
         if deployment in self._unseen:
             endpoint, _, name = deployment.partition("/")
             self.route(deployment, self._gateway.workers(endpoint, name))
+
+    def bound(self, deployment: str, spec: Mapping[str, Any] | None) -> None:
+        """The limits and times of `spec` (plain) hold for a deployment in place of those that are desired, for what
+        serves is of an earlier generation; None: those that are desired."""
+        if spec == self._bounds.get(deployment):
+            return
+        if spec is None:
+            del self._bounds[deployment]
+        else:
+            self._bounds[deployment] = spec
+        self._dirty = True
 
     def routed(self, deployment: str) -> frozenset[str]:
         """The addresses of a deployment that may take traffic, as last said."""
@@ -184,7 +197,7 @@ class Publisher:
                 spec = EndpointSpec.model_validate(row.spec)
                 deployments = tuple(
                     DeploymentInput(
-                        DeploymentSpec.model_validate(d.spec),
+                        DeploymentSpec.model_validate(self._bounds.get(d.name, d.spec)),
                         self._routed.get(d.name, ()),
                         health_path(d.status),
                     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -91,16 +90,6 @@ class DataCollector(Spec):
     request_logging: RequestLogging | None = None
 
 
-BATCH_MAX_SIZE = "moorings.batch_max_size"
-BATCH_MAX_WAIT_MS = "moorings.batch_max_wait_ms"
-OWN_SETTINGS: Mapping[str, tuple[int, int]] = {
-    BATCH_MAX_SIZE: (0, 10_000),
-    BATCH_MAX_WAIT_MS: (0, 10_000),
-}
-"""Settings of ours below `properties` -> smallest and largest value. They stand there because a deployment's properties
-are a map of text that every client of the ecosystem passes on."""
-
-
 class DeploymentSpec(Spec):
     """One version of a model behind an endpoint.
 
@@ -115,8 +104,8 @@ class DeploymentSpec(Spec):
     description: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict)
-    """Text by name. `moorings.batch_max_size` (requests in one call of `run()`; 0: as the script says) and
-    `moorings.batch_max_wait_ms` are settings; other names that begin so are refused."""
+    """Text by name. Those that begin with `moorings.` are settings (`spec/own_settings.py`): of batches, of the pace of
+    updates, and the sample request that a new instance has to answer; unknown ones are refused."""
     type: Literal["managed"] = "managed"
     model: ModelOrReference | None = None
     model_mount_path: str | None = None
@@ -133,11 +122,6 @@ class DeploymentSpec(Spec):
     egress_public_network_access: Literal["enabled", "disabled"] = "enabled"
     private_network_connection: bool | None = None
     data_collector: DataCollector | None = None
-
-
-def own_settings(spec: DeploymentSpec) -> dict[str, int]:
-    """The settings of ours that `spec` has (a key of `OWN_SETTINGS` -> value). The spec is one that was validated."""
-    return {key: int(spec.properties[key]) for key in OWN_SETTINGS if key in spec.properties}
 
 
 def no_effect_yet(spec: DeploymentSpec) -> dict[str, str]:

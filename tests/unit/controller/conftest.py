@@ -20,6 +20,7 @@ from moorings.controller.health import Prober
 from moorings.controller.preparation import Built
 from moorings.controller.publisher import Publisher
 from moorings.controller.resolve import Content
+from moorings.controller.trials import Answer, Trials
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Exit, GroupSpec, Instance, Phase
 from moorings.engines.fake import FakeEngine, Script
@@ -231,6 +232,10 @@ class World:
     store: Store = field(default_factory=Store)
     silent: set[str] = field(default_factory=set)
     """Addresses that do not answer their probe."""
+    scored: list[tuple[str, str, bytes, float]] = field(default_factory=list)
+    """Sample requests that were sent."""
+    answers: dict[str, Answer | None] = field(default_factory=dict)
+    """Address -> what it answers to a sample request; 200 where nothing is said."""
 
     def __post_init__(self) -> None:
         self.engine = WatchedEngine(self.clock)
@@ -258,6 +263,7 @@ class World:
                 publisher=publisher,
                 prober=prober,
                 verdicts=Verdicts(self.engine, prober, Path("/")),
+                trials=Trials(self.engine, self.clock, self._scored),
                 journal=self.journal,
                 resync_s=1.0,
                 busy_s=0.001,
@@ -279,6 +285,10 @@ class World:
     async def _answers(self, address: str, _timeout_s: float) -> str:
         running = {a for i in await self.engine.observe() if i.phase is Phase.RUNNING for a in i.addresses}
         return SAID_OK if address in running and address not in self.silent else SAID_REFUSED
+
+    async def _scored(self, address: str, path: str, body: bytes, timeout_s: float) -> Answer | None:
+        self.scored.append((address, path, body, timeout_s))
+        return self.answers.get(address, Answer(200, 0.01))
 
     async def look(self, kind: str, name: str) -> float | None:
         one = self.deployments.reconcile if kind == DEPLOYMENT else self.endpoints.reconcile

@@ -18,6 +18,7 @@ from moorings.errors.catalogue import (
     kubernetes,
     local,
     quota,
+    rollouts,
     specs,
 )
 from moorings.errors.entry import Entry
@@ -33,6 +34,7 @@ _AREAS = (
     environments,
     containers,
     instances,
+    rollouts,
     gateway,
     kubernetes,
     cloud,
