@@ -265,14 +265,8 @@ def _worker(folder: Path, socket: Path, on: list[int]) -> subprocess.Popen[bytes
         "MOORINGS_MAX_CONCURRENT": "9",
         "AZUREML_ENTRY_SCRIPT": str(folder / "score.py"),
     }
-    with (folder / "worker.log").open("wb") as log:
-        return subprocess.Popen(
-            pinned([sys.executable, "-m", "moorings_server", "--worker"], on),
-            env=env,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
+    argv = [sys.executable, "-m", "moorings_server", "--worker"]
+    return _started(folder, "worker", pinned(argv, on), env)
 
 
 def _envoy(
@@ -281,13 +275,16 @@ def _envoy(
     port, file = free_port(), folder / f"{variant.name}.json"
     file.write_text(json.dumps(configuration(variant, port, socket, folder / f"{variant.name}.access")))
     argv = [str(binary.find()), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-    with (folder / f"{variant.name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            pinned([*argv, "--file-flush-interval-msec", "1000"], on), stdout=log, stderr=log
-        )
+    argv = pinned([*argv, "--file-flush-interval-msec", "1000"], on)
+    process = _started(folder, variant.name, argv, dict(os.environ))
     stack.callback(_end, process)
     protocol = PEERS["moorings"].protocol
     return Running(process, Target(port, "/api/v1/endpoint/bench/score", protocol, KEYS[0]))
+
+
+def _started(folder: Path, name: str, argv: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    with (folder / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(argv, env=env, cwd=folder, stdout=log, stderr=log)
 
 
 def _await(target: Target) -> None:
