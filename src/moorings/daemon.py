@@ -35,6 +35,7 @@ from moorings.api.secrets import Secrets
 from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
+from moorings.autoscale.scaler import Scaler
 from moorings.containers.credentials import from_settings
 from moorings.containers.host import DockerHost, kept_login
 from moorings.containers.reading import registry_of
@@ -181,6 +182,7 @@ class Daemon:
         await self._loops.expect(engine)
         server = self._server(engine, workspace_id)
         log_keeper = self._log_keeper(engine)
+        scaler = Scaler(self._database, self._gateway, self._clock, self._loops.hinter())
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -198,6 +200,7 @@ class Daemon:
                         keep_directory(self._directory, self._publisher.changed), name="directory"
                     ),
                     tasks.create_task(self._instance_tokens.run(), name="instance tokens"),
+                    tasks.create_task(scaler.run(), name="scaler"),
                 ]
                 api = tasks.create_task(server.serve(sockets=[listener]), name="api")
                 await asyncio.wait({api, tasks.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)

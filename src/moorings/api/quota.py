@@ -15,6 +15,7 @@ from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.errors.sentence import sentence
 from moorings.spec import quota
 from moorings.spec.quota import CORES, LIMITABLE, REGION, Capacity, Fit, Holding
+from moorings.spec.scaling import most_of
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, Resource, Transaction
 
@@ -43,14 +44,20 @@ class Quotas:
     # --- admitting ---
 
     def admit(
-        self, tx: Transaction, key: str, spec: Mapping[str, Any], old: Resource | None, capacity: Capacity
+        self,
+        tx: Transaction,
+        key: str,
+        spec: Mapping[str, Any],
+        old: Resource | None,
+        capacity: Capacity,
+        setting: Mapping[str, Any] | None = None,
     ) -> dict[str, Any] | None:
-        """Take what `spec` (plain, as it will be stored) needs; returns `earlier` for the row.
+        """Take what `spec` (plain, as it will be stored) needs with this autoscale setting; returns `earlier` for the row.
 
         Raises OutOfQuota, OutOfCapacity, InstanceTypeTooLarge (the user's fault); nothing is taken then.
         """
         quotas = tx.quotas(REGION)
-        found, before = self._fit(tx, key, spec, old, quotas, capacity)
+        found, before = self._fit(tx, key, spec, old, setting, quotas, capacity)
         refuse(found, spec, quotas, capacity)
         return before.to_json(old.generation + 1) if old is not None else None
 
@@ -71,13 +78,15 @@ class Quotas:
                 spec = old.spec
             quotas = tx.quotas(REGION)
             first = {name: self._after(tx, name, given, capacity) for name, given in (beside or {}).items()}
-            found, _ = self._fit(tx, key, {**(old.spec if old else {}), **spec}, old, quotas, capacity, first)
+            spec = {**(old.spec if old else {}), **spec}
+            found, _ = self._fit(tx, key, spec, old, old.autoscale if old else None, quotas, capacity, first)
         return found, None if found.fits else refusal(found, spec, quotas, capacity, first)
 
     def _after(self, tx: Transaction, key: str, spec: Mapping[str, Any], capacity: Capacity) -> Holding:
         """What a deployment will hold once it has been admitted."""
         old = tx.resource(DEPLOYMENT, key)
-        return _needs(key, {**(old.spec if old else {}), **spec}, old, capacity)[0]
+        setting = old.autoscale if old else None
+        return _needs(key, {**(old.spec if old else {}), **spec}, old, setting, capacity)[0]
 
     def _fit(
         self,
@@ -85,13 +94,14 @@ class Quotas:
         key: str,
         spec: Mapping[str, Any],
         old: Resource | None,
+        setting: Mapping[str, Any] | None,
         quotas: Mapping[str, int],
         capacity: Capacity,
         first: Mapping[str, Holding] | None = None,
     ) -> tuple[Fit, quota.Carried]:
         """`first`: what others will hold that come before it, by key."""
         first = first or {}
-        needs, before = _needs(key, spec, old, capacity)
+        needs, before = _needs(key, spec, old, setting, capacity)
         now = None if old is None else held(old, capacity)
         apart = {key, *first}
         others = [held(row, capacity) for row in tx.resources(DEPLOYMENT) if row.name not in apart]
@@ -145,20 +155,26 @@ class Quotas:
 
 
 def _needs(
-    key: str, spec: Mapping[str, Any], old: Resource | None, capacity: Capacity
+    key: str,
+    spec: Mapping[str, Any],
+    old: Resource | None,
+    setting: Mapping[str, Any] | None,
+    capacity: Capacity,
 ) -> tuple[Holding, quota.Carried]:
-    """What a deployment will hold, and what of that is of its earlier generations. `old`: what is deployed of it."""
+    """What a deployment with this autoscale setting will hold, and what of that is of its earlier generations. `old`:
+    what is deployed of it."""
     before = quota.Carried()
     if old is not None:
         left = quota.carried(old.earlier, old.status)
         rolling = left.rolling or quota.rolls(old.spec, spec)
         before = quota.carry_on(held(old, capacity), rolling=rolling)
-    return quota.holding(key, spec, before, capacity), before
+    return quota.holding(key, spec, before, capacity, most_of(setting)), before
 
 
 def held(row: Resource, capacity: Capacity) -> Holding:
     """What the row of a deployment holds; until the row is gone, whatever state it is in."""
-    return quota.holding(row.name, row.spec, quota.carried(row.earlier, row.status), capacity)
+    left = quota.carried(row.earlier, row.status)
+    return quota.holding(row.name, row.spec, left, capacity, most_of(row.autoscale))
 
 
 def _canonical(name: str) -> str:

@@ -22,6 +22,7 @@ from moorings.spec.arm import deployment_from_arm, endpoint_from_arm
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.limits import MAX_DEPLOYMENTS, MAX_DEPLOYMENTS_PER_ENDPOINT, MAX_ENDPOINTS
+from moorings.spec.scaling import scales
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
 from moorings.state.identities import ensure_own_identity, identity_of
@@ -213,8 +214,12 @@ class Resources:
             if old is None:
                 _check_counts(tx, endpoint.name, key)
             plain = _plain(self._pinned(tx, spec))
-            earlier = self.quotas.admit(tx, key, plain, old, capacity)
+            setting = None if old is None or old.deleting else old.autoscale
+            _check_one_scaler(key, plain, setting)
+            earlier = self.quotas.admit(tx, key, plain, old, capacity, setting)
             row = tx.put(DEPLOYMENT, key, plain, touch=_failed(old), earlier=earlier)
+            if row.scale is not None and not scales(plain, setting):
+                tx.set_scale(row, None)
             operation = tx.start_operation("create" if old is None else "update", row)
         self.hint(DEPLOYMENT, key)
         return Accepted(row, old is None, operation)
@@ -291,6 +296,16 @@ def _deployment(tx: Transaction, endpoint: str, name: str) -> Resource:
         fields = {"endpoint": endpoint, "deployment": name}
         raise error("DeploymentNotFound", message, target=f"{endpoint}/{name}", fields=fields)
     return row
+
+
+def _check_one_scaler(key: str, spec: Mapping[str, Any], setting: Mapping[str, Any] | None) -> None:
+    if setting is not None and scales(spec, None):
+        endpoint, _, deployment = key.partition("/")
+        fields = {"name": setting["name"], "endpoint": endpoint, "deployment": deployment}
+        message = (
+            f"the autoscale setting {setting['name']} scales {key}: it cannot scale by target utilization too"
+        )
+        raise error("AutoscaleConflict", message, target="scale_settings.type", fields=fields)
 
 
 def _patched(row: Resource, body: Mapping[str, Any]) -> DeploymentSpec:

@@ -18,6 +18,7 @@ from moorings.spec.datastore_uris import content_digest, content_uri
 from moorings.spec.deployment import DeploymentSpec, no_effect_yet
 from moorings.spec.endpoint import EndpointLimits, EndpointSpec
 from moorings.spec.quota import REGION
+from moorings.spec.scaling import count_of, scales
 from moorings.spec.status import Condition, provisioning_state
 from moorings.state.asset_rows import Asset, Container, Numbering
 from moorings.state.lookup import CODES, DATA, MODELS
@@ -69,13 +70,33 @@ def endpoint_json(
 def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[str, Any]:
     spec = DeploymentSpec.model_validate(row.spec)
     body = deployment_to_arm(spec)
+    extra_scaling = _scaling(row, spec)
+    if extra_scaling:
+        # Clients that send the document back expect a count they may send.
+        body["sku"]["capacity"] = max(1, extra_scaling["count"])
     endpoint, _, name = row.name.partition("/")
     extra = _extra(row, no_effect_yet(spec), events)
     extra |= {k: row.status[k] for k in ("environment", "instances", "waitingFor") if k in row.status}
+    if extra_scaling:
+        extra["scaling"] = extra_scaling
     body["properties"] |= {"provisioningState": state_of(row), "moorings": extra}
     body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
     id_ = f"{workspace}/onlineEndpoints/{endpoint}/deployments/{name}"
     return _envelope(row, body, id_, f"{PROVIDER}/onlineEndpoints/deployments", "Managed")
+
+
+def _scaling(row: Resource, spec: DeploymentSpec) -> dict[str, Any]:
+    """How many instances count now and why; nothing for a deployment that does not scale by itself."""
+    if not scales(row.spec, row.autoscale):
+        return {}
+    decided = row.scale or {}
+    return {
+        "count": count_of(spec, row.autoscale, row.scale),
+        "by": row.autoscale["name"] if row.autoscale else "scale_settings",
+        "reason": decided.get("reason", "Initial"),
+        "message": decided.get("message", "nothing has been decided yet"),
+        "since": rfc3339(decided["at"]) if decided else None,
+    }
 
 
 def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:

@@ -128,6 +128,18 @@ def _keyvault() -> LazyGroup:
     return LazyGroup("keyvault", help=vaults.help, lazy={**vaults.lazy, "secret": secrets})
 
 
+def _autoscale() -> LazyGroup:
+    plan = f"{_COMMANDS}.autoscale_plan"
+    return LazyGroup(
+        "autoscale",
+        help="How many instances there are: rules, schedules, and what they would do.",
+        lazy={
+            "size": Lazy(f"{plan}:size", "Say how many instances a load needs."),
+            "simulate": Lazy(f"{plan}:simulate", "Play a trace of load, and draw what would happen."),
+        },
+    )
+
+
 def _groups() -> dict[str, Lazy | click.Command]:
     return {
         "online-endpoint": _endpoint(),
@@ -261,6 +273,7 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 "set": Lazy(f"{_COMMANDS}.quota:set_", "Limit the vCPUs of a family, or of all."),
             },
         ),
+        "autoscale": _autoscale(),
         "compute": LazyGroup(
             "compute",
             help="Instance types and the use of the workspace.",

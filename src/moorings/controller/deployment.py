@@ -20,6 +20,7 @@ from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.controller.preparation import ContentStore, Environments, Preparer
 from moorings.controller.publisher import GatewayView, Publisher
 from moorings.controller.removal import Remover, grace_s
+from moorings.controller.scaled import wanted
 from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
 from moorings.controller.story import told
 from moorings.controller.templates import probe_times, revision_of, template_from_json
@@ -30,6 +31,7 @@ from moorings.lib.timing import Clock
 from moorings.observe.journal import Journal, Told
 from moorings.observe.phases import PLAN
 from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.scaling import most_of
 from moorings.spec.status import (
     GATEWAY_ACCEPTED,
     INSTANCES_HEALTHY,
@@ -114,12 +116,12 @@ class DeploymentReconciler:
                 self._memories.pop(key, None)
             return delay
         await self._preparer.end_older(row)
-        spec = DeploymentSpec.model_validate(row.spec)
+        spec = wanted(row)
         status = Status(row, self.tools.clock.now())
         fresh = status.begin(DEPLOYMENT_PHASES)
         if fresh:
             self.tools.publisher.changed()
-        status.mark(QUOTA_GRANTED, Truth.TRUE, "Granted", granted(spec))
+        status.mark(QUOTA_GRANTED, Truth.TRUE, "Granted", granted(spec, most_of(row.autoscale)))
         if fresh and memory.told != row.generation:
             memory.told = row.generation
             said = Told(PLAN, f"generation {row.generation} accepted")
@@ -220,8 +222,9 @@ class DeploymentReconciler:
         return seen
 
     def _route(self, key: str, instances: Sequence[Instance], step: Plan) -> None:
-        addresses = [a for i in instances if i.id in step.routed for a in i.addresses]
-        self.tools.publisher.route(key, addresses)
+        routed = [i for i in instances if i.id in step.routed]
+        addresses = [a for i in routed for a in i.addresses]
+        self.tools.publisher.route(key, addresses, sum(bool(i.addresses) for i in routed))
 
     def _overdue_s(
         self, row: Resource, spec: DeploymentSpec, seen: Sequence[Seen], revision: str, memory: _Memory
@@ -292,7 +295,10 @@ class DeploymentReconciler:
         ended = [i for i in instances if i.revision == revision and i.id not in step.routed and i.exit]
         last = max(ended, key=lambda i: i.exit.at if i.exit else 0.0, default=None)
         if last is None or last.exit is None:
-            status.mark(INSTANCES_HEALTHY, Truth.FALSE, "Degraded", step.waiting_for)
+            # Nothing has ended: what is missing was asked for only now.
+            scaling = step.serving > 0 or spec.scale_settings.min_instances == 0
+            reason = "Scaling" if scaling else "Degraded"
+            status.mark(INSTANCES_HEALTHY, Truth.FALSE, reason, step.waiting_for)
             return
         key = (last.id, last.exit.at)
         if key not in memory.judged:

@@ -18,12 +18,12 @@ _WITHOUT_PROCESS = (Phase.FAILED,)
 """Phases that hold nothing and are not started again by themselves."""
 
 
-def granted(spec: DeploymentSpec) -> str:
-    """What the condition QuotaGranted says."""
+def granted(spec: DeploymentSpec, most: int = 0) -> str:
+    """What the condition QuotaGranted says. `most`: instances that an autoscale setting allows."""
     size = lookup(spec.instance_type) if spec.instance_type else None
     if size is None:
         return f"{spec.instance_type or quota.NO_TYPE}: not in the catalogue, each instance counts as the machine"
-    wanted = quota.wanted_instances(spec.model_dump(include={"instance_count", "scale_settings"}))
+    wanted = quota.wanted_instances(spec.model_dump(include={"instance_count", "scale_settings"}), most)
     counted = quota.reserved(size, wanted, rolling=False)
     part = quota.Holding("", (quota.Part(size, wanted, counted),))
     return f"{quota.in_words(size.family, counted * size.vcpus)}: {part.said()}"

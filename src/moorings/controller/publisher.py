@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from moorings.controller.scaled import wanted
 from moorings.controller.scoring import Scoring
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
@@ -19,9 +20,10 @@ from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.scaling import scales
 from moorings.state.database import Database
 from moorings.state.lookup import container_routes
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Resource
 
 GATEWAY_PATIENCE_S = 5.0
 """How long a failure of the gateway must stand before who waits for it is told so; the work itself goes on."""
@@ -112,6 +114,8 @@ class Publisher:
         self._gateway = gateway
         self._vault = vault
         self._routed: dict[str, tuple[str, ...]] = {}
+        self._serving: dict[str, int] = {}
+        """Instances behind the addresses of a deployment."""
         self._unseen: set[str] = set()
         self._published: Published | None = None
         self._lock = asyncio.Lock()
@@ -121,14 +125,17 @@ class Publisher:
         """Deployments that must have been looked at before anything is published."""
         self._unseen = set(deployments)
 
-    def route(self, deployment: str, addresses: Iterable[str] | None) -> None:
-        """The addresses of a deployment (`<endpoint>/<deployment>`) that may take traffic; None: it is gone."""
+    def route(self, deployment: str, addresses: Iterable[str] | None, instances: int = 0) -> None:
+        """The addresses of a deployment (`<endpoint>/<deployment>`) that may take traffic, and how many instances have
+        them (0: not known); None: it is gone."""
         self._unseen.discard(deployment)
         new = None if addresses is None else tuple(sorted(addresses))
+        self._serving[deployment] = instances
         if new == self._routed.get(deployment):
             return
         if new is None:
             self._routed.pop(deployment, None)
+            self._serving.pop(deployment, None)
         else:
             self._routed[deployment] = new
         self._dirty = True
@@ -184,7 +191,7 @@ class Publisher:
                 spec = EndpointSpec.model_validate(row.spec)
                 deployments = tuple(
                     DeploymentInput(
-                        DeploymentSpec.model_validate(d.spec),
+                        self._capped(d),
                         self._routed.get(d.name, ()),
                         health_path(d.status),
                     )
@@ -218,6 +225,15 @@ class Publisher:
             local_requires_key=self._local_requires_key,
         )
         return state, due_at
+
+    def _capped(self, row: Resource) -> DeploymentSpec:
+        """The spec of a deployment with the instances that its cap of pending requests is for: the ones that serve where
+        it scales by itself, since others are not there to wait for, and those it shall have where it does not."""
+        spec = wanted(row)
+        serving = self._serving.get(row.name, 0)
+        if not scales(row.spec, row.autoscale) or not serving:
+            return spec
+        return spec.model_copy(update={"instance_count": serving})
 
     def _opened(self, stored: Mapping[str, str]) -> dict[str, str]:
         opened = {}

@@ -69,7 +69,7 @@ def template_of(
 
 def _settings(spec: DeploymentSpec) -> dict[str, str]:
     """Settings of the deployment that the inference server reads from its environment."""
-    return {_VARIABLES[key]: str(value) for key, value in own_settings(spec).items()}
+    return {_VARIABLES[key]: str(value) for key, value in own_settings(spec).items() if key in _VARIABLES}
 
 
 def revision_of(template: InstanceTemplate) -> str:

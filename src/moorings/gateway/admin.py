@@ -13,7 +13,20 @@ from typing import Any
 from moorings.gateway.envoy_listener import DISCOVERY_CLUSTER, LISTENER, SERVER_NAME
 
 _TIMEOUT_S = 2.0
+_LOAD = ("upstream_rq_active", "upstream_rq_total", "upstream_rq_pending_overflow")
 _ACTIVE = "http.scoring.downstream_rq_active"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests of one cluster."""
+
+    active: int
+    """In flight now: running and waiting."""
+    total: int
+    """Passed on since Envoy was started."""
+    refused: int
+    """Turned away at the cap since then."""
 
 
 class AdminError(Exception):
@@ -44,6 +57,12 @@ class Admin:
         """Requests in flight on the listener."""
         data = _json(await self._ask("GET", f"/stats?format=json&filter=^{_ACTIVE}$"))
         return sum(int(item.get("value", 0)) for item in data.get("stats", ()))
+
+    async def loads(self) -> dict[str, Load]:
+        """Cluster -> what it carries and has carried since Envoy was started."""
+        names = "|".join(_LOAD)
+        data = _json(await self._ask("GET", f"/stats?format=json&filter=^cluster%5C..*%5C.({names})$"))
+        return loads_of(data)
 
     async def drain(self) -> None:
         """Close connections as their requests end; requests in flight finish."""
@@ -86,6 +105,16 @@ def healthy_hosts(data: dict[str, Any]) -> dict[str, tuple[str, ...]]:
         ]
         found[cluster["name"]] = tuple(sorted(hosts))
     return found
+
+
+def loads_of(data: dict[str, Any]) -> dict[str, Load]:
+    """The `/stats` document as cluster -> load. Pure."""
+    found: dict[str, dict[str, int]] = {}
+    for item in data.get("stats", ()):
+        parts = str(item.get("name", "")).split(".")
+        if len(parts) == 3 and parts[2] in _LOAD and parts[1] != DISCOVERY_CLUSTER:
+            found.setdefault(parts[1], {})[parts[2]] = int(item.get("value", 0))
+    return {name: Load(*(values.get(key, 0) for key in _LOAD)) for name, values in found.items()}
 
 
 def _is_healthy(host: dict[str, Any]) -> bool:

@@ -99,7 +99,7 @@ def _deployment(item: DeploymentInput) -> DeploymentRoute:
     return DeploymentRoute(
         name=item.spec.name,
         addresses=tuple(sorted(set(item.addresses))),
-        instance_count=item.spec.instance_count,
+        instance_count=max(1, item.spec.instance_count),
         max_concurrent_requests=settings.max_concurrent_requests_per_instance,
         request_timeout_ms=settings.request_timeout_ms,
         health_path=item.health_path,

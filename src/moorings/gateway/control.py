@@ -13,11 +13,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorings.gateway import envoy, locks, snapshot
-from moorings.gateway.envoy_clusters import cluster_name
+from moorings.gateway.admin import Admin, AdminError, Load
+from moorings.gateway.envoy_clusters import cluster_name, cluster_parts
 from moorings.gateway.state import GatewayState, GatewayStatus, Published
 from moorings.lib import procs
 from moorings.spec.limits import MAX_CONNECTIONS
@@ -123,6 +125,17 @@ class GatewayControl:
         """The agent's last word, or None when there is none. It does not say that the agent lives: `running`
         does."""
         return snapshot.read_status(self.settings.status)
+
+    async def loads(self) -> Mapping[tuple[str, str], Load] | None:
+        """(Endpoint, deployment) -> the load that Envoy itself counts; None while it does not answer.
+
+        Asked of Envoy's admin socket: a figure that is read four times a second is worth no file.
+        """
+        try:
+            found = await Admin(self.settings.admin_socket).loads()
+        except AdminError:
+            return None
+        return {cluster_parts(cluster): load for cluster, load in found.items()}
 
     def running(self) -> bool:
         """Whether an agent (or its keeper) lives."""

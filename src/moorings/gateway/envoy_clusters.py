@@ -22,6 +22,12 @@ def cluster_name(endpoint: str, deployment: str) -> str:
     return f"{endpoint}~{deployment}"
 
 
+def cluster_parts(cluster: str) -> tuple[str, str]:
+    """Endpoint and deployment of a cluster's name."""
+    endpoint, _, deployment = cluster.partition("~")
+    return endpoint, deployment
+
+
 def typed(type_name: str, **body: Any) -> dict[str, Any]:
     """A typed extension configuration in proto-JSON form."""
     return {"@type": f"type.googleapis.com/{type_name}", **body}

@@ -97,7 +97,11 @@ def deployment_view(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_status(view: dict[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
     own = _object(properties.get("moorings"))
+    scaling = _object(own.get("scaling"))
+    if scaling:
+        view["instance_count"] = scaling.get("count", view.get("instance_count"))
     for theirs, ours in (
+        ("scaling", "scaling"),
         ("environment", "environment_build"),
         ("conditions", "conditions"),
         ("noEffectYet", "no_effect_yet"),

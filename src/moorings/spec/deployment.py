@@ -55,8 +55,9 @@ class Probe(Spec):
 
 class ScaleSettings(Spec):
     type: Literal["default", "target_utilization"] = "default"
-    min_instances: PositiveInt = 1
-    max_instances: PositiveInt = 1
+    min_instances: Annotated[int, Field(ge=0, le=MAX_INSTANCES), NO_BOOL] = 1
+    """0 lets the last instance go while nobody calls."""
+    max_instances: Annotated[int, Field(ge=1, le=MAX_INSTANCES), NO_BOOL] = 1
     target_utilization_percentage: Annotated[int, Field(ge=1, le=100), NO_BOOL] = 70
     polling_interval: PositiveInt = 1
 
@@ -93,9 +94,15 @@ class DataCollector(Spec):
 
 BATCH_MAX_SIZE = "moorings.batch_max_size"
 BATCH_MAX_WAIT_MS = "moorings.batch_max_wait_ms"
+SCALE_DOWN_AFTER_S = "moorings.scale_down_after_s"
+SCALE_TO_ZERO_AFTER_S = "moorings.scale_to_zero_after_s"
+ACTIVATION_TIMEOUT_S = "moorings.activation_timeout_s"
 OWN_SETTINGS: Mapping[str, tuple[int, int]] = {
     BATCH_MAX_SIZE: (0, 10_000),
     BATCH_MAX_WAIT_MS: (0, 10_000),
+    SCALE_DOWN_AFTER_S: (1, 86_400),
+    SCALE_TO_ZERO_AFTER_S: (1, 86_400),
+    ACTIVATION_TIMEOUT_S: (1, 240),
 }
 """Settings of ours below `properties` -> smallest and largest value. They stand there because a deployment's properties
 are a map of text that every client of the ecosystem passes on."""
@@ -115,8 +122,7 @@ class DeploymentSpec(Spec):
     description: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict)
-    """Text by name. `moorings.batch_max_size` (requests in one call of `run()`; 0: as the script says) and
-    `moorings.batch_max_wait_ms` are settings; other names that begin so are refused."""
+    """Text by name. Those of `OWN_SETTINGS` are settings; other names that begin with `moorings.` are refused."""
     type: Literal["managed"] = "managed"
     model: ModelOrReference | None = None
     model_mount_path: str | None = None
@@ -138,6 +144,22 @@ class DeploymentSpec(Spec):
 def own_settings(spec: DeploymentSpec) -> dict[str, int]:
     """The settings of ours that `spec` has (a key of `OWN_SETTINGS` -> value). The spec is one that was validated."""
     return {key: int(spec.properties[key]) for key in OWN_SETTINGS if key in spec.properties}
+
+
+def down_after_s(spec: DeploymentSpec) -> int:
+    """How long an instance must not have been needed before it goes: 20 polling intervals unless the spec says it
+    (section 9.4)."""
+    return own_settings(spec).get(SCALE_DOWN_AFTER_S, 20 * spec.scale_settings.polling_interval)
+
+
+def zero_after_s(spec: DeploymentSpec) -> int:
+    """How long nobody must have called before the last instance goes, where `min_instances` is 0."""
+    return max(own_settings(spec).get(SCALE_TO_ZERO_AFTER_S, 300), down_after_s(spec))
+
+
+def activation_timeout_s(spec: DeploymentSpec) -> int:
+    """How long a request waits for the first instance before it is turned away."""
+    return own_settings(spec).get(ACTIVATION_TIMEOUT_S, 30)
 
 
 def no_effect_yet(spec: DeploymentSpec) -> dict[str, str]:

@@ -141,10 +141,11 @@ def size_of(name: str | None, capacity: Capacity) -> InstanceType:
     return InstanceType(name or NO_TYPE, UNLISTED_FAMILY, cores, memory, None, exempt=True)
 
 
-def wanted_instances(spec: Mapping[str, Any]) -> int:
-    """Instances that quota is reserved for: those asked for, or the most it may scale to (section 3.3)."""
+def wanted_instances(spec: Mapping[str, Any], most: int = 0) -> int:
+    """Instances that quota is reserved for: those asked for, or the most it may scale to (sections 3.3 and 9.2), by its
+    own settings or by an autoscale setting that allows `most`."""
     scale = spec.get("scale_settings") or {}
-    return max(int(spec.get("instance_count") or 1), int(scale.get("max_instances") or 1))
+    return max(int(spec.get("instance_count") or 1), int(scale.get("max_instances") or 1), most)
 
 
 def reserved(size: InstanceType, count: int, *, rolling: bool) -> int:
@@ -155,10 +156,15 @@ def reserved(size: InstanceType, count: int, *, rolling: bool) -> int:
     return count + surge(count) if rolling or not size.exempt else count
 
 
-def holding(deployment: str, spec: Mapping[str, Any], before: Carried, capacity: Capacity) -> Holding:
-    """What a deployment of the desired state `spec` (plain, as stored) holds, with what is left of earlier ones."""
+def holding(
+    deployment: str, spec: Mapping[str, Any], before: Carried, capacity: Capacity, most: int = 0
+) -> Holding:
+    """What a deployment of the desired state `spec` (plain, as stored) holds, with what is left of earlier ones.
+
+    `most`: as for `wanted_instances`.
+    """
     size = size_of(spec.get("instance_type"), capacity)
-    wanted = wanted_instances(spec)
+    wanted = wanted_instances(spec, most)
     counted = reserved(size, wanted, rolling=before.rolling)
     parts = [Part(size, wanted, max(counted, before.counted.get(size.name, 0)))]
     for name in sorted(before.counted):

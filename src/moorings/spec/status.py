@@ -80,3 +80,9 @@ def provisioning_state(conditions: Conditions, *, generation: int, deleting: boo
     if ready is None or ready.generation != generation or ready.truth is Truth.UNKNOWN:
         return "Creating" if generation == 1 else "Updating"
     return "Succeeded" if ready.truth is Truth.TRUE else "Failed"
+
+
+def is_ready(status: Mapping[str, Any], generation: int) -> bool:
+    """Whether a stored status says that this generation is ready."""
+    ready = status.get("conditions", {}).get(READY, {})
+    return bool(ready.get("status") == Truth.TRUE and ready.get("generation") == generation)

@@ -321,17 +321,16 @@ def _probe_problems(path: FieldPath, probe: Probe, *, liveness: bool) -> Iterato
 
 def _scale_problems(spec: DeploymentSpec) -> Iterator[Problem]:
     scale = spec.scale_settings
-    if scale.type == "target_utilization":
-        yield Problem(
-            ("scale_settings", "type"),
-            "`scale_settings.type`: found 'target_utilization'; managed deployments take 'default' only "
-            "(set `instance_count`)",
-        )
     if scale.min_instances > scale.max_instances:
         yield Problem(
             ("scale_settings", "min_instances"),
             f"`scale_settings.min_instances` ({scale.min_instances}) is above "
             f"`max_instances` ({scale.max_instances})",
+        )
+    if scale.type == "default" and scale.min_instances == 0:
+        yield Problem(
+            ("scale_settings", "min_instances"),
+            "`scale_settings.min_instances`: found 0; only `type: target_utilization` may go to no instance",
         )
 
 

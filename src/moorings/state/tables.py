@@ -27,6 +27,8 @@ resources = Table(
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     Column("earlier", JSON, nullable=True),
+    Column("autoscale", JSON, nullable=True),
+    Column("scale", JSON, nullable=True),
 )
 
 quotas = Table(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, null, select, update
 
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
@@ -53,6 +53,10 @@ class Resource:
     updated_at: float
     earlier: Mapping[str, Any] | None = None
     """What it held when this desired state was accepted (`spec/quota.py`); written with the desired state alone."""
+    autoscale: Mapping[str, Any] | None = None
+    """The autoscale setting of a deployment (the document of the API); None: it has none."""
+    scale: Mapping[str, Any] | None = None
+    """What the scaler has decided last: `count`, `at` (Unix seconds), `reason`, `message`."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class Transaction(AssetRows, BlobRows, PrincipalRows, QuotaRows, SecretRows):
                     deleting=False,
                     updated_at=self.now,
                     earlier=None if earlier is None else dict(earlier),
+                    # What is desired anew begins anew: what scaled it went with the deletion.
+                    **({"autoscale": null(), "scale": null()} if old.deleting else {}),
                 )
             )
         found = self.resource(kind, name)
@@ -156,6 +162,29 @@ class Transaction(AssetRows, BlobRows, PrincipalRows, QuotaRows, SecretRows):
             update(t)
             .where(t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid)
             .values(status=dict(status))
+        )
+        return bool(done.rowcount)
+
+    def set_autoscale(self, resource: Resource, setting: Mapping[str, Any] | None) -> None:
+        """Keep the autoscale setting of a deployment; None takes it away."""
+        self._set_column(resource, "autoscale", setting)
+
+    def set_scale(self, resource: Resource, decided: Mapping[str, Any] | None) -> bool:
+        """Write what the scaler has decided, unless the deployment is gone or has changed since `resource` was read."""
+        return self._set_column(resource, "scale", decided)
+
+    def _set_column(self, resource: Resource, column: str, value: Mapping[str, Any] | None) -> bool:
+        t = tables.resources
+        stored = None if value is None else dict(value)
+        done = self._connection.execute(
+            update(t)
+            .where(
+                t.c.kind == resource.kind,
+                t.c.name == resource.name,
+                t.c.uid == resource.uid,
+                t.c.generation == resource.generation,
+            )
+            .values({column: null() if stored is None else stored})
         )
         return bool(done.rowcount)
 

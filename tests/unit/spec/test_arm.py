@@ -110,8 +110,8 @@ DEPLOYMENT = st.fixed_dictionaries(
             {},
             optional={
                 "type": st.sampled_from(["default", "target_utilization"]),
-                "min_instances": COUNT,
-                "max_instances": COUNT,
+                "min_instances": st.integers(0, 50),
+                "max_instances": st.integers(1, 50),
                 "target_utilization_percentage": st.integers(1, 100),
                 "polling_interval": COUNT,
             },

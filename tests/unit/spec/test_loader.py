@@ -295,7 +295,9 @@ def test_refused_keys_of_an_endpoint(folder: Path, text: str, place: str, code: 
 DEPLOYMENT_REFUSED = [
     ("instance_count: 51", "7:17 instance_count", "SpecValueInvalid"),
     ("app_insights_enabled: perhaps", "7:23 app_insights_enabled", "SpecValueInvalid"),
-    ("scale_settings: {type: target_utilization}", "7:24 scale_settings.type", "SpecValueInvalid"),
+    ("scale_settings: {type: elastic}", "7:24 scale_settings.type", "SpecValueInvalid"),
+    ("scale_settings: {min_instances: 0}", "7:33 scale_settings.min_instances", "SpecValueInvalid"),
+    ("scale_settings: {max_instances: 51}", "7:33 scale_settings.max_instances", "SpecValueInvalid"),
     ("scale_settings: {scale_type: manual}", "7:18 scale_settings.scale_type", "SpecKeyUnknown"),
     (
         "request_settings: {request_timeout_ms: 180001}",

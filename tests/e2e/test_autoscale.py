@@ -1,0 +1,117 @@
+"""Scaling by a real load: instances come and go, those that stay are the same processes, and no request fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.alone
+
+LOAD = Path(__file__).parents[2] / "bench" / "load.py"
+RATE, SECONDS = 30, 9
+SCRIPT = """
+import asyncio
+def init(): pass
+async def run(data):
+    await asyncio.sleep(0.2)
+    return "done"
+"""
+SCALE = {
+    "type": "target_utilization",
+    "min_instances": 1,
+    "max_instances": 4,
+    "target_utilization_percentage": 50,
+}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {
+        "instance_type": "Standard_DS1_v2",
+        "scale_settings": {**SCALE, **changes},
+        "request_settings": {"max_concurrent_requests_per_instance": 4, "request_timeout_ms": 20000},
+        "properties": {"moorings.scale_down_after_s": "3", "moorings.scale_to_zero_after_s": "4"},
+    }
+
+
+@pytest.fixture(scope="module")
+def scaled(workspace: Any) -> Any:
+    workspace.endpoint("elastic")
+    code = workspace.script("elastic-code", SCRIPT)
+    workspace.deploy(workspace.spec("elastic", "blue", code, **settings()), "--all-traffic")
+    return workspace
+
+
+class Load:
+    """The generator in a process of its own."""
+
+    def __init__(self, workspace: Any, key: str, endpoint: str = "elastic") -> None:
+        url = f"http://127.0.0.1:{workspace.port}/api/v1/endpoint/{endpoint}/score"
+        argv = [
+            sys.executable,
+            str(LOAD),
+            url,
+            f"--key={key}",
+            "--rate",
+            str(RATE),
+            "--seconds",
+            str(SECONDS),
+        ]
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+    def report(self) -> dict[str, Any]:
+        out, _ = self.process.communicate(timeout=120)
+        report: dict[str, Any] = json.loads(out)
+        assert report["sent"] == RATE * SECONDS
+        return report
+
+
+def until(what: str, holds: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def supervisors(workspace: Any) -> set[int]:
+    return {int(p["pid"]) for p in workspace.processes() if p["role"] == "supervisor"}
+
+
+def test_instances_follow_the_load_and_no_request_fails(scaled: Any) -> None:
+    key = scaled.key("elastic")
+    first = supervisors(scaled)
+    assert len(first) == 1
+    load = Load(scaled, key)
+    # 30 requests a second of 0.2 s, 4 at a time on each, at 50 %: three instances.
+    until("it did not scale up", lambda: len(supervisors(scaled)) >= 3)
+    assert first <= supervisors(scaled), "scaling has replaced what ran"
+    scaled.kill("daemon")  # what has been decided is in the state
+    time.sleep(1)
+    scaled.moor("workspace", "start")
+    report = load.report()
+    assert report["failed"] == 0, report
+    until("it did not scale down", lambda: len(supervisors(scaled)) == 1)
+    assert supervisors(scaled) == first, "the first instance has gone, or was replaced"
+    shown = scaled.json("online-deployment", "show", "-e", "elastic", "-n", "blue")
+    assert (shown["instance_count"], shown["provisioning_state"]) == (1, "Succeeded")
+    assert shown["scaling"]["reason"] == "Quiet"
+
+
+def test_scaling_down_under_load_drains(scaled: Any) -> None:
+    """More instances than the load needs: they go while it goes on."""
+    change = ("--set", "scale_settings.min_instances=4")
+    scaled.moor("online-deployment", "update", "-e", "elastic", "-n", "blue", *change)
+    assert len(supervisors(scaled)) == 4
+    load = Load(scaled, scaled.key("elastic"))
+    change = ("--set", "scale_settings.min_instances=1", "scale_settings.target_utilization_percentage=100")
+    scaled.moor("online-deployment", "update", "-e", "elastic", "-n", "blue", *change)
+    until("it did not scale down", lambda: len(supervisors(scaled)) <= 2)
+    assert load.process.poll() is None, "the load was over before it scaled down: this has shown nothing"
+    report = load.report()
+    assert report["failed"] == 0, report
