@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.alone
 
 LOAD = Path(__file__).parents[2] / "bench" / "load.py"
-RATE, SECONDS = 30, 9
+RATE, SECONDS = 15, 9
 SCRIPT = """
 import asyncio
 def init(): pass
@@ -88,7 +88,7 @@ def test_instances_follow_the_load_and_no_request_fails(scaled: Any) -> None:
     first = supervisors(scaled)
     assert len(first) == 1
     load = Load(scaled, key)
-    # 30 requests a second of 0.2 s, 4 at a time on each, at 50 %: three instances.
+    # 15 requests a second of 0.2 s, 4 at a time on each, at 25 %: three instances. One can carry them meanwhile.
     until("it did not scale up", lambda: len(supervisors(scaled)) >= 3)
     assert first <= supervisors(scaled), "scaling has replaced what ran"
     scaled.kill("daemon")  # what has been decided is in the state
@@ -115,3 +115,47 @@ def test_scaling_down_under_load_drains(scaled: Any) -> None:
     assert load.process.poll() is None, "the load was over before it scaled down: this has shown nothing"
     report = load.report()
     assert report["failed"] == 0, report
+
+
+def test_nobody_calls_and_the_first_request_waits_for_its_instance(scaled: Any) -> None:
+    change = ("--set", "scale_settings.min_instances=0")
+    scaled.moor("online-deployment", "update", "-e", "elastic", "-n", "blue", *change)
+    until("the last instance has stayed", lambda: not supervisors(scaled))
+    shown = scaled.json("online-deployment", "show", "-e", "elastic", "-n", "blue")
+    assert (shown["instance_count"], shown["provisioning_state"]) == (0, "Succeeded")
+    assert shown["scaling"]["reason"] == "Idle"
+    answer = scaled.score("elastic", {})
+    assert (answer.status, answer.json) == (200, "done"), answer
+    assert len(supervisors(scaled)) == 1
+    scaled.kill("daemon")  # nobody is there who could start one
+    until("the last instance has gone without a daemon", lambda: len(supervisors(scaled)) == 1, 5)
+    assert scaled.score("elastic", {}, key=scaled.key("elastic")).status == 200
+    scaled.moor("workspace", "start")
+
+
+def test_rules_scale_a_deployment_of_a_fixed_count(scaled: Any) -> None:
+    code = scaled.script("elastic-code", SCRIPT)
+    plain = {**settings(), "scale_settings": {"type": "default"}}
+    scaled.deploy(scaled.spec("elastic", "green", code, **plain))
+    scaled.moor("online-endpoint", "update", "-n", "elastic", "--traffic", "blue=0 green=100")
+    made = scaled.json("monitor", "autoscale", "create", "-n", "green-rules", "--resource", "elastic/green",
+                       "--min-count", "1", "--max-count", "3", "--count", "1")  # fmt: skip
+    assert made["target_resource_uri"].endswith("/onlineEndpoints/elastic/deployments/green")
+    for condition, scale in (("> 20 avg 2s", "out 2"), ("< 5 avg 2s", "in 2")):
+        scaled.moor("autoscale", "rule", "create", "--autoscale-name", "green-rules", "--cooldown", "0",
+                    "--condition", f"ConcurrencyUtilizationPercentage {condition}", "--scale", scale)  # fmt: skip
+    listed = scaled.json("autoscale", "rule", "list", "--autoscale-name", "green-rules")
+    assert [one["scale"] for one in listed] == ["out 2", "in 2"]
+    load = Load(scaled, scaled.key("elastic"))
+
+    def green() -> int:
+        found = scaled.json("online-deployment", "show", "-e", "elastic", "-n", "green")
+        return int(found["instance_count"])
+
+    until("the rule did not scale out", lambda: green() == 3)
+    report = load.report()
+    assert report["failed"] == 0, report
+    until("the rule did not scale in", lambda: green() == 1)
+    scaled.moor("autoscale", "rule", "delete", "--autoscale-name", "green-rules", "--index", "0")
+    scaled.moor("autoscale", "delete", "-n", "green-rules", "--yes")
+    assert scaled.json("autoscale", "list") == []

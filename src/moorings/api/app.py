@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from moorings import __version__
 from moorings.api import (
     asset_routes,
+    autoscale_routes,
     caller_routes,
     datastores,
     environments,
@@ -25,6 +26,7 @@ from moorings.api import (
     wire,
 )
 from moorings.api.assets import Assets
+from moorings.api.autoscale import AutoscaleSettings
 from moorings.api.blobs import Blobs
 from moorings.api.bodies import Json, JsonBody
 from moorings.api.callers import Callers
@@ -111,6 +113,10 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(secret_routes.vault_router(api.secrets, api.rights), prefix=_GROUP, tags=["vaults"])
     app.include_router(identity_routes.router(api.identities), prefix=_GROUP, tags=["identities"])
     app.include_router(caller_routes.router(api.callers), prefix=_GROUP, tags=["callers"])
+    settings = AutoscaleSettings(
+        api.resources.database, api.resources.quotas, api.workspace_path, api.resources.hint
+    )
+    app.include_router(autoscale_routes.router(settings), prefix=_GROUP, tags=["autoscale"])
     app.include_router(caller_routes.audit_router(api.audit), prefix=_prefix(), tags=["callers"])
     app.include_router(environments.routes(api.environment_builds), prefix=_prefix(), tags=["environments"])
     quotas = api.resources.quotas

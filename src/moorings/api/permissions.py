@@ -81,6 +81,10 @@ def needed(method: str, path: str) -> Needed:
         return _workspace(method, path, parts)
     if provider == "microsoft.keyvault" and kind == "vaults":
         return _vault(method, path, parts, group)
+    if provider == "microsoft.insights" and kind == "autoscalesettings":
+        return Needed(
+            f"Microsoft.Insights/autoscaleSettings/{_VERBS.get(method, 'write')}", EVERYTHING, group
+        )
     if provider in ("microsoft.managedidentity", "microsoft.authorization", "microsoft.graph"):
         return Needed(f"{found['provider']}/{parts[0]}/{_VERBS.get(method, 'write')}", EVERYTHING, group)
     return unknown

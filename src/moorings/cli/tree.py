@@ -130,10 +130,41 @@ def _keyvault() -> LazyGroup:
 
 def _autoscale() -> LazyGroup:
     plan = f"{_COMMANDS}.autoscale_plan"
+    settings = _commands(
+        "autoscale",
+        "How many instances there are: rules, schedules, and what they would do.",
+        create="Have rules and schedules scale a deployment.",
+        show="Show an autoscale setting.",
+        list="List the autoscale settings.",
+        update="Change its bounds, or switch it on and off.",
+        delete="Delete a setting; the instances stay.",
+    )
+    rules = _commands(
+        "autoscale",
+        "The rules of a setting.",
+        prefix="rule_",
+        create="Add a rule.",
+        list="List the rules of a profile.",
+        delete="Take rules away.",
+        copy="Copy rules from one profile to another.",
+    )
+    profiles = _commands(
+        "autoscale",
+        "The profiles of a setting: bounds and rules for certain times.",
+        prefix="profile_",
+        create="Add a profile with a schedule.",
+        list="List the profiles.",
+        show="Show a profile.",
+        delete="Delete a profile with its rules.",
+        list_timezones="List the time zones.",
+    )
     return LazyGroup(
         "autoscale",
-        help="How many instances there are: rules, schedules, and what they would do.",
+        help=settings.help,
         lazy={
+            **settings.lazy,
+            "rule": rules,
+            "profile": profiles,
             "size": Lazy(f"{plan}:size", "Say how many instances a load needs."),
             "simulate": Lazy(f"{plan}:simulate", "Play a trace of load, and draw what would happen."),
         },
@@ -274,6 +305,9 @@ def _groups() -> dict[str, Lazy | click.Command]:
             },
         ),
         "autoscale": _autoscale(),
+        "monitor": LazyGroup(
+            "monitor", help="Where the ecosystem's tools have autoscale.", lazy={"autoscale": _autoscale()}
+        ),
         "compute": LazyGroup(
             "compute",
             help="Instance types and the use of the workspace.",

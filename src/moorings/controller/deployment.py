@@ -179,7 +179,7 @@ class DeploymentReconciler:
         step = plan(
             Desired(revision, spec.instance_count, started, gave_up, overdue_s is not None, settled), seen
         )
-        if template is not None and not started and revision not in step.remove:
+        if template is not None and not started and not step.clearing:
             status.data["started"] = row.generation
         self._route(row.name, instances, step)
         view = await self.tools.publisher.publish()

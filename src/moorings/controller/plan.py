@@ -64,6 +64,8 @@ class Plan:
     """Current instances that take traffic now."""
     complete: bool = False
     """The desired instances serve and no older one is routed."""
+    clearing: bool = False
+    """This generation has not begun: leftovers of an earlier try have to end first."""
     waiting_for: str = ""
 
 
@@ -72,11 +74,9 @@ def plan(desired: Desired, seen: Sequence[Seen]) -> Plan:
     current = sorted((s for s in seen if s.revision == desired.revision), key=lambda s: s.ordinal)
     old = [s for s in seen if s.revision != desired.revision]
     if not desired.started and any(s.phase is Phase.FAILED for s in current):
-        return Plan(
-            remove=(desired.revision,),
-            routed=_ids(s for s in old if s.ready),
-            waiting_for="an earlier failed try to be cleared",
-        )
+        clearing = _clear(desired, current, old)
+        if clearing is not None:
+            return clearing
     if desired.gave_up:
         return _stay(desired, current, old)
     failed = _failed(desired, current)
@@ -102,6 +102,21 @@ def plan(desired: Desired, seen: Sequence[Seen]) -> Plan:
         serving=len(serving),
         complete=complete,
         waiting_for=_waiting_for(desired, current, old, len(serving)),
+    )
+
+
+def _clear(desired: Desired, current: Sequence[Seen], old: Sequence[Seen]) -> Plan | None:
+    """Have failed leftovers of an earlier try end; None where that would end instances that serve, too."""
+    lowest = min(s.ordinal for s in current if s.phase is Phase.FAILED)
+    firm = [s for s in current if s.ready]
+    if any(s.ordinal > lowest for s in firm):
+        return None
+    return Plan(
+        apply={desired.revision: lowest} if firm else {},
+        remove=() if firm else (desired.revision,),
+        routed=_ids([*firm, *(s for s in old if s.ready)]),
+        clearing=True,
+        waiting_for="an earlier failed try to be cleared",
     )
 
 

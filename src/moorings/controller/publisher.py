@@ -38,6 +38,8 @@ class Gateway(Protocol):
 
     def workers(self, endpoint: str, deployment: str) -> tuple[str, ...]: ...
 
+    def waiting_room(self, endpoint: str, deployment: str) -> str: ...
+
 
 @dataclass(frozen=True)
 class GatewayView:
@@ -194,6 +196,7 @@ class Publisher:
                         self._capped(d),
                         self._routed.get(d.name, ()),
                         health_path(d.status),
+                        self._waiting_room(d),
                     )
                     for d in tx.resources(DEPLOYMENT, below=row.name)
                     if not d.deleting
@@ -234,6 +237,14 @@ class Publisher:
         if not scales(row.spec, row.autoscale) or not serving:
             return spec
         return spec.model_copy(update={"instance_count": serving})
+
+    def _waiting_room(self, row: Resource) -> str:
+        """Where requests wait, for deployments that may have no instance."""
+        scale = row.spec.get("scale_settings") or {}
+        if not scales(row.spec, row.autoscale) or scale.get("min_instances") != 0:
+            return ""
+        endpoint, _, name = row.name.partition("/")
+        return self._gateway.waiting_room(endpoint, name)
 
     def _opened(self, stored: Mapping[str, str]) -> dict[str, str]:
         opened = {}

@@ -25,6 +25,7 @@ from moorings.gateway.envoy import Bundle
 from moorings.gateway.process import EnvoyProcess, process_env
 from moorings.gateway.state import GatewayStatus
 from moorings.gateway.validate import Validator
+from moorings.gateway.waiting import WaitingRooms
 from moorings.lib.timing import Clock, SystemClock
 
 _POLL_S = 0.25
@@ -63,6 +64,7 @@ class Agent:
         self._expected: frozenset[tuple[str, str]] = frozenset()
         self._expected_since_s = clock.monotonic()
         self._observed_s = 0.0
+        self._rooms = WaitingRooms()
         self._starts = 0
         self._silent = 0
 
@@ -107,6 +109,7 @@ class Agent:
         await self._process.stop(DRAIN_S)
         supervisor.cancel()
         await self._ads.stop()
+        await self._rooms.close()
         for path in (settings.status, settings.wake_socket, settings.discovery_socket):
             path.unlink(missing_ok=True)
 
@@ -163,6 +166,7 @@ class Agent:
             self._observed_s = 0.0
         if self._clock.monotonic() - self._observed_s >= self._observe_pace_s():
             await self._observe()
+        self._let_in()
         self._write_status(self._current())
 
     async def _take_snapshot(self) -> None:
@@ -176,6 +180,9 @@ class Agent:
         if found is not None:
             self._taken = found
         self._invalid = await self._validator.refusals(self._taken.bundles)
+        # They listen before Envoy knows of them.
+        known = (*self._taken.bundles, *self._good.values())
+        await self._rooms.serve(path for _, path in snapshot.rooms(known))
         self._publish()
 
     def _publish(self) -> None:
@@ -239,6 +246,12 @@ class Agent:
             self._ready = self._ready and self._silent < _SILENT_LIMIT
             # It may be busy or on its way out; its end is noticed elsewhere, and health is never guessed.
             return
+
+    def _let_in(self) -> None:
+        """Requests that wait for an instance go on as soon as Envoy itself holds a worker healthy."""
+        there = {c for c, worker in self._expected if worker in self._healthy.get(c, ())}
+        known = (*self._taken.bundles, *self._good.values())
+        self._rooms.let_in({path: cluster in there for cluster, path in snapshot.rooms(known)})
 
     async def _rotate_access_log(self) -> None:
         log = self._settings.access_log

@@ -14,7 +14,7 @@ from moorings.gateway.state import (
     GatewayState,
     Issuer,
 )
-from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.deployment import DeploymentSpec, activation_timeout_s
 from moorings.spec.endpoint import EndpointSpec
 
 
@@ -26,6 +26,8 @@ class DeploymentInput:
     addresses: tuple[str, ...]
     health_path: str = "/"
     """What a worker answers with 200 when it is well; empty: it takes connections."""
+    waiting_room: str = ""
+    """Where requests wait while there are no addresses; empty: nowhere."""
 
 
 @dataclass(frozen=True)
@@ -106,4 +108,6 @@ def _deployment(item: DeploymentInput) -> DeploymentRoute:
         health_period_s=float(probe.period),
         health_timeout_s=float(probe.timeout),
         health_failures=probe.failure_threshold,
+        waiting_room=item.waiting_room,
+        hold_ms=1000 * activation_timeout_s(item.spec) if item.waiting_room and not item.addresses else 0,
     )

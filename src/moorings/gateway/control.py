@@ -21,6 +21,7 @@ from moorings.gateway import envoy, locks, snapshot
 from moorings.gateway.admin import Admin, AdminError, Load
 from moorings.gateway.envoy_clusters import cluster_name, cluster_parts
 from moorings.gateway.state import GatewayState, GatewayStatus, Published
+from moorings.gateway.waiting import room_path
 from moorings.lib import procs
 from moorings.spec.limits import MAX_CONNECTIONS
 
@@ -125,6 +126,10 @@ class GatewayControl:
         """The agent's last word, or None when there is none. It does not say that the agent lives: `running`
         does."""
         return snapshot.read_status(self.settings.status)
+
+    def waiting_room(self, endpoint: str, deployment: str) -> str:
+        """The socket where requests to the deployment wait while it has no instance."""
+        return str(room_path(self.settings.run_dir, cluster_name(endpoint, deployment)))
 
     async def loads(self) -> Mapping[tuple[str, str], Load] | None:
         """(Endpoint, deployment) -> the load that Envoy itself counts; None while it does not answer.

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from moorings.gateway.state import DeploymentRoute
+from moorings.gateway.waiting import CHECK_HOST
 
 MAX_CHECK_INTERVAL_S = 2.0
 UNHEALTHY_CHECK_INTERVAL = "0.25s"
@@ -82,10 +83,20 @@ def cluster(endpoint: str, deployment: DeploymentRoute) -> dict[str, Any]:
 
 
 def assignment(endpoint: str, deployment: DeploymentRoute) -> dict[str, Any]:
-    """The workers of the cluster, each a host of its own."""
+    """The workers of the cluster, each a host of its own; behind them the waiting room, which gets requests only while
+    none of them is healthy."""
     hosts = [{"endpoint": {"address": address(worker)}} for worker in deployment.addresses]
     name = cluster_name(endpoint, deployment.name)
-    return {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}] if hosts else []}
+    groups: list[dict[str, Any]] = [{"lb_endpoints": hosts}] if hosts else []
+    if not deployment.waiting_room:
+        return {"cluster_name": name, "endpoints": groups}
+    room = {
+        "address": address(deployment.waiting_room),
+        "health_check_config": {"hostname": CHECK_HOST},
+    }
+    groups.append({"lb_endpoints": [{"endpoint": room}], "priority": len(groups)})
+    # Otherwise a share of the requests would go to the room as soon as some of the workers are not healthy.
+    return {"cluster_name": name, "endpoints": groups, "policy": {"overprovisioning_factor": 1_000_000}}
 
 
 def address(worker: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from moorings.gateway.envoy_routes import (
 )
 from moorings.gateway.envoy_tokens import discovered_filter
 from moorings.gateway.state import MAX_BODY_BYTES
+from moorings.gateway.waiting import AGAIN, HELD_HEADER, LATE
 from moorings.spec.limits import MAX_CONNECTIONS
 
 LISTENER = "scoring"
@@ -293,7 +294,8 @@ def _bucket(per_s: int) -> dict[str, Any]:
 
 
 def _model_replies() -> dict[str, Any]:
-    """The Lua above, kept away from Envoy's own replies and from a plain 200 of a known, short length."""
+    """The Lua above, kept away from Envoy's own replies, from those of a waiting room and from a plain 200 of a known,
+    short length."""
 
     def matcher_input(name: str, type_name: str, **body: Any) -> dict[str, Any]:
         return {"input": {"name": name, "typed_config": typed(f"envoy.type.matcher.v3.{type_name}", **body)}}
@@ -315,6 +317,10 @@ def _model_replies() -> dict[str, Any]:
             "value_match": {"safe_regex": {"google_re2": {}, "regex": SHORT_LENGTH}},
         },
     ]
+    held = {
+        **matcher_input("held", "HttpResponseHeaderMatchInput", header_name=HELD_HEADER),
+        "value_match": {"safe_regex": {"google_re2": {}, "regex": f"{AGAIN}|{LATE}"}},
+    }
     short = {"and_matcher": {"predicate": [{"single_predicate": part} for part in plain]}}
     return {
         "name": MODEL_REPLIES,
@@ -324,6 +330,7 @@ def _model_replies() -> dict[str, Any]:
                 "matcher_list": {
                     "matchers": [
                         {"predicate": {"single_predicate": local}, "on_match": skip},
+                        {"predicate": {"single_predicate": held}, "on_match": skip},
                         {"predicate": short, "on_match": skip},
                     ]
                 }

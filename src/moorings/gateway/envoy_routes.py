@@ -9,6 +9,7 @@ from typing import Any
 from moorings.gateway import envoy_tokens
 from moorings.gateway.envoy_clusters import cluster_name, seconds, typed
 from moorings.gateway.state import DeploymentRoute, EndpointRoute
+from moorings.gateway.waiting import AGAIN, HELD_HEADER, LIMIT_HEADER
 
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 SCOPE_HEADER = "x-moorings-scope"
@@ -184,7 +185,7 @@ def _forward(
 ) -> dict[str, Any]:
     action: dict[str, Any] = {
         "cluster": cluster_name(endpoint.name, deployment.name),
-        "timeout": seconds(deployment.request_timeout_ms / 1000),
+        "timeout": seconds((deployment.request_timeout_ms + deployment.hold_ms) / 1000),
         "regex_rewrite": {"pattern": {"regex": "^/api/v1/endpoint/[^/]+/?"}, "substitution": "/"},
         # Only what no worker has begun to answer is tried again: a model need not be idempotent.
         "retry_policy": {
@@ -202,6 +203,10 @@ def _forward(
             "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
         },
     }
+    if deployment.waiting_room:
+        policy = action["retry_policy"]
+        policy["retry_on"] += ",retriable-headers"
+        policy["retriable_headers"] = [{"name": HELD_HEADER, "string_match": {"exact": AGAIN}}]
     mirror = [
         (name, share) for name, share in sorted(endpoint.mirror.items()) if share and name != deployment.name
     ]
@@ -215,6 +220,7 @@ def _forward(
             for name, share in mirror
         ]
     return {
+        **_held(deployment),
         "name": f"{endpoint.name}/{deployment.name}",
         "match": match,
         "route": action,
@@ -222,6 +228,14 @@ def _forward(
         "request_headers_to_remove": ["authorization"],
         "response_headers_to_add": [header(DEPLOYMENT_HEADER, deployment.name)],
     }
+
+
+def _held(deployment: DeploymentRoute) -> dict[str, Any]:
+    """What a request takes along to a waiting room; where there is none, no model may speak for one."""
+    if not deployment.waiting_room:
+        return {"response_headers_to_remove": [HELD_HEADER]}
+    limit_ms = deployment.hold_ms or deployment.request_timeout_ms
+    return {"request_headers_to_add": [header(LIMIT_HEADER, str(limit_ms))]}
 
 
 def _not_found(endpoint: EndpointRoute, code: str, message: str, match: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from moorings.errors.exceptions import Failure
 from moorings.gateway.admin import address_of
 from moorings.gateway.envoy import ASSIGNMENT, Bundle, Resource, content_hash
 from moorings.gateway.state import GatewayStatus
+from moorings.gateway.waiting import is_room
 from moorings.lib import atomic
 
 
@@ -58,6 +59,15 @@ def read(path: Path) -> Snapshot | None:
 
 def workers(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
     """Cluster (`<endpoint>~<deployment>`) and address of every worker that takes traffic."""
+    return ((cluster, address) for cluster, address in _hosts(bundles) if not is_room(address))
+
+
+def rooms(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
+    """Cluster and socket of every waiting room."""
+    return ((cluster, address) for cluster, address in _hosts(bundles) if is_room(address))
+
+
+def _hosts(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
     for bundle in bundles:
         for resource in bundle.resources:
             if resource.type == ASSIGNMENT:

@@ -41,6 +41,10 @@ class DeploymentRoute:
     health_failures: int = 30
     health_path: str = "/"
     """Empty: a connection is proof enough."""
+    waiting_room: str = ""
+    """Socket where requests wait while no instance is there (`waiting.py`); empty: they are 503."""
+    hold_ms: int = 0
+    """How long they wait there, before the request timeout begins; 0 while there are instances."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,29 @@ def test_nothing_to_do_when_all_serve() -> None:
     assert step == Plan(routed=frozenset({"new-0", "new-1"}), serving=2, complete=True)
 
 
+def test_scaling_after_a_failed_try_ends_what_failed_and_nothing_that_serves() -> None:
+    """An instance of the same revision that failed to join must not take the serving ones with it."""
+    failed = seen("new", 1, phase=Phase.FAILED, **{k: v for k, v in OUT.items() if k != "phase"}, ready=False)
+    step = plan(Desired("new", 3, started=False), [seen("new", 0), failed])
+    assert (step.apply, step.remove, step.routed) == ({"new": 1}, (), frozenset({"new-0"}))
+    assert step.clearing
+    step = plan(Desired("new", 3, started=False), [seen("new", 0)])
+    assert step.apply == {"new": 3}
+    assert not step.clearing
+    first = replace(failed, id="new-0", ordinal=0)
+    step = plan(Desired("new", 2, started=False), [first, seen("new", 1)])
+    assert step.routed == {"new-1"} and not step.remove, "what serves stays, even where it cannot be cleared"
+
+
+def test_no_instance_at_all_may_be_desired() -> None:
+    serving = seen("new", 0)
+    step = plan(Desired("new", 0, started=True), [serving])
+    assert (step.routed, step.apply, step.remove) == (frozenset(), {}, ())
+    step = plan(Desired("new", 0, started=True), [replace(serving, **OUT)])
+    assert step.apply == {"new": 0}
+    assert plan(Desired("new", 0, started=True), []) == Plan(complete=True)
+
+
 def test_ready_instance_is_routed_before_it_counts_as_serving() -> None:
     step = plan(Desired("new", 1, started=True), [seen("new", 0, in_gateway=False)])
     assert step.routed == {"new-0"}
