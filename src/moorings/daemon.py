@@ -36,6 +36,7 @@ from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
 from moorings.autoscale.scaler import Scaler
+from moorings.autoscale.usage import InstanceUsage
 from moorings.containers.credentials import from_settings
 from moorings.containers.host import DockerHost, kept_login
 from moorings.containers.reading import registry_of
@@ -182,7 +183,9 @@ class Daemon:
         await self._loops.expect(engine)
         server = self._server(engine, workspace_id)
         log_keeper = self._log_keeper(engine)
-        scaler = Scaler(self._database, self._gateway, self._clock, self._loops.hinter())
+        # What a container's processes are called is not known here.
+        usages = None if settings.engine == DOCKER else InstanceUsage(engine)
+        scaler = Scaler(self._database, self._gateway, self._clock, self._loops.hinter(), usages)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):

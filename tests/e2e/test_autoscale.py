@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.alone
 
 LOAD = Path(__file__).parents[2] / "bench" / "load.py"
-RATE, SECONDS = 15, 9
+RATE, SECONDS = 15, 6
 SCRIPT = """
 import asyncio
 def init(): pass
@@ -27,7 +27,7 @@ SCALE = {
     "type": "target_utilization",
     "min_instances": 1,
     "max_instances": 4,
-    "target_utilization_percentage": 50,
+    "target_utilization_percentage": 25,
 }
 
 

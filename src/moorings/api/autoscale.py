@@ -13,7 +13,7 @@ from typing import Any
 
 from moorings.api.quota import Quotas
 from moorings.errors.exceptions import MooringsError, error
-from moorings.spec.autoscale import AutoscaleSetting, setting_from_arm, setting_to_arm
+from moorings.spec.autoscale import OF_ENDPOINTS, AutoscaleSetting, setting_from_arm, setting_to_arm
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.scaling import count_of, most_of, scales
 from moorings.state.database import Database
@@ -141,6 +141,10 @@ def _check_resources(setting: AutoscaleSetting, key: str) -> None:
             if not own or (found and found["deployment"] and f"{endpoint}/{found['deployment']}" != key):
                 message = f"{rule.condition}: it looks at {rule.resource}; expected {key} or its endpoint"
                 raise error("RequestInvalid", message, target="metricResourceUri")
+            if found is not None and found["deployment"] is None and rule.metric not in OF_ENDPOINTS:
+                names = ", ".join(sorted(OF_ENDPOINTS))
+                message = f"{rule.condition}: an endpoint has no {rule.metric}; it has {names}"
+                raise error("RequestInvalid", message, target="metricName")
 
 
 def _deployment(tx: Transaction, key: str) -> Resource:

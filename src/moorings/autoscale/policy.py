@@ -64,6 +64,10 @@ class Policy(Protocol):
     def memory_s(self) -> float:
         """How far back it looks."""
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The series it looks at (`series_of`)."""
+
     def bounds(self, unix_s: float) -> tuple[int, int]:
         """Fewest and most instances at this time."""
 
@@ -89,6 +93,10 @@ class TargetPolicy:
     @property
     def memory_s(self) -> float:
         return max(self.down_after_s, self.zero_after_s if self.least == 0 else 0.0) + gap_of(self.period_s)
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset({CONCURRENCY})
 
     def bounds(self, unix_s: float) -> tuple[int, int]:
         return self.least, self.most
@@ -176,6 +184,10 @@ class RulesPolicy:
         windows = [rule.window_s for profile in self.setting.profiles for rule in profile.rules]
         return max(windows, default=0) + gap_of(self.period_s)
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset(series_of(rule) for profile in self.setting.profiles for rule in profile.rules)
+
     def bounds(self, unix_s: float) -> tuple[int, int]:
         profile = active_profile(self.setting, unix_s)
         return profile.least, profile.most
@@ -228,7 +240,7 @@ class RulesPolicy:
         return Decision(goal, "Rule", text, rule)
 
     def _value(self, rule: Rule, measured: Measured, moment: Moment) -> float | None:
-        points = measured.get(rule.metric, ())
+        points = measured.get(series_of(rule), ())
         found = stretch(points, moment.monotonic_s, rule.window_s, gap_of(self.period_s))
         return None if found is None else aggregated(rule.aggregation, found, rule.window_s)
 
@@ -237,8 +249,20 @@ class RulesPolicy:
         back = max(rule.window_s for rule in profile.rules)
         return all(
             bool(points) and moment.monotonic_s - points[-1][0] >= back
-            for points in (measured.get(rule.metric, ()) for rule in profile.rules)
+            for points in (measured.get(series_of(rule), ()) for rule in profile.rules)
         )
+
+
+def of_endpoint(metric: str) -> str:
+    """The series of a metric over all deployments of the endpoint."""
+    return f"{metric} of the endpoint"
+
+
+def series_of(rule: Rule) -> str:
+    """The series that a rule looks at: of the deployment itself, or of its endpoint where the rule names that."""
+    if rule.resource is None or "/deployments/" in rule.resource.lower():
+        return rule.metric
+    return of_endpoint(rule.metric)
 
 
 def holds(rule: Rule, value: float) -> bool:

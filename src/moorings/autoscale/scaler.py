@@ -9,15 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from moorings.autoscale.policy import Decision, Moment, Policy, policy_of
+import psutil
+
+from moorings.autoscale.policy import Decision, Moment, Policy, of_endpoint, policy_of
+from moorings.autoscale.usage import Usage
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import Clock
-from moorings.spec.autoscale import CAPACITY, CONCURRENCY, RATE, REJECTED, UTILIZATION, setting_from_arm
+from moorings.spec.autoscale import (
+    CAPACITY,
+    CONCURRENCY,
+    CPU,
+    LATENCY,
+    MEMORY,
+    RATE,
+    REJECTED,
+    UTILIZATION,
+    setting_from_arm,
+)
 from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.instance_types import lookup
 from moorings.spec.scaling import count_of, scales
 from moorings.spec.status import is_ready
 from moorings.state.database import Database
@@ -38,11 +52,40 @@ class Load(Protocol):
     def total(self) -> int: ...
     @property
     def refused(self) -> int: ...
+    @property
+    def timed(self) -> int: ...
+    @property
+    def time_ms(self) -> float: ...
 
 
 class Gateway(Protocol):
-    async def loads(self) -> Mapping[tuple[str, str], Load] | None:
-        """(Endpoint, deployment) -> load; None when it does not answer."""
+    async def loads(self, *, timed: bool) -> Mapping[tuple[str, str], Load] | None:
+        """(Endpoint, deployment) -> load, with times of answers if asked for; None when it does not answer."""
+
+
+class Usages(Protocol):
+    async def of(self, owner: str) -> Usage | None:
+        """What its instances use; None where that is not known."""
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The load of several deployments."""
+
+    active: int
+    total: int
+    refused: int
+    timed: int
+    time_ms: float
+
+    @staticmethod
+    def of(loads: Iterable[Load]) -> _Sum:
+        active = total = refused = timed = 0
+        time_ms = 0.0
+        for one in loads:
+            active, total, refused = active + one.active, total + one.total, refused + one.refused
+            timed, time_ms = timed + one.timed, time_ms + one.time_ms
+        return _Sum(active, total, refused, timed, time_ms)
 
 
 @dataclass
@@ -56,8 +99,8 @@ class _Watch:
     looked_s: float = 0.0
     sampled: list[int] = field(default_factory=list)
     """Requests in flight at each sample since the last look."""
-    before: Load | None = None
-    """Counters at the last look."""
+    before: dict[str, tuple[float, Load]] = field(default_factory=dict)
+    """When counters were looked at last, and how they stood: of the deployment (``), of its endpoint, of times."""
     said: str = ""
 
     def note(self, metric: str, at_s: float, value: float) -> None:
@@ -69,9 +112,16 @@ class _Watch:
 
 class Scaler:
     def __init__(
-        self, database: Database, gateway: Gateway, clock: Clock, hint: Callable[[str, str], None]
+        self,
+        database: Database,
+        gateway: Gateway,
+        clock: Clock,
+        hint: Callable[[str, str], None],
+        usages: Usages | None = None,
     ) -> None:
-        """`hint(kind, name)` wakes the loop of a deployment whose count has changed; losing it costs latency only."""
+        """`hint(kind, name)` wakes the loop of a deployment whose count has changed; losing it costs latency only.
+        `usages`: None where instances are not processes of this machine."""
+        self._usages = usages
         self._database = database
         self._gateway = gateway
         self._clock = clock
@@ -96,7 +146,8 @@ class Scaler:
             self._watch(await asyncio.to_thread(self._rows))
         if not self._watched:
             return
-        loads = await self._gateway.loads()
+        timed = any({LATENCY, of_endpoint(LATENCY)} & w.policy.metrics for w in self._watched.values())
+        loads = await self._gateway.loads(timed=timed)
         if loads is None:
             return  # a gap in the series: nothing is decided on what was not seen
         for key, watch in self._watched.items():
@@ -104,7 +155,9 @@ class Scaler:
             load = loads.get((endpoint, deployment))
             if load is not None:
                 watch.sampled.append(load.active)
-                await self._consider(watch, load)
+                await self._consider(
+                    watch, load, _Sum.of(one for key, one in loads.items() if key[0] == endpoint)
+                )
 
     def _rows(self) -> list[Resource]:
         with self._database.read() as tx:
@@ -131,7 +184,7 @@ class Scaler:
             watched[row.name] = _Watch(row, spec, policy, series, looked_s=self._clock.monotonic())
         self._watched = watched
 
-    async def _consider(self, watch: _Watch, load: Load) -> None:
+    async def _consider(self, watch: _Watch, load: Load, endpoint: Load) -> None:
         now_s = self._clock.monotonic()
         row = watch.row
         count = count_of(watch.spec, row.autoscale, row.scale)
@@ -140,6 +193,10 @@ class Scaler:
         if now_s - watch.looked_s < watch.policy.period_s - SAMPLE_S / 2 and not at_once:
             return
         self._measure(watch, load, now_s, at_once=at_once)
+        self._count(watch, "", load, now_s, lambda metric: metric)
+        self._count(watch, "endpoint", endpoint, now_s, of_endpoint)
+        await self._measure_usage(watch, now_s)
+        watch.looked_s, watch.sampled = now_s, []
         changed_at = row.scale["at"] if row.scale else None
         moment = Moment(now_s, self._clock.now(), count, changed_at)
         decision = watch.policy.decide(watch.series, moment)
@@ -156,7 +213,6 @@ class Scaler:
 
     def _measure(self, watch: _Watch, load: Load, now_s: float, *, at_once: bool) -> None:
         """Add what has been seen since the last look to the series."""
-        since_s = max(now_s - watch.looked_s, SAMPLE_S)
         samples = watch.sampled or [load.active]
         in_flight = float(load.active) if at_once else sum(samples) / len(samples)
         slots = watch.spec.request_settings.max_concurrent_requests_per_instance
@@ -164,12 +220,42 @@ class Scaler:
         watch.note(CONCURRENCY, now_s, in_flight)
         watch.note(UTILIZATION, now_s, 100 * in_flight / (slots * max(1, serving)))
         watch.note(CAPACITY, now_s, float(serving))
-        before = watch.before
+
+    def _count(self, watch: _Watch, what: str, load: Load, now_s: float, named: Callable[[str], str]) -> None:
+        """Add what has been counted since the last look to the series."""
+        if what:
+            watch.note(named(CONCURRENCY), now_s, float(load.active))
+        then_s, before = watch.before.get(what, (now_s, load))
+        watch.before[what] = now_s, load
         # Counters begin anew with Envoy: then this look has no rate.
-        if before is not None and load.total >= before.total and load.refused >= before.refused:
-            watch.note(RATE, now_s, 60 * (load.total - before.total) / since_s)
-            watch.note(REJECTED, now_s, 60 * (load.refused - before.refused) / since_s)
-        watch.before, watch.looked_s, watch.sampled = load, now_s, []
+        if now_s > then_s and load.total >= before.total and load.refused >= before.refused:
+            minutes = (now_s - then_s) / 60
+            watch.note(named(RATE), now_s, (load.total - before.total) / minutes)
+            watch.note(named(REJECTED), now_s, (load.refused - before.refused) / minutes)
+        if named(LATENCY) not in watch.policy.metrics:
+            return
+        # Times come every five seconds: in between, and while nobody calls, the last ones still hold.
+        _, timed = watch.before.setdefault(f"{what} times", (now_s, load))
+        if load.timed > timed.timed:
+            watch.note(named(LATENCY), now_s, (load.time_ms - timed.time_ms) / (load.timed - timed.timed))
+            watch.before[f"{what} times"] = now_s, load
+        elif load.timed < timed.timed:
+            watch.before[f"{what} times"] = now_s, load
+        elif points := watch.series.get(named(LATENCY)):
+            watch.note(named(LATENCY), now_s, points[-1][1])
+
+    async def _measure_usage(self, watch: _Watch, now_s: float) -> None:
+        if self._usages is None or not {CPU, MEMORY} & watch.policy.metrics:
+            return
+        used = await self._usages.of(watch.row.name)
+        if used is None:
+            return
+        size = lookup(watch.spec.instance_type) if watch.spec.instance_type else None
+        vcpus = size.vcpus if size else psutil.cpu_count() or 1
+        memory_bytes = size.memory_bytes if size else psutil.virtual_memory().total
+        since_s = max(now_s - watch.looked_s, SAMPLE_S)
+        watch.note(CPU, now_s, 100 * used.processor_s / (since_s * vcpus * used.instances))
+        watch.note(MEMORY, now_s, 100 * used.memory_bytes / (memory_bytes * used.instances))
 
     def _say(self, watch: _Watch, decision: Decision) -> None:
         """A reason why nothing happens is worth a line when it is a new one."""

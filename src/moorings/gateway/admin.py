@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from moorings.gateway.envoy_listener import DISCOVERY_CLUSTER, LISTENER, SERVER_NAME
 
 _TIMEOUT_S = 2.0
+_TIME = re.compile(
+    r'^envoy_cluster_upstream_rq_time_(sum|count)\{envoy_cluster_name="([^"]+)"\} ([0-9.e+-]+)$', re.MULTILINE
+)
 _LOAD = ("upstream_rq_active", "upstream_rq_total", "upstream_rq_pending_overflow")
 _ACTIVE = "http.scoring.downstream_rq_active"
 
@@ -27,6 +31,10 @@ class Load:
     """Passed on since Envoy was started."""
     refused: int
     """Turned away at the cap since then."""
+    timed: int = 0
+    """Answers whose time is known; Envoy adds them up every five seconds."""
+    time_ms: float = 0.0
+    """What those have taken together."""
 
 
 class AdminError(Exception):
@@ -63,6 +71,11 @@ class Admin:
         names = "|".join(_LOAD)
         data = _json(await self._ask("GET", f"/stats?format=json&filter=^cluster%5C..*%5C.({names})$"))
         return loads_of(data)
+
+    async def times(self) -> dict[str, tuple[int, float]]:
+        """Cluster -> answers and the milliseconds they have taken together."""
+        path = "/stats/prometheus?filter=^cluster%5C..*%5C.upstream_rq_time$"
+        return times_of((await self._ask("GET", path)).decode())
 
     async def drain(self) -> None:
         """Close connections as their requests end; requests in flight finish."""
@@ -115,6 +128,14 @@ def loads_of(data: dict[str, Any]) -> dict[str, Load]:
         if len(parts) == 3 and parts[2] in _LOAD and parts[1] != DISCOVERY_CLUSTER:
             found.setdefault(parts[1], {})[parts[2]] = int(item.get("value", 0))
     return {name: Load(*(values.get(key, 0) for key in _LOAD)) for name, values in found.items()}
+
+
+def times_of(text: str) -> dict[str, tuple[int, float]]:
+    """The histogram of answer times as cluster -> how many, and their sum in milliseconds. Pure."""
+    found: dict[str, dict[str, float]] = {}
+    for part, cluster, value in _TIME.findall(text):
+        found.setdefault(cluster, {})[part] = float(value)
+    return {name: (int(of["count"]), of["sum"]) for name, of in found.items() if len(of) == 2}
 
 
 def _is_healthy(host: dict[str, Any]) -> bool:

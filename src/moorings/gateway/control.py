@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moorings.gateway import envoy, locks, snapshot
@@ -131,13 +131,19 @@ class GatewayControl:
         """The socket where requests to the deployment wait while it has no instance."""
         return str(room_path(self.settings.run_dir, cluster_name(endpoint, deployment)))
 
-    async def loads(self) -> Mapping[tuple[str, str], Load] | None:
-        """(Endpoint, deployment) -> the load that Envoy itself counts; None while it does not answer.
+    async def loads(self, *, timed: bool = False) -> Mapping[tuple[str, str], Load] | None:
+        """(Endpoint, deployment) -> the load that Envoy itself counts; None while it does not answer. With `timed` also
+        how long answers took.
 
         Asked of Envoy's admin socket: a figure that is read four times a second is worth no file.
         """
         try:
-            found = await Admin(self.settings.admin_socket).loads()
+            admin = Admin(self.settings.admin_socket)
+            found = await admin.loads()
+            if timed:
+                for cluster, (count, time_ms) in (await admin.times()).items():
+                    if cluster in found:
+                        found[cluster] = replace(found[cluster], timed=count, time_ms=time_ms)
         except AdminError:
             return None
         return {cluster_parts(cluster): load for cluster, load in found.items()}

@@ -40,6 +40,8 @@ METRICS: Mapping[str, str] = {
     REJECTED: "requests answered with 429",
 }
 """What a rule may look at -> its unit."""
+OF_ENDPOINTS = frozenset({CONCURRENCY, LATENCY, RATE, REJECTED})
+"""Metrics that an endpoint has, too: those of its deployments together."""
 PER_INSTANCE = frozenset({CPU, MEMORY, UTILIZATION})
 """Metrics that are spread over the instances: fewer of them have more each."""
 

@@ -40,7 +40,7 @@ class World:
             self.database, self, self.clock, lambda kind, name: self.hints.append((kind, name))
         )
 
-    async def loads(self) -> Mapping[tuple[str, str], Load] | None:
+    async def loads(self, *, timed: bool) -> Mapping[tuple[str, str], Load] | None:
         return None if self.load is None else {("shop", "blue"): self.load}
 
     async def run(self, seconds: float, active: int | None = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -118,3 +119,13 @@ def test_any_text_is_a_trace_or_a_coded_failure(text: str) -> None:
         parse("seconds,rps\n" + text, "t.csv")
     except MooringsError as problem:
         assert problem.failure.code == "TraceInvalid"
+
+
+def test_the_picture_of_the_page_is_that_of_its_trace() -> None:
+    """To renew it: run the command of the page, with --picture docs/how-to/pictures/autoscale.svg."""
+    pages = Path(__file__).parents[3] / "docs" / "how-to"
+    text = (pages / "autoscale.md").read_text()
+    trace = parse(text.partition("<<'CSV'\n")[2].partition("CSV\n")[0], "day.csv")
+    outcome = simulate(trace, Workload(0.1, start_s=3.0), policy(1, 12), 1)
+    drawn = picture(outcome, "day.csv: 1 to 12 instances at 70 %")
+    assert drawn == (pages / "pictures" / "autoscale.svg").read_text()

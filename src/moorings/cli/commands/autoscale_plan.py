@@ -24,7 +24,9 @@ from moorings.spec.deployment import (
     DeploymentSpec,
     activation_timeout_s,
 )
-from moorings.spec.update import update_deployment
+from moorings.spec.documents import Draft
+from moorings.spec.update import merged, plain
+from moorings.spec.validate import deployment_problems
 
 NEVER = 1_000_000_000
 SHOWN_CHANGES = 12
@@ -177,7 +179,8 @@ def _spec(file: Path | None, given: Mapping[str, int | None]) -> DeploymentSpec:
         "request_settings": {"max_concurrent_requests_per_instance": given["max_concurrent"]},
         "properties": {} if after_s is None else {SCALE_DOWN_AFTER_S: str(after_s)},
     }
-    return update_deployment(base, changes=changes)
+    draft = Draft.of_value(merged(plain(base), changes), DeploymentSpec, command="moor autoscale simulate")
+    return draft.build(deployment_problems, DeploymentSpec)
 
 
 def _read(path: Path) -> str:
