@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -364,7 +364,7 @@ def _rule_view(index: int, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _bounds(profile: dict[str, Any]) -> str:
+def _bounds(profile: Mapping[str, Any]) -> str:
     capacity = profile["capacity"]
     return f"{capacity['minimum']} to {capacity['maximum']}, else {capacity['default']}"
 

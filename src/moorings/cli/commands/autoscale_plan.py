@@ -18,6 +18,7 @@ from moorings.cli import specs
 from moorings.cli.framework import leaf
 from moorings.cli.session import Session
 from moorings.errors.exceptions import error
+from moorings.errors.sentence import verbatim
 from moorings.spec.deployment import (
     MAX_INSTANCES,
     SCALE_DOWN_AFTER_S,
@@ -195,5 +196,5 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as problem:
         message = f"the picture cannot be written: {problem}"
-        fix = "Name another place: moor autoscale simulate -f <trace> --picture <file.svg>"
+        fix = verbatim("moor autoscale simulate -f <trace> --picture <file.svg>")
         raise error("TraceInvalid", message, target=str(path), fix=fix) from None
