@@ -31,7 +31,7 @@ from moorings.lib.timing import Clock
 from moorings.observe.journal import Journal, Told
 from moorings.observe.phases import PLAN
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.scaling import most_of
+from moorings.spec.scaling import most_of, scales
 from moorings.spec.status import (
     GATEWAY_ACCEPTED,
     INSTANCES_HEALTHY,
@@ -177,7 +177,16 @@ class DeploymentReconciler:
         overdue_s = self._overdue_s(row, spec, seen, revision, memory) if not gave_up else None
         settled = view.settled(spec.endpoint_name)
         step = plan(
-            Desired(revision, spec.instance_count, started, gave_up, overdue_s is not None, settled), seen
+            Desired(
+                revision,
+                spec.instance_count,
+                started,
+                gave_up,
+                overdue_s is not None,
+                settled,
+                scales(row.spec, row.autoscale),
+            ),
+            seen,
         )
         if template is not None and not started and not step.clearing:
             status.data["started"] = row.generation

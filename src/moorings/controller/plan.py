@@ -48,6 +48,8 @@ class Desired:
     """The progress deadline has passed."""
     settled: bool = True
     """Envoy has accepted all that was published for the endpoint."""
+    scales: bool = False
+    """The count follows the load: what serves follows it up also when this generation has failed."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ def _stay(desired: Desired, current: Sequence[Seen], old: Sequence[Seen]) -> Pla
     for revision in {s.revision for s in standing}:
         group = [s for s in standing if s.revision == revision]
         count = 1 + max(s.ordinal for s in group)
+        if desired.scales and len({s.revision for s in standing}) == 1:
+            count = max(count, desired.count)
         if _differs(group, count):
             apply[revision] = count
     clear = current and all(s.gone_from_gateway for s in current)

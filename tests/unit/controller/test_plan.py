@@ -48,6 +48,14 @@ def test_scaling_after_a_failed_try_ends_what_failed_and_nothing_that_serves() -
     assert step.routed == {"new-1"} and not step.remove, "what serves stays, even where it cannot be cleared"
 
 
+def test_what_serves_on_after_a_failed_update_still_follows_the_load() -> None:
+    failed = seen("new", 0, phase=Phase.FAILED, ready=False, in_gateway=False, gone_from_gateway=True)
+    wish = Desired("new", 3, started=True, gave_up=True)
+    assert plan(wish, [seen("old", 0), failed]).apply == {}
+    assert plan(replace(wish, scales=True), [seen("old", 0), failed]).apply == {"old": 3}
+    assert plan(replace(wish, scales=True, count=1), [seen("old", 0), seen("old", 1)]).apply == {}
+
+
 def test_no_instance_at_all_may_be_desired() -> None:
     serving = seen("new", 0)
     step = plan(Desired("new", 0, started=True), [serving])
