@@ -65,7 +65,7 @@ def remember(memory: MemoryWorkspace) -> None:
 
 
 def test_settings_rules_and_profiles_are_sent_as_one_document(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     memory = MemoryWorkspace()
     id_ = f"{WS}/onlineEndpoints/shop/deployments/blue"
@@ -79,6 +79,11 @@ def test_settings_rules_and_profiles_are_sent_as_one_document(
     done, out, err = moor(capsys, "rule", "create", "--autoscale-name", "blue", *rule, memory=memory)
     assert (done, json.loads(out)["condition"]) == (0, "CpuUtilizationPercentage > 70 avg 5m"), err
     remember(memory)
+    trace = tmp_path / "day.csv"
+    trace.write_text("seconds,rps\n0,30\n400,30\n")
+    argv = ("simulate", "-f", str(trace), "--autoscale-name", "blue", "--at", "2026-11-25", "--count", "2")
+    done, out, err = moor(capsys, *argv, memory=memory)
+    assert (done, json.loads(out)["first_changes"][0]["reason"]) == (0, "Rule"), err
     assert moor(capsys, "rule", "delete", "--autoscale-name", "blue", "--index", "1", memory=memory)[0] == 1
     wrong = moor(capsys, "rule", "list", "--autoscale-name", "blue", "--profile-name", "x", memory=memory)
     assert wrong[0] == 1

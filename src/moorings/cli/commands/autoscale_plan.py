@@ -1,15 +1,18 @@
-"""`moor autoscale size` and `simulate`: what a load needs, and what scaling would do with it. Asks no workspace."""
+"""`moor autoscale size` and `simulate`: what a load needs, and what scaling would do with it. A workspace is asked only for
+a setting that is named."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from moorings.autoscale.picture import picture, totals
-from moorings.autoscale.policy import Policy, TargetPolicy, policy_of
+from moorings.autoscale.policy import Policy, RulesPolicy, TargetPolicy, policy_of
 from moorings.autoscale.simulation import Outcome, Workload
 from moorings.autoscale.simulation import simulate as play
 from moorings.autoscale.trace import parse
@@ -17,6 +20,7 @@ from moorings.autoscale.window import concurrency, needed
 from moorings.cli import specs
 from moorings.cli.framework import leaf
 from moorings.cli.session import Session
+from moorings.client import autoscale as remote
 from moorings.errors.exceptions import error
 from moorings.errors.sentence import verbatim
 from moorings.spec.deployment import (
@@ -78,6 +82,16 @@ def size(session: Session, rps: float, request_seconds: float, target: int, max_
     "requests as a picture, and print what it came to.",
     click.Option(["--file", "-f"], type=click.Path(path_type=Path), required=True, help="The trace."),
     click.Option(
+        ["--autoscale-name"],
+        metavar="NAME",
+        help="An autoscale setting of the workspace: its rules and schedules.",
+    ),
+    click.Option(
+        ["--at"],
+        type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
+        help="When the trace begins (UTC), for schedules; now otherwise.",
+    ),
+    click.Option(
         ["--deployment-file"],
         type=click.Path(path_type=Path),
         help="YAML file of a deployment: its scale_settings and request_settings.",
@@ -101,6 +115,8 @@ def size(session: Session, rps: float, request_seconds: float, target: int, max_
 def simulate(
     session: Session,
     file: Path,
+    autoscale_name: str | None,
+    at: datetime | None,
     deployment_file: Path | None,
     count: int | None,
     request_seconds: float,
@@ -111,8 +127,10 @@ def simulate(
 ) -> None:
     trace = parse(_read(file), file.name)
     spec = _spec(deployment_file, given)
-    policy = policy_of(spec, None)
+    setting = remote.setting(session.client, autoscale_name) if autoscale_name else None
+    policy = policy_of(spec, None if setting is None else replace(setting, enabled=True))
     assert policy is not None
+    begins_s = session.started_at if at is None else at.replace(tzinfo=UTC).timestamp()
     workload = Workload(
         request_s=request_seconds,
         slots=spec.request_settings.max_concurrent_requests_per_instance,
@@ -121,8 +139,8 @@ def simulate(
         activation_timeout_s=float(activation_timeout_s(spec)),
         seed=seed,
     )
-    first = policy.bounds(0.0)[0] if count is None else count
-    outcome = play(trace, workload, policy, first)
+    first = policy.bounds(begins_s)[0] if count is None else count
+    outcome = play(trace, workload, policy, first, begins_s)
     drawn = picture_path or file.with_suffix(".svg")
     _write(drawn, picture(outcome, f"{file.name}: {_described(policy)}"))
     session.emit(_summary(outcome, drawn))
@@ -158,7 +176,9 @@ def _summary(outcome: Outcome, drawn: Path) -> dict[str, Any]:
 def _described(policy: Policy) -> str:
     if isinstance(policy, TargetPolicy):
         return f"{policy.least} to {policy.most} instances at {round(policy.utilization * 100)} %"
-    return "rules"
+    if isinstance(policy, RulesPolicy):
+        return f"the rules of {policy.setting.name}"
+    raise AssertionError("there are two kinds of policy")
 
 
 def _spec(file: Path | None, given: Mapping[str, int | None]) -> DeploymentSpec:
