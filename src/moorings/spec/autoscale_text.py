@@ -158,6 +158,16 @@ def parse_profiles(
     ]
 
 
+def returns_to(name: str) -> str | None:
+    """The profile that one of this name goes back to when a recurring one ends; None for all others."""
+    try:
+        found = json.loads(name)
+    except (ValueError, RecursionError):
+        return None
+    back = found.get("name") if isinstance(found, dict) and "for" in found else None
+    return back if isinstance(back, str) else None
+
+
 def _scheduled(profile: Profile, recurrence: Recurrence | None, date: FixedDate | None) -> Profile:
     return Profile(
         profile.name, profile.least, profile.most, profile.default, profile.rules, recurrence, date

@@ -88,5 +88,11 @@ def test_settings_rules_and_profiles_are_sent_as_one_document(
     wrong = moor(capsys, "rule", "list", "--autoscale-name", "blue", "--profile-name", "x", memory=memory)
     assert wrong[0] == 1
     assert "(AutoscaleNotFound)" in wrong[2]
+    weekend = ("-n", "weekend", "--recurrence", "week", "sat", "sun", "--count", "2")
+    assert moor(capsys, "profile", "create", "--autoscale-name", "blue", *weekend, memory=memory)[0] == 0
+    remember(memory)
+    assert [len(one["rules"]) for one in profile_of(memory)] == [1, 0, 1]  # type: ignore[arg-type]
     assert moor(capsys, "rule", "delete", "--autoscale-name", "blue", "--index", "*", memory=memory)[0] == 0
-    assert profile_of(memory)[0]["rules"] == []
+    assert [one["rules"] for one in profile_of(memory)] == [[], [], []], (
+        "what follows the weekend is the default"
+    )

@@ -16,7 +16,7 @@ from moorings.cli.session import Session
 from moorings.client import autoscale as remote
 from moorings.errors.exceptions import error
 from moorings.spec.autoscale import AutoscaleSetting, Profile, Rule, setting_to_arm
-from moorings.spec.autoscale_text import parse_profiles, parse_rule
+from moorings.spec.autoscale_text import parse_profiles, parse_rule, returns_to
 from moorings.spec.deployment import MAX_INSTANCES
 
 DEFAULT = "default"
@@ -280,8 +280,9 @@ def profile_create(
     base = Profile(name, min_count or count, max_count or count, count, rules)
     always = next(p for p in found.profiles if p.recurrence is None and p.fixed_date is None)
     made = parse_profiles(autoscale_name, base, recurrence, start, end, timezone, always)
-    body = remote.put(session.client, replace(found, profiles=(*found.profiles, *made)))
-    session.emit(next(p for p in view(body)["profiles"] if p["name"] == name), PROFILES)
+    found = replace(found, profiles=(*found.profiles, *made))
+    remote.put(session.client, found)
+    session.emit(next(p for p in view(setting_to_arm(found))["profiles"] if p["name"] == name), PROFILES)
 
 
 @leaf("list", "List the profiles of a setting.", _autoscale_name())
@@ -404,8 +405,18 @@ def _profile(setting: AutoscaleSetting, name: str) -> Profile:
 
 
 def _with(setting: AutoscaleSetting, changed: Profile) -> AutoscaleSetting:
-    profiles = tuple(changed if p.name == changed.name else p for p in setting.profiles)
-    return replace(setting, profiles=profiles)
+    """The setting with the profile changed, and with it those that go back to it when a recurring one ends."""
+
+    def now(profile: Profile) -> Profile:
+        if profile.name == changed.name:
+            return changed
+        if returns_to(profile.name) != changed.name:
+            return profile
+        return replace(
+            profile, least=changed.least, most=changed.most, default=changed.default, rules=changed.rules
+        )
+
+    return replace(setting, profiles=tuple(now(profile) for profile in setting.profiles))
 
 
 def _chosen(profile: Profile, index: Sequence[str]) -> set[int]:
