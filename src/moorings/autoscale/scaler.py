@@ -176,7 +176,11 @@ class Scaler:
                 watched[row.name] = known
                 continue
             spec = DeploymentSpec.model_validate(row.spec)
-            setting = setting_from_arm(row.autoscale["name"], row.autoscale) if row.autoscale else None
+            try:
+                setting = setting_from_arm(row.autoscale["name"], row.autoscale) if row.autoscale else None
+            except MooringsError as problem:  # written by another version: the others go on
+                logger.error("%s is not scaled: %s", row.name, problem)
+                continue
             policy = policy_of(spec, setting)
             if policy is None:
                 continue
@@ -247,7 +251,10 @@ class Scaler:
     async def _measure_usage(self, watch: _Watch, now_s: float) -> None:
         if self._usages is None or not {CPU, MEMORY} & watch.policy.metrics:
             return
-        used = await self._usages.of(watch.row.name)
+        try:
+            used = await self._usages.of(watch.row.name)
+        except MooringsError:  # the engine is away: a gap in these series alone
+            return
         if used is None:
             return
         size = lookup(watch.spec.instance_type) if watch.spec.instance_type else None

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from moorings.autoscale.scaler import SAMPLE_S, Scaler
-from moorings.gateway.admin import Load, loads_of
+from moorings.errors.exceptions import error
+from moorings.gateway.admin import Load, loads_of, times_of
 from moorings.lib.timing import ManualClock
 from moorings.spec.autoscale import AutoscaleSetting, Profile, setting_to_arm
 from moorings.spec.autoscale_text import parse_rule
@@ -171,7 +172,9 @@ async def test_the_rules_of_a_setting_scale_a_deployment_of_a_fixed_count(world:
     with world.database.write() as tx:
         row = tx.resource(DEPLOYMENT, KEY)
         assert row is not None
-        tx.set_autoscale(row, setting_to_arm(AutoscaleSetting("s", "d", (profile,))))
+        tx.set_autoscale(
+            row, setting_to_arm(AutoscaleSetting("s", "/onlineEndpoints/shop/deployments/blue", (profile,)))
+        )
     await world.run(8, active=3)
     assert world.count == 3
     await world.run(30, active=3)
@@ -179,6 +182,28 @@ async def test_the_rules_of_a_setting_scale_a_deployment_of_a_fixed_count(world:
     await world.run(40, active=3)
     assert world.count == 4
     assert world.row.scale["message"].startswith("Concurrency > 2 avg 5s holds (3): out 2")  # type: ignore[index]
+
+
+async def test_a_setting_that_cannot_be_read_and_an_engine_that_is_away_hold_up_nobody(world: World) -> None:
+    class Away:
+        async def of(self, owner: str) -> None:
+            raise error("DockerEngineNotAvailable", "away")
+
+    rule = parse_rule("s", "CpuUtilizationPercentage > 1 avg 5s", ("out", "1"), 1, None)
+    good = setting_to_arm(
+        AutoscaleSetting(
+            "s", "/onlineEndpoints/shop/deployments/blue", (Profile("default", 2, 4, 2, (rule,)),)
+        )
+    )
+    world.put(type="default")
+    world.scaler = Scaler(world.database, world, world.clock, lambda kind, name: None, Away())
+    for setting, count in (({"name": "s", "properties": {"enabled": True}}, 1), (good, 2)):
+        with world.database.write() as tx:
+            row = tx.resource(DEPLOYMENT, KEY)
+            assert row is not None
+            tx.set_autoscale(row, setting)
+        await world.run(3)
+        assert world.count == count
 
 
 def test_the_figures_of_the_gateway_by_cluster() -> None:
@@ -190,3 +215,9 @@ def test_the_figures_of_the_gateway_by_cluster() -> None:
         {"histograms": {}},
     ]
     assert loads_of({"stats": stats}) == {"shop~blue": Load(3, 10, 2)}
+    text = """# TYPE envoy_cluster_upstream_rq_time histogram
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="shop~blue",le="0.5"} 0
+envoy_cluster_upstream_rq_time_sum{envoy_cluster_name="shop~blue"} 614.63
+envoy_cluster_upstream_rq_time_count{envoy_cluster_name="shop~blue"} 3
+"""
+    assert times_of(text) == {"shop~blue": (3, 614.63)}
