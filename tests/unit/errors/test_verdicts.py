@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moorings.errors.diagnosis import InstanceEvidence, diagnose_instance
-from moorings.errors.diagnosis.evidence import EXIT_RUN_STUCK, End, Probed
+from moorings.errors.diagnosis.evidence import EXIT_RUN_STUCK, End, Probed, readable
 from moorings.errors.exceptions import Confidence, Failure
 from moorings_server import contract
 
@@ -551,7 +551,19 @@ def test_a_container_that_runs_again_after_many_ends() -> None:
 
 
 def test_half_characters_and_endless_lines_can_be_kept_and_sent() -> None:
-    failed = raised("ValueError: caf\udce9 " + "x" * 100_000)
+    words = "ValueError: caf\udce9 " + "x" * 100_000
+    failed = raised(words, log_tail=(words,))
     assert failed.message.encode()
     assert all(len(line.encode()) < 1000 for line in failed.evidence)
     assert len(failed.message) < 1000
+
+
+def test_a_line_is_read_up_to_a_length_and_keeps_its_end() -> None:
+    line = "a" * 100_000 + " No module named 'torch'"
+    report = {"kind": "init_raised", "traceback": f"one\n{line}", "line": 3, "frames": [line]}
+    seen = readable(InstanceEvidence("e", "d", "failed", report=report, log_tail=(line, "short")))
+    kept = [seen.log_tail[0], seen.report["traceback"].splitlines()[1], seen.report["frames"][0]]
+    for one in kept:
+        assert len(one) < 5000
+        assert one.endswith("No module named 'torch'")
+    assert (seen.log_tail[1], seen.report["line"]) == ("short", 3)

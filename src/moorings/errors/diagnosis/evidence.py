@@ -7,8 +7,11 @@ layer: they are repeated here, and a test holds them equal.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+LINE_HEAD_CHARS, LINE_TAIL_CHARS = 3000, 1000
+"""What is read of a line: scripts say as much as they like, and a pattern must not take a minute over it."""
 
 KIND_SCRIPT_MISSING = "script_missing"
 KIND_SYNTAX_ERROR = "syntax_error"
@@ -113,3 +116,21 @@ class InstanceEvidence:
     """Where the model is for the worker: its `AZUREML_MODEL_DIR`."""
     log_tail: tuple[str, ...] = ()
     """Last lines of the log of the container-equivalent named by `step`, oldest first."""
+
+
+def readable(instance: InstanceEvidence) -> InstanceEvidence:
+    """The same with every line no longer than patterns are made for; its beginning and its end stay."""
+    report = instance.report and {key: _shortened(value) for key, value in instance.report.items()}
+    return replace(instance, report=report, log_tail=tuple(_line(line) for line in instance.log_tail))
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return "".join(_line(line) for line in value.splitlines(keepends=True))
+    return [_shortened(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _line(line: str) -> str:
+    if len(line) <= LINE_HEAD_CHARS + LINE_TAIL_CHARS:
+        return line
+    return f"{line[:LINE_HEAD_CHARS]} ... ({len(line)} characters) ... {line[-LINE_TAIL_CHARS:]}"

@@ -18,6 +18,7 @@ CRASH_LOOP_RESTARTS = ends.CRASH_LOOP_RESTARTS
 
 def diagnose_instance(instance: InstanceEvidence) -> Failure:
     """Why this instance does not serve. Always an answer; the fallback is `UserContainerCrash`."""
+    instance = ev.readable(instance)
     judges = (
         _of_silence,
         _of_initializer,
