@@ -35,7 +35,7 @@ test: $(STAMP) check ## everything CI proves
 bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (an hour): docs/performance.md
 	$(PY) -m bench
 
-faults: $(STAMP) ## break things under load (minutes; `python tests/faults/run.py --long`: an hour or two): docs/reliability.md
+faults: $(STAMP) ## break things under load (minutes; `python tests/faults/run.py --long`: some hours): docs/reliability.md
 	$(PY) tests/faults/run.py --write
 
 stop: ## stop the local workspace

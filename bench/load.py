@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import signal
 import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
+
+import uvloop
 
 MOST_FAILURES = 5_000
 """So many are listed; all are counted."""
+LONGEST_S = 4 * 3600
 
 
 @dataclass
@@ -28,13 +33,16 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     latencies_ms: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     """Of what was answered 200, and of the rest."""
-    failures: list[tuple[float, int, str]] = field(default_factory=list)
-    """(end by `time.monotonic`, status, body): the clock is the same in every process of the machine."""
+    failures: list[tuple[float, int, str, float]] = field(default_factory=list)
+    """(end by `time.monotonic`, status, body, beginning): the clock is the same in every process of the machine."""
     uncoded: int = 0
     """Answers other than 200 that have no error code of ours."""
     bodies: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    """How long requests were sent."""
 
-    def note(self, status: int, due_s: float, what: str) -> None:
+    def note(self, status: int, due_s: float, began_s: float, what: str) -> None:
+        """`due_s`: when it should have left; `began_s`: when it did."""
         now = time.monotonic()
         self.statuses[status] += 1
         self.latencies_ms[status == 200].append((now - due_s) * 1000)
@@ -43,19 +51,21 @@ class Tally:
             return
         self.uncoded += status != 0 and not _coded(what)
         if len(self.failures) < MOST_FAILURES:
-            self.failures.append((now, status, what[:300]))
+            self.failures.append((now, status, what[:300], began_s))
 
     def report(self) -> dict[str, object]:
         sent = sum(self.statuses.values())
         good, bad = sorted(self.latencies_ms[True]), sorted(self.latencies_ms[False])
         return {
             "sent": sent,
+            "seconds": round(self.seconds, 3),
             "failed": sent - self.statuses[200],
             "statuses": {str(k): v for k, v in sorted(self.statuses.items())},
             "uncoded": self.uncoded,
             "p50_ms": _quantile(good, 0.5),
             "p99_ms": _quantile(good, 0.99),
             "max_ms": _quantile(good, 1.0),
+            "failed_p50_ms": _quantile(bad, 0.5),
             "failed_p99_ms": _quantile(bad, 0.99),
             "bodies": dict(self.bodies.most_common(5)),
             "failures": self.failures,
@@ -73,7 +83,87 @@ def _coded(body: str) -> bool:
         return False
 
 
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time: bytes are looked at once, since the generator shares its machine with whom it
+    asks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._answer: asyncio.Future[tuple[int, str]] | None = None
+        self.usable = True
+        """Whether another request may go over it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def send(self, request: bytes, timeout_s: float) -> asyncio.Future[tuple[int, str]]:
+        """Status and body of the answer; OSError or TimeoutError where there was none."""
+        assert self._transport is not None
+        answer = self._answer = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s, self._fail, TimeoutError("no answer"))
+        answer.add_done_callback(lambda _: timer.cancel())
+        self._transport.write(request)
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        try:
+            found = parsed(self._buffer)
+        except ValueError as problem:
+            self._fail(ConnectionError(f"not HTTP: {problem}"))
+            return
+        if found is None or self._answer is None or self._answer.done():
+            return
+        status, body, stays = found
+        self._buffer, self.usable = b"", stays
+        if not stays:
+            self.close()
+        self._answer.set_result((status, body.decode(errors="replace")))
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self._fail(problem or ConnectionResetError("closed by the other side"))
+
+    def close(self) -> None:
+        self.usable = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def _fail(self, problem: Exception) -> None:
+        self.usable = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(problem)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def parsed(data: bytes) -> tuple[int, bytes, bool] | None:
+    """(status, body, whether the connection stays) of an HTTP/1.1 answer; None: it is not whole yet. Raises ValueError."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    head, rest = data[:end].lower(), data[end + 4 :]
+    status = int(head[9:12])
+    stays = b"\r\nconnection: close" not in head
+    at = head.find(b"\r\ncontent-length:")
+    if at >= 0:
+        size = int(head[at + 17 :].split(b"\r\n", 1)[0])
+        return (status, rest[:size], stays) if len(rest) >= size else None
+    if b"\r\ntransfer-encoding: chunked" not in head:
+        return status, b"", stays
+    body = bytearray()
+    while True:
+        line, there, rest = rest.partition(b"\r\n")
+        if not there:
+            return None
+        size = int(line.split(b";")[0], 16)
+        if len(rest) < size + 2:
+            return None
+        body += rest[:size]
+        rest = rest[size + 2 :]
+        if size == 0:
+            return status, bytes(body), stays
 
 
 class Generator:
@@ -88,7 +178,7 @@ class Generator:
         lines += [f"{k}: {v}" for k, v in {"Content-Type": "application/json", **headers}.items()]
         self._request = ("\r\n".join(lines) + "\r\n\r\n").encode() + body
         self._timeout_s = timeout_s
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[_Connection] = deque()
         self._over = False
         self.tally = Tally()
 
@@ -106,67 +196,36 @@ class Generator:
             task = asyncio.create_task(self._one(due_s))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+        self.tally.seconds = time.monotonic() - start
         await asyncio.gather(*tasks)
-        for _, writer in self._idle:
-            writer.close()
+        for connection in self._idle:
+            connection.close()
         return self.tally
 
     def _end(self) -> None:
         self._over = True
 
     async def _one(self, due_s: float) -> None:
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                status, body = await self._exchange()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as problem:
+            connection = await self._connection()
+            status, body = await connection.send(self._request, self._timeout_s)
+            if connection.usable:
+                self._idle.append(connection)
+        except Exception as problem:  # noqa: BLE001 - whatever it was, the request was not answered: it counts
             status, body = 0, f"{type(problem).__name__}: {problem}"
-        self.tally.note(status, due_s, body)
+        self.tally.note(status, due_s, began_s, body)
 
-    async def _exchange(self) -> tuple[int, str]:
-        reader, writer = await self._connection()
-        try:
-            status, body, closes = await self._answer(reader, writer)
-        except BaseException:
-            writer.transport.abort()
-            raise
-        if closes:
-            writer.close()
-        else:
-            self._idle.append((reader, writer))
-        return status, body
-
-    async def _connection(self) -> Connection:
-        """One that is idle, unless the server has closed it meanwhile; else a new one."""
+    async def _connection(self) -> _Connection:
+        """The one that was used last, unless the server has closed it meanwhile; else a new one."""
         while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                return reader, writer
-            writer.close()
-        return await asyncio.open_connection(self._host, self._port)
-
-    async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> tuple[int, str, bool]:
-        writer.write(self._request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status = int(head.split(" ", 2)[1])
-        fields = {
-            k.strip().lower(): v.strip()
-            for k, _, v in (line.partition(":") for line in head.split("\r\n")[1:])
-        }
-        body = await _body(reader, fields)
-        return status, body.decode(errors="replace"), fields.get("connection", "").lower() == "close"
-
-
-async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
-    if fields.get("transfer-encoding", "").lower() != "chunked":
-        return await reader.readexactly(int(fields.get("content-length", "0")))
-    parts = []
-    while size := int((await reader.readline()).split(b";")[0], 16):
-        parts.append(await reader.readexactly(size))
-        await reader.readexactly(2)
-    await reader.readline()
-    return b"".join(parts)
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeout_s):
+            _, connection = await loop.create_connection(lambda: _Connection(loop), self._host, self._port)
+        return connection
 
 
 def main() -> None:
@@ -179,8 +238,9 @@ def main() -> None:
     parser.add_argument("--body", default='{"data": 1}')
     options = parser.parse_args()
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
+    gc.disable()  # its pauses would count as the server's; the lists it would look through only grow
     generator = Generator(options.url, options.body.encode(), headers, options.timeout)
-    tally = asyncio.run(generator.run(options.rate, min(options.seconds, 3600)))
+    tally = uvloop.run(generator.run(options.rate, min(options.seconds, LONGEST_S)))
     json.dump(tally.report(), sys.stdout, indent=1)
     print()
 

@@ -58,7 +58,7 @@ def clock_jump(size: Size, rate_per_s: float) -> Outcome:
     seen = result.seen
     notes = {"p99_ms": seen.report["p99_ms"], "statuses": seen.report["statuses"], "restarted": restarted}
     if seen.failed:
-        notes["samples"] = [what for _, _, what in seen.failures()[:3]]
+        notes["samples"] = [each.what for each in seen.failures()[:3]]
     held = seen.failed == 0 and restarted == 0
     title = "the clock jumps by an hour, both ways"
     return Outcome("clock-jump", title, 4, seen.sent, seen.failed, "0 failed, nothing restarted", held, notes)

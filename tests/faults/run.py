@@ -1,10 +1,11 @@
 """Break things under load and say what it cost:
 
-    python tests/faults/run.py [--long] [--only PART] [--rate N] [--write]
+    python tests/faults/run.py [--long] [--only NAMES] [--rate N] [--write]
 
-Every fault prints failed / total and the 95 % bound of the share that fails. `--write` keeps what was seen in
-`tests/faults/results.json` and makes `docs/reliability.md` from it; do it on a machine that has nothing else to do. It takes
-the right to mount: the workspace lives on a small file system of its own, which is filled and made read-only.
+Every fault prints failed / total and the 95 % bound of the share that fails. `--write` puts what was seen into
+`tests/faults/results.json`, fault by fault, and makes `docs/reliability.md` from all that is there; do it on a machine that
+has nothing else to do. It takes the right to mount: the workspace lives on a small file system of its own, which is filled
+and made read-only. `--list` names the faults.
 """
 
 from __future__ import annotations
@@ -16,33 +17,56 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "failures"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import capacity
+import many
+import scenarios
+import table
 from clock import clock_jump
 from corpus_site import workspace_with
 from disk import Disk
-from scenarios import LONG, SCENARIOS, SHORT, Size
+from scenarios import LONG, SHORT, Size
 from scene import ROOT, Outcome, Scene
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "docs" / "reliability.md"
 DISK_MB = 1000
 RATE_PER_S = 100.0
-HEAD = """\
-# Reliability: what faults cost
 
-Written by `make faults` from `tests/faults/results.json`; do not edit it. Load comes at a fixed rate whatever the answers
-do, from a client that tries nothing again; a request's time counts from when it was due. *Failed* is every request that was
-not answered 200. *95 % bound*: the share of failing requests that is not exceeded with 95 % confidence (3 / total where none
-failed). Rows that did not hold are shown as they are.
-"""
+ON_THE_SCENE: tuple[Callable[[Scene, Size], Outcome], ...] = (
+    scenarios.rolling_update,
+    scenarios.failed_update,
+    scenarios.traffic_shift,
+    scenarios.kill_worker,
+    scenarios.kill_supervisor,
+    scenarios.kill_instance,
+    scenarios.kill_daemon,
+    scenarios.daemon_away,
+    scenarios.kill_agent,
+    scenarios.kill_envoy,
+    scenarios.rotate_keys,
+    scenarios.few_files,
+    scenarios.slow_clients,
+    scenarios.leaving_clients,
+    scenarios.noisy_neighbour,
+    capacity.overload,
+    scenarios.full_disk,
+    scenarios.failed_disk,
+)
+"""One workspace for all of them."""
+BY_THEMSELVES: tuple[Callable[[Size, float], Outcome], ...] = (clock_jump, many.idle_endpoints, capacity.soak)
+"""Each has a workspace of its own."""
+NAMES = tuple(each.__name__ for each in (*ON_THE_SCENE, *BY_THEMSELVES))
 
 
 @contextmanager
@@ -68,78 +92,94 @@ def disk_of(workspace: Any) -> Iterator[Disk]:
         disk.close()
 
 
-def run(size: Size, only: str, rate_per_s: float) -> Iterator[Outcome]:
-    wanted = [each for each in SCENARIOS if only in each.__name__]
+def run(size: Size, names: Sequence[str], rate_per_s: float) -> Iterator[Outcome]:
+    """One after the other; one that cannot be carried through is a line that did not hold."""
+    wanted = [each for each in ON_THE_SCENE if each.__name__ in names]
     if wanted:
         with scene_with(rate_per_s) as scene:
             for scenario in wanted:
-                scene.settled()
-                yield scenario(scene, size)
-    if only in clock_jump.__name__:
-        yield clock_jump(size, rate_per_s)
+                yield _tried(scenario, partial(_settled, scenario, scene, size))
+    for alone in BY_THEMSELVES:
+        if alone.__name__ in names:
+            yield _tried(alone, partial(alone, size, rate_per_s))
 
 
-def page(results: dict[str, Any]) -> str:
-    rows = [
-        HEAD,
-        f"Run: {results['began']}, {results['size']} form, commit {results['commit']}, {results['minutes']} minutes, "
-        f"{results['machine']}, {results['rate_per_s']:g} requests/s.\n",
-        "| fault | times | failed / total | 95 % bound | promise | held | seen |",
-        "|---|---|---|---|---|---|---|",
+def _settled(scenario: Callable[[Scene, Size], Outcome], scene: Scene, size: Size) -> Outcome:
+    scene.settled()
+    return scenario(scene, size)
+
+
+def _tried(scenario: Callable[..., Outcome], do: Callable[[], Outcome]) -> Outcome:
+    try:
+        return do()
+    except Exception as problem:
+        traceback.print_exc()
+        fault = scenario.__name__.replace("_", "-")
+        why = f"{type(problem).__name__}: {problem}".splitlines()[0][:200]
+        return Outcome(fault, fault, 0, 0, 0, "it can be carried through", held=False, notes={"ended": why})
+
+
+def chosen(only: str) -> list[str]:
+    """Names of faults, separated by commas; a part of a name means all that have it. Raises SystemExit."""
+    parts = [part.strip().replace("-", "_") for part in only.split(",")]
+    unknown = [part for part in parts if not any(part in name for name in NAMES)]
+    if unknown:
+        raise SystemExit(f"no such fault: {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    return [
+        name for name in NAMES if any(part == name or (part in name and part not in NAMES) for part in parts)
     ]
-    for each in results["outcomes"]:
-        notes = ", ".join(
-            f"{name.replace('_', ' ')} {_told(value)}"
-            for name, value in each["notes"].items()
-            if name not in ("samples",)
-        )
-        rows.append(
-            f"| {each['title']} | {each['times']} | {each['failed']:,} / {each['sent']:,} | {each['bound']:.1e} "
-            f"| {each['promise']} | {'yes' if each['held'] else '**no**'} | {notes} |"
-        )
-    return "\n".join(rows) + "\n"
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name}: {_told(one)}" for name, one in value.items())
-    return ", ".join(_told(each) for each in value) if isinstance(value, list) else str(value)
-
-
-def main() -> int:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--long", action="store_true", help="an hour rather than minutes")
-    parser.add_argument("--only", default="", help="run faults whose name contains this")
+    parser.add_argument("--long", action="store_true", help="hours rather than minutes")
+    parser.add_argument("--only", default="", help="faults, separated by commas, or parts of their names")
     parser.add_argument("--rate", type=float, default=RATE_PER_S, help="requests a second")
+    parser.add_argument("--size", default="", help="other sizes, as `soak_s=180,deploy_every_s=45`")
+    parser.add_argument("--list", action="store_true", help="name the faults and the sizes, run nothing")
+    parser.add_argument("--page", action="store_true", help="make the page from what is kept, run nothing")
     parser.add_argument(
         "--write", action="store_true", help="keep the results and write the page of the docs"
     )
-    options = parser.parse_args()
-    size = LONG if options.long else SHORT
-    began, started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
-    outcomes = []
-    for outcome in run(size, options.only, options.rate):
-        outcomes.append(outcome)
+    return parser.parse_args()
+
+
+def sized(size: Size, text: str) -> Size:
+    """With some of its values as they are given here, and named so."""
+    if not text:
+        return size
+    pairs = dict(pair.split("=", 1) for pair in text.split(","))
+    given = {name: type(getattr(size, name))(value) for name, value in pairs.items()}
+    return replace(size, **given, name=f"{size.name} with {text}")
+
+
+def main() -> int:
+    options = _options()
+    size = sized(LONG if options.long else SHORT, options.size)
+    if options.list:
+        print(*NAMES, size, sep="\n")
+        return 0
+    if options.page:
+        PAGE.write_text(table.page(table.read(RESULTS)))
+        return 0
+    machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    commit, all_held, since = _commit(), True, time.monotonic()
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    for outcome in run(size, chosen(options.only), options.rate):
+        minutes = (time.monotonic() - since) / 60
         print(
             f"{'held' if outcome.held else 'BROKEN':<7}{outcome.fault:<17}{outcome.failed:>7,} /{outcome.sent:>8,} failed, "
-            f"95 % bound {outcome.bound:.1e}  ({outcome.promise})  {json.dumps(dict(outcome.notes))}",
+            f"95 % bound {outcome.bound:.1e}  ({outcome.promise})  {minutes:.1f} min  {json.dumps(dict(outcome.notes))}",
             flush=True,
         )
-    results = {
-        "began": began,
-        "size": size.name,
-        "commit": _commit(),
-        "minutes": round((time.monotonic() - started) / 60, 1),
-        "machine": f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}",
-        "rate_per_s": options.rate,
-        "outcomes": [{**asdict(each), "bound": each.bound} for each in outcomes],
-    }
-    if options.write:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        PAGE.write_text(page(results))
-    return 0 if all(each.held for each in outcomes) else 1
+        all_held &= outcome.held
+        if options.write:
+            kept = table.row(outcome, table.Run(size.name, began, commit, machine), minutes)
+            PAGE.write_text(table.page(table.keep(RESULTS, kept)))
+        since = time.monotonic()
+    return 0 if all_held else 1
 
 
 def _commit() -> str:

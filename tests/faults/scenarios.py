@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from scene import BIN, BLUE, ENDPOINT, INSTANCES, PLACES, RUN_MS, Outcome, Scene, Seen, script
+from scene import BIN, BLUE, ENDPOINT, INSTANCES, PLACES, RUN_MS, Outcome, Scene, outcome, script
 
 OUT_OF_ROTATION_S, ENVOY_BACK_S = 1.0, 1.0
-GOODPUT_SHARE, REJECT_P99_MS = 0.9, 10.0
 FEW_FILES = 512
 
 
@@ -33,19 +32,35 @@ class Size:
     """Per cent of a step of traffic."""
     hold_s: float
     """How long a state is held that is held at all."""
+    kills: int
+    """How often an instance is killed."""
+    requests: int
+    """So many at least are sent while new code is rolled out."""
+    away_s: float
+    """How long the daemon stays away."""
+    soak_s: float
+    deploy_every_s: float
+    endpoints: int
+    """So many do nothing but be there."""
 
 
-SHORT = Size("short", times=2, step=25, hold_s=4)
-LONG = Size("long", times=20, step=5, hold_s=60)
+SHORT = Size(
+    "short", times=2, step=25, hold_s=4, kills=2, requests=0, away_s=15, soak_s=60, deploy_every_s=10, endpoints=100
+)  # fmt: skip
+LONG = Size(
+    "long", times=20, step=5, hold_s=60, kills=50, requests=100_000, away_s=600, soak_s=3600, deploy_every_s=300,
+    endpoints=1000,
+)  # fmt: skip
 
 
 def rolling_update(scene: Scene, size: Size) -> Outcome:
     with scene.load() as result:
-        for _ in range(size.times):
+        for done in range(1, size.times + 1):
             scene.workspace.deploy(scene.spec(BLUE), verb="update")
+            result.pace(scene.rate_per_s, size.requests, done, size.times)
     last = f'"v{scene.version}"'
     held = result.seen.failed == 0 and last in result.seen.report["bodies"]
-    return _outcome("rolling-update", "new code, rolled out", size.times, result.seen, "0 failed", held)
+    return outcome("rolling-update", "new code, rolled out", size.times, result.seen, "0 failed", held)
 
 
 FAILING: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -77,7 +92,7 @@ def failed_update(scene: Scene, size: Size) -> Outcome:
             codes[title] = _code(done.stderr)
     scene.workspace.deploy(scene.spec(BLUE), verb="update")
     held = result.seen.failed == 0 and set(result.seen.report["bodies"]) == {before} and all(codes.values())
-    return _outcome(
+    return outcome(
         "failed-update",
         f"updates that fail, {len(FAILING)} kinds",
         len(FAILING),
@@ -98,7 +113,7 @@ def traffic_shift(scene: Scene, size: Size) -> Outcome:
             scene.workspace.moor("online-endpoint", "update", "-n", ENDPOINT, "--traffic", table)
     scene.workspace.moor("online-deployment", "delete", "-e", ENDPOINT, "-n", "green", "--yes")
     held = result.seen.failed == 0 and len(result.seen.report["bodies"]) == 2
-    return _outcome(
+    return outcome(
         "traffic-shift",
         f"traffic 0 to 100 % and back, {size.step} % a step",
         2 * len(steps),
@@ -110,90 +125,115 @@ def traffic_shift(scene: Scene, size: Size) -> Outcome:
 
 def _killing(
     scene: Scene,
-    size: Size,
     fault: str,
     title: str,
-    kill: Callable[[], list[float]],
+    kill: Callable[[], float],
+    times: int,
     lost_each: int,
     within_s: float,
+    *,
+    by_envoy: bool = False,
 ) -> Outcome:
-    """Kill, wait until all is well again, and again. At most `lost_each` requests are lost each time, none later than
-    `within_s` after it."""
+    """Kill, wait until all is well again, and again. At most `lost_each` requests are lost each time, all of them under way
+    when it happened, and the last ends within `within_s`; each has a code unless it is Envoy that ends."""
     moments: list[float] = []
     with scene.load() as result:
-        for _ in range(size.times):
-            moments += kill()
+        for _ in range(times):
+            moments.append(kill())
             time.sleep(1.0)
             scene.settled()
     seen = result.seen
     last_s = round(seen.failed_longest_after_s(moments), 2)
-    uncoded = int(seen.report["uncoded"])
-    held = seen.failed <= lost_each * size.times and last_s <= within_s and uncoded == 0
-    promise = f"at most {lost_each} lost each, the last within {within_s:g} s" if lost_each else "0 failed"
-    return _outcome(
+    losses = seen.losses(moments)
+    held = losses.most <= lost_each and losses.later == 0 and last_s <= within_s
+    told = "" if by_envoy else " and each with a code"
+    lost = f"only what was under way is lost, within {within_s:g} s{told}"
+    notes = {} if by_envoy else {"without_a_code": seen.uncoded}
+    return outcome(
         fault,
         title,
-        size.times,
+        times,
         seen,
-        promise,
-        held,
+        lost if lost_each else "0 failed",
+        held and (by_envoy or seen.uncoded == 0),
         last_failure_after_s=last_s,
-        answers_without_a_code=uncoded,
+        lost_by_one_at_most=losses.most,
+        lost_under_way=losses.running,
+        lost_later=losses.later,
+        **notes,
     )
 
 
 def kill_worker(scene: Scene, size: Size) -> Outcome:
-    def kill() -> list[float]:
-        return [scene.kill(scene.pids("worker")[0])]
+    def kill() -> float:
+        return scene.kill(scene.pids("worker")[0])
 
-    return _killing(scene, size, "kill-worker", "kill -9 of a worker", kill, PLACES, OUT_OF_ROTATION_S)
+    return _killing(scene, "kill-worker", "kill -9 of a worker", kill, size.times, PLACES, OUT_OF_ROTATION_S)
 
 
 def kill_supervisor(scene: Scene, size: Size) -> Outcome:
-    def kill() -> list[float]:
-        return [scene.kill(scene.pids("supervisor")[0])]
+    def kill() -> float:
+        return scene.kill(scene.pids("supervisor")[0])
 
     return _killing(
-        scene, size, "kill-supervisor", "kill -9 of a supervisor", kill, PLACES, OUT_OF_ROTATION_S
+        scene, "kill-supervisor", "kill -9 of a supervisor", kill, size.times, PLACES, OUT_OF_ROTATION_S
     )
 
 
 def kill_instance(scene: Scene, size: Size) -> Outcome:
-    def kill() -> list[float]:
+    def kill() -> float:
         supervisor = psutil.Process(scene.pids("supervisor")[0])
-        return [scene.kill(each.pid) for each in [supervisor, *supervisor.children(recursive=True)]]
+        workers = supervisor.children(recursive=True)
+        at = scene.kill(supervisor.pid)
+        for worker in workers:
+            scene.kill(worker.pid)
+        return at
 
     return _killing(
-        scene, size, "kill-instance", "kill -9 of a whole instance", kill, PLACES, OUT_OF_ROTATION_S
+        scene, "kill-instance", "kill -9 of a whole instance", kill, size.kills, PLACES, OUT_OF_ROTATION_S
     )
 
 
 def kill_daemon(scene: Scene, size: Size) -> Outcome:
     """It stays away for a while each time."""
 
-    def kill() -> list[float]:
+    def kill() -> float:
         at = scene.kill(scene.pids("daemon")[0])
         time.sleep(size.hold_s / 4)
-        return [at]
+        return at
 
-    return _killing(scene, size, "kill-daemon", "kill -9 of the daemon", kill, 0, 0)
+    return _killing(scene, "kill-daemon", "kill -9 of the daemon", kill, size.times, 0, 0)
+
+
+def daemon_away(scene: Scene, size: Size) -> Outcome:
+    """Nobody starts the daemon again for minutes."""
+    with scene.load() as result:
+        scene.kill(scene.pids("daemon")[0])
+        time.sleep(size.away_s)
+        stayed = not scene.pids("daemon")
+        scene.settled()
+    held = stayed and result.seen.failed == 0
+    return outcome(
+        "daemon-away", f"the daemon is away for {size.away_s:g} s", 1, result.seen, "0 failed", held
+    )
 
 
 def kill_agent(scene: Scene, size: Size) -> Outcome:
-    def kill() -> list[float]:
-        return [scene.kill(scene.pids("gateway-agent")[0])]
+    def kill() -> float:
+        return scene.kill(scene.pids("gateway-agent")[0])
 
-    return _killing(scene, size, "kill-agent", "kill -9 of the gateway's agent", kill, 0, 0)
+    return _killing(scene, "kill-agent", "kill -9 of the gateway's agent", kill, size.times, 0, 0)
 
 
 def kill_envoy(scene: Scene, size: Size) -> Outcome:
-    """Until it is back nobody can connect, so what comes meanwhile is lost as well as what was in flight."""
+    """Only what was under way may be lost: whoever connects meanwhile waits until it is back."""
 
-    def kill() -> list[float]:
-        return [scene.kill(scene.pids("envoy")[0])]
+    def kill() -> float:
+        return scene.kill(scene.pids("envoy")[0])
 
-    lost = int(PLACES + scene.rate_per_s * ENVOY_BACK_S)
-    return _killing(scene, size, "kill-envoy", "kill -9 of Envoy", kill, lost, ENVOY_BACK_S)
+    return _killing(
+        scene, "kill-envoy", "kill -9 of Envoy", kill, size.times, PLACES, ENVOY_BACK_S, by_envoy=True
+    )
 
 
 def rotate_keys(scene: Scene, size: Size) -> Outcome:
@@ -211,7 +251,7 @@ def rotate_keys(scene: Scene, size: Size) -> Outcome:
             refused_s.append(time.monotonic() - began)
             scene.workspace.keys.clear()
     held = result.seen.failed == 0 and max(refused_s) <= 1.0
-    return _outcome(
+    return outcome(
         "rotate-keys", "the other key is made anew", size.times, result.seen,
         "0 failed, the old one refused within 1 s", held, refused_after_s=round(max(refused_s), 2),
     )  # fmt: skip
@@ -234,7 +274,7 @@ def full_disk(scene: Scene, size: Size) -> Outcome:
             scene.settled()
             scene.workspace.deploy(scene.spec(BLUE), verb="update")
     held = result.seen.failed == 0 and all(codes)
-    return _outcome(
+    return outcome(
         "full-disk",
         "the disk is full",
         size.times,
@@ -260,7 +300,7 @@ def failed_disk(scene: Scene, size: Size) -> Outcome:
     after = scene.workspace.json("online-deployment", "show", "-e", ENDPOINT, "-n", BLUE)
     scene.workspace.deploy(scene.spec(BLUE), verb="update")
     held = result.seen.failed == 0 and bool(code) and before["properties"] == after["properties"]
-    return _outcome(
+    return outcome(
         "failed-disk", "the disk fails and is read-only", 1, result.seen,
         "0 failed, changes refused with a code, all there after the repair", held, codes=[code],
     )  # fmt: skip
@@ -282,7 +322,7 @@ def few_files(scene: Scene, size: Size) -> Outcome:
     scene.workspace.moor("workspace", "stop")
     scene.settled()
     held = same and result.seen.failed <= INSTANCES * PLACES * size.times
-    return _outcome(
+    return outcome(
         "few-files", "no file descriptors are left", size.times, result.seen,
         f"Envoy lives, at most {INSTANCES * PLACES} lost each", held,
     )  # fmt: skip
@@ -291,47 +331,11 @@ def few_files(scene: Scene, size: Size) -> Outcome:
 # --- callers ---------------------------------------------------------------------------------------------------
 
 
-def overload(scene: Scene, size: Size) -> Outcome:
-    """Ten times what an endpoint can do: it does nearly as much as ever, and refuses the rest at once."""
-    small, run_s, places = "small", 0.02, 4
-    scene.workspace.endpoint(small)
-    folder = scene.workspace.script(small, script("small", run_s=run_s))
-    settings = {"max_concurrent_requests_per_instance": places, "request_timeout_ms": 20_000}
-    spec = scene.workspace.spec(small, BLUE, folder, request_settings=settings)
-    scene.workspace.deploy(spec, "--all-traffic")
-    ideal_per_s = places / run_s
-    peak_per_s = _closed_loop(scene, small, clients=2 * places, seconds=max(3.0, size.hold_s / 4))
-    before = scene.memory_mb()
-    seconds = size.hold_s * 2
-    began = time.monotonic()
-    with scene.load(endpoint=small, rate_per_s=10 * ideal_per_s) as result:
-        time.sleep(seconds)
-    spent = time.monotonic() - began
-    after = scene.memory_mb()
-    scene.workspace.moor("online-endpoint", "delete", "-n", small, "--yes")
-    seen = result.seen
-    goodput_per_s = (seen.sent - seen.failed) / spent
-    grown = {role: round(after[role] - before.get(role, 0.0), 1) for role in ("envoy", "daemon", "worker-0")}
-    others = set(seen.report["statuses"]) - {"200", "429"}
-    held = (
-        not others
-        and seen.report["uncoded"] == 0
-        and goodput_per_s >= GOODPUT_SHARE * peak_per_s
-        and float(seen.report["failed_p99_ms"]) <= REJECT_P99_MS
-    )
-    return _outcome(
-        "overload", "ten times what it can do", 1, seen,
-        f"goodput at least {GOODPUT_SHARE:.0%} of its peak, refusals' p99 at most {REJECT_P99_MS:g} ms", held,
-        goodput_of_peak=round(goodput_per_s / peak_per_s, 3), refused_p99_ms=seen.report["failed_p99_ms"],
-        memory_grown_mb=grown,
-    )  # fmt: skip
-
-
 def slow_clients(scene: Scene, size: Size) -> Outcome:
     """Hundreds of callers that send a byte now and then."""
     with scene.load() as result, _slow(scene, 300):
         time.sleep(size.hold_s * 1.5)
-    return _outcome("slow-clients", "300 callers that send a byte now and then", 1, result.seen, "0 failed")
+    return outcome("slow-clients", "300 callers that send a byte now and then", 1, result.seen, "0 failed")
 
 
 def leaving_clients(scene: Scene, size: Size) -> Outcome:
@@ -353,7 +357,7 @@ def leaving_clients(scene: Scene, size: Size) -> Outcome:
             pool.submit(leave)
         time.sleep(size.hold_s * 1.5)
         stop.set()
-    return _outcome(
+    return outcome(
         "leaving-clients", "callers that leave before the answer", 1, result.seen, "0 failed", left=left[0]
     )
 
@@ -372,45 +376,13 @@ def noisy_neighbour(scene: Scene, size: Size) -> Outcome:
         time.sleep(size.hold_s * 1.5)
     scene.workspace.moor("online-endpoint", "delete", "-n", name, "--yes")
     ratio = float(result.seen.report["p99_ms"]) / max(0.01, float(quiet.seen.report["p99_ms"]))
-    return _outcome(
+    return outcome(
         "noisy-neighbour", "another endpoint takes all it can get", 1, result.seen, "0 failed",
         p99_ms_alone=quiet.seen.report["p99_ms"], p99_to_alone=round(ratio, 2),
     )  # fmt: skip
 
 
-Scenario = Callable[[Scene, Size], Outcome]
-SCENARIOS: tuple[Scenario, ...] = (
-    rolling_update,
-    failed_update,
-    traffic_shift,
-    kill_worker,
-    kill_supervisor,
-    kill_instance,
-    kill_daemon,
-    kill_agent,
-    kill_envoy,
-    rotate_keys,
-    few_files,
-    slow_clients,
-    leaving_clients,
-    noisy_neighbour,
-    overload,
-    full_disk,
-    failed_disk,
-)
-
-
 # --- parts -----------------------------------------------------------------------------------------------------
-
-
-def _outcome(
-    fault: str, title: str, times: int, seen: Seen, promise: str, held: bool | None = None, **notes: object
-) -> Outcome:
-    held = seen.failed == 0 if held is None else held
-    notes = {"p99_ms": seen.report["p99_ms"], "statuses": seen.report["statuses"], **notes}
-    if not held:
-        notes["samples"] = [what for _, _, what in seen.failures()[:3]]
-    return Outcome(fault, title, times, seen.sent, seen.failed, promise, held, notes)
 
 
 def _code(stderr: str) -> str:
@@ -473,18 +445,3 @@ def _slow(scene: Scene, count: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def _closed_loop(scene: Scene, endpoint: str, *, clients: int, seconds: float) -> float:
-    """Right answers a second with so many callers that wait for each answer."""
-    scene.workspace.key(endpoint)
-    until, good = time.monotonic() + seconds, [0] * clients
-
-    def ask(caller: int) -> None:
-        while time.monotonic() < until:
-            good[caller] += scene.workspace.score(endpoint, 1).status == 200
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(ask, range(clients)))
-    return sum(good) / (time.monotonic() - began)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from disk import Disk
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +40,29 @@ def script(version: str, *, imports: str = "", init: str = "pass", run_s: float 
     return SCRIPT.format(version=version, imports=imports, init=init, run_s=run_s)
 
 
+@dataclass(frozen=True)
+class Failed:
+    """One request that was not answered 200; times by `time.monotonic`."""
+
+    at: float
+    status: int
+    """0: the connection broke."""
+    what: str
+    began: float
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a fault cost that was done several times."""
+
+    most: int
+    """Requests lost by any one time."""
+    running: int
+    """Lost requests, of all times, that were under way when it happened."""
+    later: int
+    """Those that came after it."""
+
+
 @dataclass
 class Seen:
     """What the load reported; `began` and `ended` by `time.monotonic`."""
@@ -55,15 +77,49 @@ class Seen:
     def failed(self) -> int:
         return int(self.report["failed"])
 
-    def failures(self) -> list[tuple[float, int, str]]:
-        return [(float(at), int(status), str(what)) for at, status, what in self.report["failures"]]
+    def with_another(self, other: Seen) -> Seen:
+        """Both together; times are those of the slower."""
+        mine, its = self.report, other.report
+        statuses = {**mine["statuses"]}
+        for status, count in its["statuses"].items():
+            statuses[status] = statuses.get(status, 0) + count
+        sums = {name: mine[name] + its[name] for name in ("sent", "failed", "uncoded", "failures")}
+        worst = {
+            name: max(mine[name], its[name]) for name in mine if name.endswith("_ms") or name == "seconds"
+        }
+        return Seen({"statuses": statuses, "bodies": {**mine["bodies"], **its["bodies"]}, **sums, **worst})
+
+    def failures(self) -> list[Failed]:
+        return [
+            Failed(float(at), int(status), str(what), float(began))
+            for at, status, what, began in self.report["failures"]
+        ]
+
+    @property
+    def uncoded(self) -> int:
+        """Failures that were told without a code of ours, broken connections included."""
+        return int(self.report["uncoded"]) + int(self.report["statuses"].get("0", 0))
+
+    def losses(self, moments: list[float]) -> Losses:
+        """What failed at or after these moments, each failure to the last of them before it."""
+        by_moment: dict[float, list[Failed]] = {moment: [] for moment in moments}
+        for each in self.failures():
+            before = [moment for moment in moments if moment <= each.at]
+            if before:
+                by_moment[before[-1]].append(each)
+        running = [f for moment, found in by_moment.items() for f in found if f.began <= moment]
+        return Losses(
+            most=max((len(found) for found in by_moment.values()), default=0),
+            running=len(running),
+            later=sum(map(len, by_moment.values())) - len(running),
+        )
 
     def failed_longest_after_s(self, moments: list[float]) -> float:
         """The longest time from one of these moments to a failure that followed it and no later one."""
         longest = 0.0
-        for at, _, _ in self.failures():
-            before = [moment for moment in moments if moment <= at]
-            longest = max(longest, at - before[-1] if before else 0.0)
+        for each in self.failures():
+            before = [moment for moment in moments if moment <= each.at]
+            longest = max(longest, each.at - before[-1] if before else 0.0)
         return longest
 
 
@@ -71,7 +127,7 @@ class Load:
     """The generator, in a process of its own, until it is ended."""
 
     def __init__(
-        self, url: str, key: str, rate_per_s: float, *, most_s: float = 3600, timeout_s: float = 30
+        self, url: str, key: str, rate_per_s: float, *, most_s: float = 4 * 3600, timeout_s: float = 30
     ) -> None:
         argv = [sys.executable, str(LOAD), url, f"--key={key}", f"--rate={rate_per_s}", f"--seconds={most_s}"]
         self._process = subprocess.Popen([*argv, f"--timeout={timeout_s}"], stdout=subprocess.PIPE, text=True)
@@ -103,6 +159,8 @@ class Scene:
     disk: Disk | None = None
     """What the workspace is on, where it has a file system of its own."""
     version: int = 0
+    run_s: float = RUN_MS / 1000
+    """How long each request takes."""
 
     def build(self) -> None:
         self.workspace.endpoint(ENDPOINT)
@@ -111,7 +169,7 @@ class Scene:
     def spec(self, name: str, code: str | None = None, **more: Any) -> Path:
         """A deployment file; the code is a new version unless given."""
         self.version += code is None
-        text = script(f"v{self.version}") if code is None else code
+        text = script(f"v{self.version}", run_s=self.run_s) if code is None else code
         folder = self.workspace.script(f"{ENDPOINT}-{name}", text)
         settings = {"max_concurrent_requests_per_instance": PLACES, "request_timeout_ms": 20_000}
         given = {"instance_count": INSTANCES, "request_settings": settings, **more}
@@ -136,12 +194,12 @@ class Scene:
         finally:
             result.seen = load.end()
 
-    def pids(self, *roles: str) -> list[int]:
-        """Of the endpoint's processes with a role that starts like one of these."""
+    def pids(self, *roles: str, endpoint: str = ENDPOINT) -> list[int]:
+        """Of the endpoint's and the workspace's processes with a role that starts like one of these."""
         return [
             int(each["pid"])
             for each in self.workspace.processes()
-            if str(each["role"]).startswith(roles) and (each.get("owner") or ENDPOINT).startswith(ENDPOINT)
+            if str(each["role"]).startswith(roles) and (each.get("owner") or endpoint).startswith(endpoint)
         ]
 
     def kill(self, pid: int) -> float:
@@ -162,18 +220,17 @@ class Scene:
             assert time.monotonic() < deadline, "no answer"
             time.sleep(0.1)
 
-    def memory_mb(self) -> dict[str, float]:
-        """Resident megabytes by role."""
-        found: dict[str, float] = {}
-        for each in self.workspace.processes():
-            with contextlib.suppress(psutil.Error):
-                role = str(each["role"])
-                found[role] = found.get(role, 0.0) + psutil.Process(int(each["pid"])).memory_info().rss / 1e6
-        return {role: round(megabytes, 1) for role, megabytes in found.items()}
-
 
 class Result:
     """Filled in when the load has ended."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def pace(self, rate_per_s: float, requests: int, done: int, times: int) -> None:
+        """Wait as long as `done` of `times` doings have to take, so that all take as long as so many requests."""
+        until = self._began + requests / rate_per_s * done / times
+        time.sleep(max(0.0, until - time.monotonic()))
 
     seen: Seen = Seen({"sent": 0, "failed": 0, "failures": [], "statuses": {}, "bodies": {}, "uncoded": 0})
 
@@ -195,6 +252,17 @@ class Outcome:
     def bound(self) -> float:
         """The share of failing requests that is not exceeded with 95 % confidence."""
         return upper_bound(self.failed, self.sent)
+
+
+def outcome(
+    fault: str, title: str, times: int, seen: Seen, promise: str, held: bool | None = None, **notes: object
+) -> Outcome:
+    """A line of the table; without `held` the promise is that nothing failed."""
+    held = seen.failed == 0 if held is None else held
+    notes = {"p99_ms": seen.report["p99_ms"], "statuses": seen.report["statuses"], **notes}
+    if not held:
+        notes["samples"] = [each.what for each in seen.failures()[:3]]
+    return Outcome(fault, title, times, seen.sent, seen.failed, promise, held, notes)
 
 
 def upper_bound(failed: int, sent: int) -> float:

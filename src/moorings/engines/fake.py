@@ -73,12 +73,14 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self._instances: dict[str, _Running] = {}
+        self._owned: dict[str, dict[str, _Running]] = {}
+        """The same by owner: to look at one must not cost a look at all."""
         self._logs: dict[tuple[str, str, str], list[Line]] = {}
 
     # --- Engine ---
 
     async def apply(self, group: GroupSpec) -> None:
-        self._advance()
+        self._advance(group.owner)
         for ordinal in range(group.count):
             self._begin(group, ordinal)
         for running in self._of(group.owner, group.revision):
@@ -86,25 +88,23 @@ class FakeEngine:
                 self._end(running, group.grace_s)
 
     async def observe(self, owner: str | None = None) -> Sequence[Instance]:
-        self._advance()
-        found = [
-            self._instance(key, r) for key, r in self._instances.items() if owner in (None, r.group.owner)
-        ]
+        self._advance(owner)
+        found = [self._instance(key, running) for key, running in self._known(owner)]
         return sorted(found, key=lambda i: (i.owner, i.revision, i.ordinal))
 
     async def remove(self, owner: str, revision: str, *, grace_s: float) -> None:
-        self._advance()
+        self._advance(owner)
         for running in self._of(owner, revision):
             self._end(running, grace_s)
-        self._advance()
+        self._advance(owner)
 
     async def forget(self, owner: str) -> None:
-        self._advance()
-        mine = [(key, r) for key, r in self._instances.items() if r.group.owner == owner]
+        self._advance(owner)
+        mine = self._known(owner)
         if any(_lives(r) for _, r in mine):
             return
-        for key, _ in mine:
-            del self._instances[key]
+        for key, running in mine:
+            self._drop(key, running)
 
     async def logs(self, owner: str, *, container: str, tail: int, instance: str | None = None) -> str | None:
         if container not in CONTAINERS:
@@ -171,11 +171,12 @@ class FakeEngine:
 
     # --- the passing of time ---
 
-    def _advance(self) -> None:
+    def _advance(self, owner: str | None = None) -> None:
+        """To this moment; `owner`: its instances alone."""
         now = self.clock.monotonic()
-        for key, running in list(self._instances.items()):
+        for key, running in self._known(owner):
             if running.stop_at is not None and now >= running.stop_at:
-                del self._instances[key]
+                self._drop(key, running)
             elif running.stop_at is None and not running.gone and not running.failed:
                 self._advance_one(key, running, now)
 
@@ -214,7 +215,8 @@ class FakeEngine:
         known = self._instances.get(key)
         if known is None or known.gone:
             script = self.scripts.get(group.revision, Script())
-            self._instances[key] = _Running(group, ordinal, script, self.clock.monotonic(), self.clock.now())
+            made = _Running(group, ordinal, script, self.clock.monotonic(), self.clock.now())
+            self._instances[key] = self._owned.setdefault(group.owner, {})[key] = made
 
     def _end(self, running: _Running, grace_s: float) -> None:
         now = self.clock.monotonic()
@@ -223,7 +225,13 @@ class FakeEngine:
         running.stop_at = stop_at if running.stop_at is None else min(running.stop_at, stop_at)
 
     def _of(self, owner: str, revision: str) -> list[_Running]:
-        return [r for r in self._instances.values() if (r.group.owner, r.group.revision) == (owner, revision)]
+        return [running for _, running in self._known(owner) if running.group.revision == revision]
+
+    def _known(self, owner: str | None) -> list[tuple[str, _Running]]:
+        return list((self._instances if owner is None else self._owned.get(owner, {})).items())
+
+    def _drop(self, key: str, running: _Running) -> None:
+        del self._instances[key], self._owned[running.group.owner][key]
 
     def _instance(self, key: str, running: _Running) -> Instance:
         template = running.group.template
