@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
+import importlib.util
 import io
 import os
 import re
@@ -53,18 +55,23 @@ PATIENCE_S = 60.0
 
 
 def ensure_package(program: str, package: str) -> None:
-    """Have `program`, from the Debian package of that name. One at a time: other test runs may want it as well."""
-    if shutil.which(program):
+    """Have `program` (a name, or a pattern of its path), from a package of Debian. One at a time: other test runs may
+    want it as well."""
+
+    def there() -> bool:
+        return bool(glob.glob(program)) if program.startswith("/") else shutil.which(program) is not None
+
+    if there():
         return
     with open("/var/lock/moorings-test-apt", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if shutil.which(program):
+        if there():
             return
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         subprocess.run(["apt-get", "update", "-q"], env=env, check=True, capture_output=True, timeout=600)
         install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
         subprocess.run(install, env=env, check=True, capture_output=True, timeout=900)
-    assert shutil.which(program), f"{package} is installed and has no {program}"
+    assert there(), f"{package} is installed and has no {program}"
 
 
 class Dockerd:
@@ -235,6 +242,21 @@ def new_dockerd(base_image_tar: Path) -> Iterator[Any]:
 def install_package() -> Any:
     """`ensure_package`, for other servers of Debian."""
     return ensure_package
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server (`tests/postgres.py`); `postgres.new_url()` is a database of its own."""
+    spec = importlib.util.spec_from_file_location("tests_postgres", Path(__file__).parent / "postgres.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.Postgres(module.binaries(ensure_package))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 def fill(archive: tarfile.TarFile) -> None:

@@ -57,7 +57,7 @@ from moorings.engines.process import ProcessEngine, ProcessEngineSettings
 from moorings.environments.image import ImageBuilder, ImageSettings
 from moorings.environments.leases import Leases
 from moorings.environments.venv import EnvironmentBuilder
-from moorings.errors.exceptions import Failure, MooringsError, failure
+from moorings.errors.exceptions import Failure, MooringsError, error, failure
 from moorings.gateway.control import GatewayControl, GatewaySettings
 from moorings.lib import atomic, procs, sockets
 from moorings.lib.timing import SystemClock
@@ -70,7 +70,8 @@ from moorings.security.identity_tokens import ISSUER, LIFETIME_S, IdentityTokens
 from moorings.security.places import Places
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
-from moorings.settings import DOCKER, Settings, check_engine
+from moorings.settings import DOCKER, STATE_URL_VARIABLE, Settings, check_engine
+from moorings.state.binding import open_bound
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
@@ -103,6 +104,14 @@ def _directory(settings: Settings, clock: SystemClock) -> Directory | None:
     return Directory(known.issuer, known.audience, known.keys, known.claim, cache, clock, _fetch)
 
 
+def _database(settings: Settings, clock: SystemClock) -> Database:
+    try:
+        return Database.at(settings.state_place, clock)
+    except ValueError as problem:
+        message = f"{STATE_URL_VARIABLE} or state.url in settings.json: {problem}"
+        raise error("SettingsInvalid", message, target="state.url") from None
+
+
 class Daemon:
     """One workspace's control plane. Constructing acts on nothing; `run` does."""
 
@@ -110,7 +119,7 @@ class Daemon:
         home = settings.home
         clock = SystemClock()
         self._settings = settings
-        self._database = Database.at(settings.database, clock)
+        self._database = _database(settings, clock)
         self._store = AssetStore(home / "assets", home=home)
         vault = Vault(home / "secret.key")
         registry = settings.registry
@@ -170,7 +179,7 @@ class Daemon:
         settings = self._settings
         for folder in (settings.home, settings.run_dir, settings.logs_dir, self._audit.folder):
             private(folder)
-        workspace_id = await asyncio.to_thread(self._database.open)
+        workspace_id = await asyncio.to_thread(open_bound, self._database, settings.home)
         for folder in (settings.home, settings.home / "gateway"):
             await asyncio.to_thread(atomic.sweep, folder)
         await asyncio.to_thread(self._sweep_store)
@@ -456,6 +465,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         settings = Settings.load()
+        os.environ.pop(STATE_URL_VARIABLE, None)  # no process that we start is to find the password in there
         private(settings.home)
         held = procs.try_lock(settings.daemon_lock)
         if held is None:

@@ -37,8 +37,10 @@ _KEYS = frozenset(
         "logs",
         "audit",
         "directory",
+        "state",
     }
 )
+STATE_URL_VARIABLE = "MOORINGS_STATE_URL"
 LONGEST_SOCKET_NAME = 40
 """Bytes kept free for the name of a socket below `run_dir` (a unix socket path has at most 107 bytes)."""
 
@@ -137,6 +139,15 @@ class DirectoryOfUsers:
 
 
 @dataclass(frozen=True)
+class StateSettings:
+    """Where desired state, operations and secrets (encrypted) are kept."""
+
+    url: str = field(default="", repr=False)
+    """`postgresql://user@host/database`; empty: `state.db` in the home. `MOORINGS_STATE_URL` wins. It may hold a
+    password: nothing shows it. Where it holds none, the usual ways of PostgreSQL's clients apply (`~/.pgpass`)."""
+
+
+@dataclass(frozen=True)
 class Audit:
     """The audit log of the control API (`audit/audit.jsonl` in the home)."""
 
@@ -206,6 +217,7 @@ class Settings:
     docker: Docker = field(default_factory=Docker)
     registry: Registry = field(default_factory=Registry)
     logs: Logs = field(default_factory=Logs)
+    state: StateSettings = field(default_factory=StateSettings)
     image_aliases: Mapping[str, str] = field(default_factory=dict)
     """Image names of specs -> names this machine has or can pull (`"mcr.example/*"`: all that begin so)."""
 
@@ -216,6 +228,11 @@ class Settings:
     @property
     def database(self) -> Path:
         return self.home / "state.db"
+
+    @property
+    def state_place(self) -> Path | str:
+        """The file, or the address of PostgreSQL (with its password), with the state."""
+        return self.state.url or self.database
 
     @property
     def daemon_lock(self) -> Path:
@@ -285,6 +302,7 @@ class Settings:
             docker=_docker(data, env),
             registry=_section(Registry, data, "registry"),
             logs=_section(Logs, data, "logs"),
+            state=_state(data, env),
             image_aliases=_aliases(data),
         )
         _check(settings)
@@ -400,6 +418,17 @@ def _docker(data: Mapping[str, Any], env: Mapping[str, str]) -> Docker:
     return docker if docker.host else replace(docker, host=env.get("DOCKER_HOST", ""))
 
 
+def _state(data: Mapping[str, Any], env: Mapping[str, str]) -> StateSettings:
+    state = _section(StateSettings, data, "state")
+    url = env.get(STATE_URL_VARIABLE, "") or state.url
+    if url and not url.startswith(
+        ("postgresql://", "postgres://")
+    ):  # what it is may be a secret: it is not told
+        message = f"{STATE_URL_VARIABLE} or state.url in settings.json must begin with postgresql://"
+        raise error("SettingsInvalid", message, target="state.url")
+    return StateSettings(url)
+
+
 def _aliases(data: Mapping[str, Any]) -> Mapping[str, str]:
     given = data.get("image_aliases", {})
     if not isinstance(given, dict) or not all(isinstance(v, str) and v for v in given.values()):
@@ -436,7 +465,8 @@ def _section(kind: type[T], data: Mapping[str, Any], key: str) -> T:
             isinstance(value, expected) or (expected is float and isinstance(value, int))
         )
         if not right:
-            message = f"settings.json: {key}.{name} must be {expected.__name__}, not {value!r}"
+            told = "what is there" if key == "state" else repr(value)
+            message = f"settings.json: {key}.{name} must be {expected.__name__}, not {told}"
             raise error("SettingsInvalid", message, target=f"{key}.{name}")
     return kind(**given)
 

@@ -1,7 +1,7 @@
-"""Connection, transactions and migrations of the state database. What is committed here survives any kill.
+"""Transactions and migrations of the state database, SQLite or PostgreSQL. What is committed here survives any kill.
 
-SQLite in WAL mode with synchronous=FULL: a commit that returned is on disk. Writers take the lock at BEGIN, so a
-transaction never fails half-way for want of it. Must not know what the rows mean.
+Writers come one after the other (SQLite takes the lock at BEGIN, PostgreSQL gets an advisory lock of the workspace), so a
+transaction is never refused half-way, and what it has read is true when it commits. Must not know what the rows mean.
 """
 
 from __future__ import annotations
@@ -11,40 +11,47 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, exc, insert, select
+from sqlalchemy import URL, Engine, exc, insert, make_url, select
 
-from moorings.errors.exceptions import error
 from moorings.lib.timing import Clock
-from moorings.state import tables
+from moorings.state import servers, tables
 from moorings.state.transaction import Transaction
-
-BUSY_TIMEOUT_MS = 10_000
 
 
 class Database:
     """One state database. Safe to use from several threads; every method blocks, so call it off the event loop."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str | URL, clock: Clock) -> None:
         self._clock = clock
-        self._url = url
-        self._engine: Engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
+        self._engine: Engine = servers.make_engine(make_url(url))
 
     @staticmethod
-    def at(path: Path, clock: Clock) -> Database:
-        return Database(f"sqlite:///{path}", clock)
+    def at(place: Path | str, clock: Clock) -> Database:
+        """The database in a file, or at a URL of PostgreSQL (raises ValueError when it is none)."""
+        url = (
+            URL.create("sqlite", database=str(place)) if isinstance(place, Path) else servers.parse_url(place)
+        )
+        return Database(url, clock)
 
-    def open(self) -> str:
-        """Bring the tables up to date; returns the id of the workspace (made at the first call).
+    @property
+    def shown(self) -> str:
+        """Where it is, without its password."""
+        return servers.shown(self._engine.url)
 
-        Raises `StateUnavailable` when the file cannot be read or written, or was made by a newer version
-        (the machine's fault).
+    @property
+    def on_server(self) -> bool:
+        """Whether it is PostgreSQL."""
+        return servers.is_server(self._engine.url)
+
+    def open(self, new_id: str | None = None) -> str:
+        """Bring the tables up to date; returns the id of the workspace (made at the first call: `new_id` if given).
+
+        Raises `StateUnavailable` when the file cannot be read or written, or was made by a newer version,
+        `StateServerUnavailable` when the server cannot be used (the machine's fault).
         """
         with self._translated(), self._engine.begin() as connection:
             config = Config()
@@ -54,7 +61,7 @@ class Database:
             found = connection.execute(select(tables.workspace.c.id)).scalar()
             if found is not None:
                 return str(found)
-            new = str(uuid.uuid4())
+            new = new_id or str(uuid.uuid4())
             connection.execute(insert(tables.workspace).values(id=new, created_at=self._clock.now()))
             return new
 
@@ -80,29 +87,5 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (exc.DBAPIError, CommandError) as problem:
-            reason = problem.orig if isinstance(problem, exc.DBAPIError) else problem
-            raise error(
-                "StateUnavailable",
-                f"the state database cannot be used: {reason}",
-                target=self._engine.url.database,
-                fields={"path": Path(self._engine.url.database or "").parent},
-            ) from problem
-
-
-def _prepare(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy's BEGIN below is the only one
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    read = connection.get_execution_options().get("moorings_read", False)
-    connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+        except (exc.SQLAlchemyError, CommandError) as problem:
+            raise servers.failed(problem, self._engine.url) from problem

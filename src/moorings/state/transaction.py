@@ -99,7 +99,8 @@ class Transaction(AssetRows, BlobRows, PrincipalRows, QuotaRows, SecretRows):
         t = tables.resources
         query = select(t).where(t.c.kind == kind).order_by(t.c.name)
         if below is not None:
-            query = query.where(t.c.name.startswith(f"{below}/", autoescape=True))
+            # All that begin with "<below>/", told by the order of characters: "0" is the one after "/".
+            query = query.where(t.c.name > f"{below}/", t.c.name < f"{below}0")
         return [_resource(row) for row in self._connection.execute(query)]
 
     def put(
@@ -281,7 +282,8 @@ class Transaction(AssetRows, BlobRows, PrincipalRows, QuotaRows, SecretRows):
 
     def add_event(self, kind: str, name: str, reason: str, message: str) -> None:
         t = tables.events
-        row = {"at": self.now, "kind": kind, "name": name, "reason": reason, "message": message}
+        text = message.replace("\0", "\ufffd").encode("utf-8", "replace").decode()  # it may quote anything
+        row = {"at": self.now, "kind": kind, "name": name, "reason": reason, "message": text}
         self._connection.execute(insert(t).values(**row))
         mine = select(t.c.id).where(t.c.kind == kind, t.c.name == name)
         newest = mine.order_by(t.c.id.desc()).limit(KEEP_EVENTS)

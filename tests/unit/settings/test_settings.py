@@ -83,10 +83,25 @@ def test_the_url_is_one_that_can_be_called(tmp_path: Path, bind: str, shown: str
         ({"capacity": {"gpus": 1.5}}, "capacity.gpus"),
         ({"environments": {"allow_python_download": 1}}, "environments.allow_python_download"),
         ({"environments": {"conda_solver": "mamba"}}, "environments.conda_solver"),
+        ({"state": {"url": 5}}, "state.url"),
+        ({"state": {"url": "mysql://h/d"}}, "state.url"),
     ],
 )
 def test_a_wrong_value_is_refused_and_named(tmp_path: Path, content: Any, named: str) -> None:
     assert named in refusal(tmp_path, content)
+
+
+def test_where_the_state_is_and_that_its_password_is_not_shown(tmp_path: Path) -> None:
+    home = {"MOORINGS_HOME": str(tmp_path)}
+    assert Settings.load(home).state_place == tmp_path / "state.db"
+    url = "postgresql://u:geheim7word@h/d"
+    (tmp_path / "settings.json").write_text(json.dumps({"state": {"url": "postgresql://other/d"}}))
+    assert Settings.load(home).state_place == "postgresql://other/d"
+    settings = Settings.load({**home, "MOORINGS_STATE_URL": url})
+    assert settings.state_place == url and "geheim7word" not in repr(settings)
+    with pytest.raises(MooringsError) as caught:
+        Settings.load({**home, "MOORINGS_STATE_URL": "mysql://u:geheim7word@h/d"})
+    assert "geheim7word" not in str(caught.value.failure.to_json())
 
 
 def test_the_solvers_are_those_that_the_builder_knows() -> None:

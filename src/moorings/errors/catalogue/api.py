@@ -200,6 +200,27 @@ ENTRIES: tuple[Entry, ...] = (
         retryable=True,
     ),
     Entry(
+        code="StateServerUnavailable",
+        title="The database server with the state cannot be used",
+        cause="PostgreSQL does not answer, refuses the login, or has no place left. Nothing of this request was kept. "
+        "Deployed models are not touched by this.",
+        fix="Try it yourself: psql '{url}' -c 'select 1'   When that works, send the request again.",
+        fault=Fault.MACHINE,
+        step=Step.API,
+        http_status=503,
+        retryable=True,
+    ),
+    Entry(
+        code="StateElsewhere",
+        title="The state of this workspace is somewhere else",
+        cause="A workspace folder and its state belong together. This folder was used with another database, or this "
+        "database with another folder. Working with the wrong pair would end what is deployed.",
+        fix="Use the pair that belongs together (MOORINGS_HOME, MOORINGS_STATE_URL). {remedy}",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=409,
+    ),
+    Entry(
         code="InternalServerError",
         title="Moorings itself failed",
         cause="A defect of Moorings. The log of the daemon has the whole story.",

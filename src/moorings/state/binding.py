@@ -1,0 +1,76 @@
+"""That a home and a state belong together: each is told the id of the workspace, and where its other half is.
+
+Instances, gateway and content are in the home; a daemon that finds them with an empty or another state would end them.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from moorings.errors.exceptions import MooringsError, error
+from moorings.lib import atomic
+from moorings.state.database import Database
+
+FILE_NAME = "workspace.json"
+_IN_FILE, _ON_SERVER = "sqlite", "postgresql"
+_WAYS = {
+    _IN_FILE: "Its state is in state.db of the folder: leave out state.url and MOORINGS_STATE_URL.",
+    _ON_SERVER: "Its state is in PostgreSQL: give its address as state.url in settings.json, or MOORINGS_STATE_URL.",
+}
+
+
+def open_bound(database: Database, home: Path) -> str:
+    """Open the state of this home; returns the id of the workspace, the same for ever.
+
+    Raises `StateElsewhere` (the user's fault) when the home belongs to another state or the state to another home,
+    and what `Database.open` raises.
+    """
+    path = home / FILE_NAME
+    kind = _ON_SERVER if database.on_server else _IN_FILE
+    known = _read(path)
+    if known is not None and known["state"] != kind:
+        raise _elsewhere(
+            f"{home} was used with its state in {known['state']}, not in {kind}", _WAYS[known["state"]]
+        )
+    if known is None and kind == _ON_SERVER:
+        if (home / "state.db").exists():
+            raise _elsewhere(f"{home} was used with its state in {_IN_FILE}, not in {kind}", _WAYS[_IN_FILE])
+        known = {"id": str(uuid.uuid4()), "state": kind}
+        _write(
+            path, known
+        )  # before the state is made: a kill in between leaves a home that may still make it
+    found = database.open(known["id"] if known is not None else None)
+    if known is None:
+        _write(path, {"id": found, "state": kind})
+    elif known["id"] != found:
+        remedy = f"Name another database, or use the folder of workspace {found} (MOORINGS_HOME)."
+        message = (
+            f"{database.shown} is the state of workspace {found}, and {home} is of workspace {known['id']}"
+        )
+        raise _elsewhere(message, remedy)
+    return found
+
+
+def _write(path: Path, known: dict[str, Any]) -> None:
+    atomic.write(path, (json.dumps(known) + "\n").encode())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        raise _elsewhere(
+            f"{path} cannot be read: {problem}", f"Put it back from a backup, or look at it: {path}"
+        ) from None
+    if not isinstance(known, dict) or not isinstance(known.get("id"), str) or known.get("state") not in _WAYS:
+        raise _elsewhere(f"{path} is damaged", f"Put it back from a backup, or look at it: {path}")
+    return known
+
+
+def _elsewhere(message: str, remedy: str) -> MooringsError:
+    return error("StateElsewhere", message, target=FILE_NAME, fields={"remedy": remedy})
