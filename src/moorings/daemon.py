@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from moorings import __version__
 from moorings.api.app import Api, create_app
@@ -32,6 +33,7 @@ from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
 from moorings.api.secrets import Secrets
+from moorings.api.standby import Standby
 from moorings.assets.origins import Origins
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
@@ -45,6 +47,7 @@ from moorings.controller.access import Access
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
+from moorings.controller.leadership import Election
 from moorings.controller.loops import Loops
 from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
@@ -70,9 +73,9 @@ from moorings.security.identity_tokens import ISSUER, LIFETIME_S, IdentityTokens
 from moorings.security.places import Places
 from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
-from moorings.settings import DOCKER, STATE_URL_VARIABLE, Settings, check_engine
+from moorings.settings import DOCKER, FIRST_DAEMON, STATE_URL_VARIABLE, Settings, check_engine
 from moorings.state.binding import open_bound
-from moorings.state.database import Database
+from moorings.state.database import Database, Fence
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
 logger = logging.getLogger("moorings.daemon")
@@ -115,11 +118,19 @@ def _database(settings: Settings, clock: SystemClock) -> Database:
 class Daemon:
     """One workspace's control plane. Constructing acts on nothing; `run` does."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        """`environ`: what this process was started with, and would be started with again."""
         home = settings.home
         clock = SystemClock()
         self._settings = settings
+        self._environ = environ
         self._database = _database(settings, clock)
+        self._election: Election | None = None
+        if self._database.on_server:
+            fence = Fence()
+            holder = settings.daemon_name or FIRST_DAEMON
+            self._election = Election(self._database, fence, holder, clock)
+            self._database = self._database.fenced(fence)
         self._store = AssetStore(home / "assets", home=home)
         vault = Vault(home / "secret.key")
         registry = settings.registry
@@ -180,25 +191,68 @@ class Daemon:
         for folder in (settings.home, settings.run_dir, settings.logs_dir, self._audit.folder):
             private(folder)
         workspace_id = await asyncio.to_thread(open_bound, self._database, settings.home)
+        check_engine(settings, settings.engine)
+        engine = self._engine(workspace_id)
+        deployments = self._controller(engine)
+        app = self._app(engine, workspace_id)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        try:
+            async with self._leading(app, stop):
+                if not stop.is_set():
+                    await self._lead(engine, app, stop, workspace_id)
+        finally:
+            await deployments.close()
+            self._database.close()
+        logger.info("stopped")
+
+    @contextlib.asynccontextmanager
+    async def _leading(self, app: ASGIApp, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Within it this daemon leads, or `stop` is set. Until then it answers on a socket of its own."""
+        if self._election is None:
+            yield
+            return
+        listener = sockets.listen(self._settings.own_socket)
+        server = self._server(app)
+        api = asyncio.create_task(server.serve(sockets=[listener]))
+        tasks = [asyncio.create_task(self._election.win()), asyncio.create_task(stop.wait())]
+        try:
+            await asyncio.wait({api, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks.append(asyncio.create_task(self._election.keep(self._begin_anew)))
+            else:
+                stop.set()
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            server.should_exit = True
+            await asyncio.gather(api, *tasks, return_exceptions=True)
+            self._settings.own_socket.unlink(missing_ok=True)
+            with contextlib.suppress(MooringsError):  # then it runs out
+                await asyncio.to_thread(self._election.end)
+
+    def _begin_anew(self) -> None:
+        """Another daemon leads: whatever this one is in the middle of ends now, as by a kill. It comes back as a standby."""
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "moorings.daemon"], dict(self._environ))  # noqa: S606
+
+    async def _lead(self, engine: Engine, app: ASGIApp, stop: asyncio.Event, workspace_id: str) -> None:
+        """Look after everything until `stop`."""
+        settings = self._settings
         for folder in (settings.home, settings.home / "gateway"):
             await asyncio.to_thread(atomic.sweep, folder)
         await asyncio.to_thread(self._sweep_store)
         await asyncio.to_thread(self._blobs.sweep, self._clock.now())
         await asyncio.to_thread(self._environments.builder.sweep)
         await asyncio.to_thread(self._access.adopt)
-        check_engine(settings, settings.engine)
-        engine = self._engine(workspace_id)
-        deployments = self._controller(engine)
         await self._loops.expect(engine)
-        server = self._server(engine, workspace_id)
         log_keeper = self._log_keeper(engine)
         # What a container's processes are called is not known here.
         usages = None if settings.engine == DOCKER else InstanceUsage(engine)
         scaler = Scaler(self._database, self._gateway, self._clock, self._loops.hinter(), usages)
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stop.set)
+        server = self._server(app)
         listener = sockets.listen(settings.api_socket)
         logger.info("moorings %s serves %s, workspace %s", __version__, settings.api_socket, workspace_id)
         try:
@@ -223,11 +277,8 @@ class Daemon:
                 await asyncio.gather(api, self._listener.close())
         finally:
             await self._loops.close()
-            await deployments.close()
-            self._database.close()
             with contextlib.suppress(FileNotFoundError):
                 settings.api_socket.unlink()
-        logger.info("stopped")
 
     def _has_login(self, registry: str) -> bool:
         """Whether this machine has credentials for a registry."""
@@ -352,7 +403,7 @@ class Daemon:
             kept_bytes=kept.kept_bytes,
         )
 
-    def _server(self, engine: Engine, workspace_id: str) -> QuietServer:
+    def _app(self, engine: Engine, workspace_id: str) -> ASGIApp:
         workspace = self._settings.workspace
         resources = Resources(
             self._database,
@@ -407,12 +458,15 @@ class Daemon:
         keys, clock = self._listener.keys, self._clock
         door = Guard(app, BlobApp(self._blobs, keys, clock), keys, clock, workspace.path, self._callers)
         self._listener.serve(Audited(door, self._audit, clock, "tls"))
+        audited: ASGIApp = Audited(app, self._audit, clock, "socket")
+        election = self._election
+        if election is None:
+            return audited
+        return Standby(audited, lambda: election.leads, lambda: election.leader)
+
+    def _server(self, app: ASGIApp) -> QuietServer:
         config = uvicorn.Config(
-            Audited(app, self._audit, clock, "socket"),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
+            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
         return QuietServer(config)
 
@@ -433,6 +487,8 @@ class Daemon:
             "home": str(self._settings.home),
             "clients": self._listener.base_url,
             "engine": self._settings.engine,
+            "state": self._database.shown,
+            "leader": self._election.leader if self._election is not None else None,
             "gateway": {
                 "ready": bool(status and status.ready),
                 "failure": status.failure if status else "the gateway agent has not reported yet",
@@ -465,19 +521,21 @@ def main() -> int:
     os.umask(0o077)
     try:
         settings = Settings.load()
+        environ = dict(os.environ)
         os.environ.pop(STATE_URL_VARIABLE, None)  # no process that we start is to find the password in there
         private(settings.home)
         held = procs.try_lock(settings.daemon_lock)
         if held is None:
-            print(f"a daemon of {settings.home} is running already", file=sys.stderr)
+            named = f" under the name {settings.daemon_name}" if settings.daemon_name else ""
+            print(f"a daemon of {settings.home} is running already{named}", file=sys.stderr)
             return EXIT_ALREADY_RUNNING
-        _trim_log(settings.logs_dir / "daemon.log")
+        _trim_log(settings.daemon_log)
         os.write(held.fd, f"{os.getpid()}\n".encode())
         logging.Formatter.converter = time.gmtime
         logging.basicConfig(
             level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        asyncio.run(Daemon(settings).run())
+        asyncio.run(Daemon(settings, environ).run())
     except (MooringsError, OSError) as problem:
         failed = problem.failure if isinstance(problem, MooringsError) else _unusable(problem)
         lines = [f"({failed.code}) {failed.message}", *failed.evidence, failed.fix]

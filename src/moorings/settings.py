@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -41,6 +42,9 @@ _KEYS = frozenset(
     }
 )
 STATE_URL_VARIABLE = "MOORINGS_STATE_URL"
+DAEMON_VARIABLE = "MOORINGS_DAEMON"
+FIRST_DAEMON = "first"
+_DAEMON_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 LONGEST_SOCKET_NAME = 40
 """Bytes kept free for the name of a socket below `run_dir` (a unix socket path has at most 107 bytes)."""
 
@@ -218,12 +222,20 @@ class Settings:
     registry: Registry = field(default_factory=Registry)
     logs: Logs = field(default_factory=Logs)
     state: StateSettings = field(default_factory=StateSettings)
+    daemon_name: str = ""
+    """Tells several daemons of one workspace apart (`MOORINGS_DAEMON`); empty: the first, and with SQLite the only one."""
     image_aliases: Mapping[str, str] = field(default_factory=dict)
     """Image names of specs -> names this machine has or can pull (`"mcr.example/*"`: all that begin so)."""
 
     @property
     def api_socket(self) -> Path:
+        """Of the daemon that leads."""
         return self.run_dir / "api.sock"
+
+    @property
+    def own_socket(self) -> Path:
+        """Of the daemon of this name, whether it leads or not; made where there can be several."""
+        return self.run_dir / f"api-{self.daemon_name or FIRST_DAEMON}.sock"
 
     @property
     def database(self) -> Path:
@@ -236,7 +248,12 @@ class Settings:
 
     @property
     def daemon_lock(self) -> Path:
-        return self.home / "daemon.lock"
+        """Held by the living daemon of this name."""
+        return self.home / (f"daemon-{self.daemon_name}.lock" if self.daemon_name else "daemon.lock")
+
+    @property
+    def daemon_log(self) -> Path:
+        return self.logs_dir / (f"daemon-{self.daemon_name}.log" if self.daemon_name else "daemon.log")
 
     @property
     def logs_dir(self) -> Path:
@@ -303,6 +320,7 @@ class Settings:
             registry=_section(Registry, data, "registry"),
             logs=_section(Logs, data, "logs"),
             state=_state(data, env),
+            daemon_name=_daemon_name(env),
             image_aliases=_aliases(data),
         )
         _check(settings)
@@ -427,6 +445,14 @@ def _state(data: Mapping[str, Any], env: Mapping[str, str]) -> StateSettings:
         message = f"{STATE_URL_VARIABLE} or state.url in settings.json must begin with postgresql://"
         raise error("SettingsInvalid", message, target="state.url")
     return StateSettings(url)
+
+
+def _daemon_name(env: Mapping[str, str]) -> str:
+    name = env.get(DAEMON_VARIABLE, "")
+    if name and not _DAEMON_NAME.fullmatch(name):
+        message = f"{DAEMON_VARIABLE} is {name!r}: expected up to 16 lower-case letters, digits and '-'"
+        raise error("SettingsInvalid", message, target=DAEMON_VARIABLE)
+    return "" if name == FIRST_DAEMON else name
 
 
 def _aliases(data: Mapping[str, Any]) -> Mapping[str, str]:

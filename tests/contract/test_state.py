@@ -18,7 +18,7 @@ from sqlalchemy import String, create_engine, inspect, text
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
 from moorings.state import migrations
-from moorings.state.database import Database
+from moorings.state.database import Database, Fence
 from moorings.state.servers import parse_url
 from moorings.state.tables import metadata
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, KEEP_EVENTS, OperationStatus, Transaction
@@ -314,6 +314,73 @@ def test_a_reader_keeps_no_writer_waiting(connect: Clients) -> None:
         tx.resources(ENDPOINT)
         with writer.write() as other:
             other.put(ENDPOINT, "a", {})
+
+
+# --- leases --------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_taken_once_and_its_token_grows(connect: Clients) -> None:
+    first, second = connect(), connect()
+    first.open()
+    with first.read() as tx:
+        assert tx.lease("leader") is None
+    with first.write() as tx:
+        mine = tx.take_lease("leader", "a", None)
+    with second.write() as tx:
+        assert tx.take_lease("leader", "b", None) is None  # it has seen none, and there is one by now
+        assert mine is not None and mine.token == 1
+        beaten = tx.beat_lease(mine)
+        assert tx.take_lease("leader", "b", mine) is None  # there was a sign of life since
+        taken = tx.take_lease("leader", "b", beaten)
+        assert taken is not None and (taken.holder, taken.token) == ("b", 2)
+    with first.write() as tx:
+        assert tx.beat_lease(mine) is None
+        ended = tx.beat_lease(taken, end=True)
+        assert ended is not None and (ended.holder, ended.token) == ("", 2)
+
+
+def test_who_has_lost_the_lease_writes_nothing(connect: Clients) -> None:
+    plain = connect()
+    plain.open()
+    old, new = Fence(), Fence()
+    with plain.write() as tx:
+        old.lease = tx.take_lease("leader", "old", None)
+    stale = plain.fenced(old)
+    with stale.write() as tx:
+        row = tx.put(ENDPOINT, "a", {"x": 1})
+    with plain.write() as tx:
+        new.lease = tx.take_lease("leader", "new", tx.lease("leader"))
+    for act in (lambda tx: tx.put(ENDPOINT, "a", {"x": 2}), lambda tx: tx.set_status(row, {"y": 1})):
+        with pytest.raises(MooringsError) as caught, stale.write() as tx:
+            act(tx)
+        assert caught.value.failure.code == "NotLeader" and "new leads" in caught.value.failure.message
+    with plain.fenced(Fence()).read() as tx:
+        found = tx.resource(ENDPOINT, "a")
+    assert found is not None and (found.spec, found.status) == ({"x": 1}, {})
+    with plain.fenced(new).write() as tx:
+        assert tx.put(ENDPOINT, "a", {"x": 3}).generation == 2
+
+
+def test_of_many_candidates_at_once_one_wins(connect: Clients) -> None:
+    clients = [connect() for _ in range(6)]
+    clients[0].open()
+    won: list[str] = []
+
+    def run(client: Database, name: str) -> None:
+        with client.read() as tx:
+            seen = tx.lease("leader")
+        with client.write() as tx:
+            if tx.take_lease("leader", name, seen) is not None:
+                won.append(name)
+
+    threads = [threading.Thread(target=run, args=(c, str(n))) for n, c in enumerate(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with clients[0].read() as tx:
+        lease = tx.lease("leader")
+    assert lease is not None and len(won) == lease.token and lease.holder == won[-1]
 
 
 # --- the same answers from both ------------------------------------------------------------------------------

@@ -207,6 +207,14 @@ def _groups() -> dict[str, Lazy | click.Command]:
             lazy={
                 "start": Lazy(f"{_COMMANDS}.workspace:start", "Start it (commands do so by themselves)."),
                 "stop": Lazy(f"{_COMMANDS}.workspace:stop_", "End all its processes; what is stored stays."),
+                "backup": Lazy(
+                    f"{_COMMANDS}.workspace_backup:backup",
+                    "Write all of it to one sealed file, while it serves.",
+                ),
+                "restore": Lazy(
+                    f"{_COMMANDS}.workspace_backup:restore_",
+                    "Make it anew from a backup, in an empty folder.",
+                ),
                 "status": Lazy(f"{_COMMANDS}.workspace:status_", "Show its processes, memory and addresses."),
                 "create": Lazy(
                     f"{_COMMANDS}.workspace_scope:create",

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,8 @@ _POLL_S = 0.05
 _LOG_LINES = 20
 _LOG_BYTES = 64 * 1024
 
+DAEMON_VARIABLE = "MOORINGS_DAEMON"
+
 Say = Callable[[str], None]
 
 
@@ -56,6 +58,10 @@ class Workspace(Protocol):
     def daemon_lock(self) -> Path: ...
     @property
     def logs_dir(self) -> Path: ...
+    @property
+    def daemon_log(self) -> Path: ...
+    @property
+    def own_socket(self) -> Path: ...
     @property
     def gateway_url(self) -> str: ...
 
@@ -80,7 +86,7 @@ def ensure_running(workspace: Workspace, workspace_path: str, say: Say) -> bool:
     private(workspace.home)
     private(workspace.logs_dir)
     _forget_stop(workspace)
-    log = workspace.logs_dir / "daemon.log"
+    log = workspace.daemon_log
     deadline = time.monotonic() + START_TIMEOUT_S
     started_pid: int | None = None
     log_from = 0
@@ -101,6 +107,34 @@ def ensure_running(workspace: Workspace, workspace_path: str, say: Say) -> bool:
         evidence=(f"waited for: {_waited_for(workspace)}", *_tail(log, log_from)),
         fields={"log": log},
     )
+
+
+def start_standby(workspace: Workspace, name: str, workspace_path: str) -> bool:
+    """Have one more daemon of this name, which answers reads and takes the lead when it has to; True when this call
+    started it. `workspace` is as the daemon of that name sees it.
+
+    Raises `DaemonStartFailed`, `DaemonStartTimeout`.
+    """
+    private(workspace.logs_dir)
+    log, log_from = workspace.daemon_log, _size(workspace.daemon_log)
+    pid = None
+    if not procs.is_locked(workspace.daemon_lock):
+        pid = _start(workspace, log, {DAEMON_VARIABLE: name})
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _answers_on(workspace.own_socket, workspace_path):
+        if pid is not None and not _runs(pid):
+            raise _start_failed(log, log_from)
+        if time.monotonic() >= deadline:
+            message = f"no answer on {workspace.own_socket} within {START_TIMEOUT_S:g} s"
+            raise error(
+                "DaemonStartTimeout",
+                message,
+                target=str(workspace.own_socket),
+                evidence=_tail(log, log_from),
+                fields={"log": log},
+            )
+        time.sleep(_POLL_S)
+    return pid is not None
 
 
 def wait_for_gateway(workspace: Workspace, workspace_path: str, timeout_s: float = GATEWAY_TIMEOUT_S) -> bool:
@@ -127,9 +161,13 @@ def wait_for_gateway(workspace: Workspace, workspace_path: str, timeout_s: float
 
 def answers(workspace: Workspace, workspace_path: str) -> bool:
     """Whether the control process answers now."""
-    if not workspace.api_socket.exists():
+    return _answers_on(workspace.api_socket, workspace_path)
+
+
+def _answers_on(socket: Path, workspace_path: str) -> bool:
+    if not socket.exists():
         return False
-    with SocketTransport(workspace.api_socket, patience_s=0.0) as transport:
+    with SocketTransport(socket, patience_s=0.0) as transport:
         try:
             Client(transport, workspace_path).workspace(timeout_s=5.0)
         except MooringsError as problem:
@@ -211,8 +249,8 @@ def status(workspace: Workspace, workspace_path: str) -> dict[str, Any]:
     }
 
 
-def _start(workspace: Workspace, log: Path) -> int:
-    env = {**os.environ, HOME_VARIABLE: str(workspace.home), ROLE_VARIABLE: "daemon"}
+def _start(workspace: Workspace, log: Path, more: Mapping[str, str] | None = None) -> int:
+    env = {**os.environ, HOME_VARIABLE: str(workspace.home), ROLE_VARIABLE: "daemon", **(more or {})}
     # -P: what lies in the current folder must not become a module of the control process.
     argv = [sys.executable, "-P", "-m", "moorings.daemon"]
     try:

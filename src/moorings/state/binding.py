@@ -15,6 +15,8 @@ from moorings.lib import atomic
 from moorings.state.database import Database
 
 FILE_NAME = "workspace.json"
+RESTORING = "restoring.json"
+"""A file that is there while a restore is under way, or after one that did not end."""
 _IN_FILE, _ON_SERVER = "sqlite", "postgresql"
 _WAYS = {
     _IN_FILE: "Its state is in state.db of the folder: leave out state.url and MOORINGS_STATE_URL.",
@@ -25,11 +27,13 @@ _WAYS = {
 def open_bound(database: Database, home: Path) -> str:
     """Open the state of this home; returns the id of the workspace, the same for ever.
 
-    Raises `StateElsewhere` (the user's fault) when the home belongs to another state or the state to another home,
-    and what `Database.open` raises.
+    Raises `RestoreUnfinished`, `StateElsewhere` (the user's fault) when the home belongs to another state or the state to
+    another home, and what `Database.open` raises.
     """
     path = home / FILE_NAME
-    kind = _ON_SERVER if database.on_server else _IN_FILE
+    kind = _kind(database)
+    if restoring(home):
+        raise error("RestoreUnfinished", f"the restore into {home} has not ended", target=str(home))
     known = _read(path)
     if known is not None and known["state"] != kind:
         raise _elsewhere(
@@ -52,6 +56,25 @@ def open_bound(database: Database, home: Path) -> str:
         )
         raise _elsewhere(message, remedy)
     return found
+
+
+def bind(home: Path, workspace_id: str, database: Database) -> None:
+    """Say that they belong together, of a state and a home that were filled from one backup."""
+    _write(home / FILE_NAME, {"id": workspace_id, "state": _kind(database)})
+
+
+def restoring(home: Path) -> str:
+    """The id of the workspace that is being restored into this home; empty: none is."""
+    try:
+        return str(json.loads((home / RESTORING).read_text())["id"])
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
+def _kind(database: Database) -> str:
+    return _ON_SERVER if database.on_server else _IN_FILE
 
 
 def _write(path: Path, known: dict[str, Any]) -> None:

@@ -9,25 +9,44 @@ from __future__ import annotations
 import contextlib
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import URL, Engine, exc, insert, make_url, select
+from sqlalchemy import URL, Engine, exc, insert, select
 
+from moorings.errors.exceptions import error
 from moorings.lib.timing import Clock
-from moorings.state import servers, tables
+from moorings.state import dump, servers, tables
+from moorings.state.lease_rows import Lease
 from moorings.state.transaction import Transaction
+
+
+class Fence:
+    """Under which lease writes are made. Without one, of another or none any more, they are refused."""
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+
+    def check(self, tx: Transaction) -> None:
+        """Raises `NotLeader`. The lock of writers is held: what is true now is true when this transaction commits."""
+        held = self.lease
+        now = tx.lease(held.name) if held is not None else None
+        if held is None or now is None or now.token != held.token or not now.holder:
+            who = f"; {now.holder} leads" if now is not None and now.holder else ""
+            raise error("NotLeader", f"this daemon does not lead the workspace{who}: nothing was written")
 
 
 class Database:
     """One state database. Safe to use from several threads; every method blocks, so call it off the event loop."""
 
-    def __init__(self, url: str | URL, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, fence: Fence | None = None) -> None:
+        self._engine = engine
         self._clock = clock
-        self._engine: Engine = servers.make_engine(make_url(url))
+        self._fence = fence
 
     @staticmethod
     def at(place: Path | str, clock: Clock) -> Database:
@@ -35,7 +54,11 @@ class Database:
         url = (
             URL.create("sqlite", database=str(place)) if isinstance(place, Path) else servers.parse_url(place)
         )
-        return Database(url, clock)
+        return Database(servers.make_engine(url), clock)
+
+    def fenced(self, fence: Fence) -> Database:
+        """The same database, for whoever may write under a lease only."""
+        return Database(self._engine, self._clock, fence)
 
     @property
     def shown(self) -> str:
@@ -65,12 +88,38 @@ class Database:
             connection.execute(insert(tables.workspace).values(id=new, created_at=self._clock.now()))
             return new
 
+    def dump(self) -> Iterator[tuple[str, Any]]:
+        """The revision of the state, as `("", revision)`, then (table, row) of everything that is to be kept, all of
+        one moment. Raises as `open`."""
+        with self._translated(), self._engine.connect() as connection:
+            reading = connection.execution_options(moorings_read=True)
+            yield "", dump.revision_of(reading)
+            yield from dump.rows_of(reading)
+
+    def fill(self, revision: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Replace whatever there is by what `dump` gave, in one transaction. Raises as `dump.write_rows` and `open`."""
+        with self._translated():
+            with self._engine.begin() as connection:
+                dump.write_rows(connection, revision, rows)
+                sys.audit("moorings.commit")
+            sys.audit("moorings.committed")
+
+    def workspace_id(self) -> str | None:
+        """Of the state that is there; None: there is none. Makes nothing where it is on a server."""
+        for table, row in self.dump():
+            if table == "workspace":
+                return str(row["id"])
+        return None
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that may write: all of it is on disk when the block has ended, or none of it."""
         with self._translated():
             with self._engine.begin() as connection:
-                yield Transaction(connection, self._clock.now())
+                tx = Transaction(connection, self._clock.now())
+                if self._fence is not None:
+                    self._fence.check(tx)
+                yield tx
                 sys.audit("moorings.commit")
             sys.audit("moorings.committed")
 

@@ -13,6 +13,7 @@ from sqlalchemy import Row, delete, insert, null, select, update
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
 from moorings.state.blob_rows import BlobRows
+from moorings.state.lease_rows import LeaseRows
 from moorings.state.principal_rows import PrincipalRows
 from moorings.state.quota_rows import QuotaRows
 from moorings.state.secret_rows import SecretRows
@@ -84,7 +85,7 @@ class Event:
     message: str
 
 
-class Transaction(AssetRows, BlobRows, PrincipalRows, QuotaRows, SecretRows):
+class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, SecretRows):
     """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
 
     # --- resources ---

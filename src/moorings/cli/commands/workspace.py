@@ -15,7 +15,7 @@ from moorings.errors.exceptions import MooringsError, error
 from moorings.errors.sentence import verbatim
 from moorings.lib import procs
 from moorings.security.folders import private
-from moorings.settings import DOCKER, ENGINES, choose_engine
+from moorings.settings import DAEMON_VARIABLE, DOCKER, ENGINES, Settings, choose_engine
 
 CONTAINER_PATIENCE_S = 20.0
 """How long containers may take to finish their requests when the workspace is stopped."""
@@ -37,17 +37,37 @@ COLUMNS: Columns = (
         type=click.Choice(ENGINES),
         help="What runs instances from now on: processes of this machine (at first), or Docker containers.",
     ),
+    click.Option(
+        ["--standby"],
+        metavar="NAME",
+        help="Start one more control process of this name, which takes over when the one that leads ends. "
+        "For a workspace with its state in PostgreSQL.",
+    ),
 )
-def start(session: Session, engine: str | None) -> None:
+def start(session: Session, engine: str | None, standby: str | None) -> None:
     settings = session.settings
     if engine is not None and engine != settings.engine:
         _change_engine(session, engine)
     started = daemon_control.ensure_running(settings, settings.workspace.path, session.say)
+    if standby is not None:
+        _start_standby(session, standby)
+        return
     ready = daemon_control.wait_for_gateway(settings, settings.workspace.path)
     session.say("The workspace is started." if started else "The workspace is running already.")
     if not ready:
         session.warn(f"the gateway is not ready yet; its log is below {settings.home / 'gateway'}")
     _print(session, daemon_control.status(settings, settings.workspace.path))
+
+
+def _start_standby(session: Session, name: str) -> None:
+    settings = Settings.load({**session.environ, DAEMON_VARIABLE: name})
+    if not settings.state.url:
+        message = "a second control process needs the state of the workspace in PostgreSQL (state.url)"
+        raise error("SettingsInvalid", message, target="state.url")
+    started = daemon_control.start_standby(settings, name, settings.workspace.path)
+    session.say(
+        f"{name} {'is started' if started else 'is running already'}, and reads: {settings.own_socket}"
+    )
 
 
 def _change_engine(session: Session, engine: str) -> None:
@@ -148,6 +168,10 @@ def _print(session: Session, status: dict[str, Any]) -> None:
     gateway = facts.get("gateway") or {}
     session.say(f"Home     {status['home']}")
     session.say(f"Daemon   {status['daemon']}")
+    if facts.get("leader"):
+        session.say(f"Leader   {facts['leader']}")
+    if facts.get("state"):
+        session.say(f"State    {facts['state']}")
     session.say(f"Engine   {facts.get('engine') or session.settings.engine}")
     state = "ready" if gateway.get("ready") else gateway.get("failure") or "not known"
     session.say(f"Gateway  {status['gateway_url']} ({state})")

@@ -211,6 +211,17 @@ ENTRIES: tuple[Entry, ...] = (
         retryable=True,
     ),
     Entry(
+        code="NotLeader",
+        title="This daemon does not lead the workspace",
+        cause="Several daemons share this workspace, and one of them makes all changes. The one that was asked only reads; "
+        "it takes the lead within seconds when the other ends.",
+        fix="Send the request to the one that leads (the command line does so by itself), or again in a few seconds.",
+        fault=Fault.MACHINE,
+        step=Step.API,
+        http_status=503,
+        retryable=True,
+    ),
+    Entry(
         code="StateElsewhere",
         title="The state of this workspace is somewhere else",
         cause="A workspace folder and its state belong together. This folder was used with another database, or this "

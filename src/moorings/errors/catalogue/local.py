@@ -83,6 +83,56 @@ _WORKSPACE = (
     ),
 )
 
+_BACKUPS = (
+    Entry(
+        code="BackupPassphraseMissing",
+        title="A passphrase is missing",
+        cause="A backup holds models, keys and secrets. It is sealed with a passphrase, and there is no terminal to ask on.",
+        fix="Give it in a file: --passphrase-file <path>   Or in the variable MOORINGS_BACKUP_PASSPHRASE.",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=400,
+    ),
+    Entry(
+        code="BackupUnreadable",
+        title="This is not a backup that can be used",
+        cause="The passphrase is another, the file is cut short or was changed, or it is none of ours. Nothing of it was used.",
+        fix="{remedy}   Then run the same command again.",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=400,
+    ),
+    Entry(
+        code="BackupUnwritable",
+        title="The backup could not be read or written",
+        cause="The disk is full or read-only, a file is missing, or this user may not use it.",
+        fix="Look at the place and its free space: df -h {path}   Then run the same command again.",
+        fault=Fault.MACHINE,
+        step=Step.CLIENT,
+        http_status=507,
+        retryable=True,
+    ),
+    Entry(
+        code="RestoreTargetInUse",
+        title="A workspace is restored into an empty place only",
+        cause="There is something in the folder, a control process runs in it, or the database holds a workspace.",
+        fix="Name a folder that is empty, MOORINGS_HOME=<folder>, and with PostgreSQL a database that is empty; "
+        "then run the same command again.",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=409,
+    ),
+    Entry(
+        code="RestoreUnfinished",
+        title="The restore of this workspace has not ended",
+        cause="It was interrupted, so the workspace is not whole. Nothing is started from it.",
+        fix="Run it again, it begins anew: moor workspace restore <file>",
+        fault=Fault.USER,
+        step=Step.CLIENT,
+        http_status=409,
+    ),
+)
+
 _COMMAND_LINE = (
     Entry(
         code="NameMissing",
@@ -365,4 +415,4 @@ _INVOKE = (
     ),
 )
 
-ENTRIES: tuple[Entry, ...] = _WORKSPACE + _COMMAND_LINE + _INVOKE
+ENTRIES: tuple[Entry, ...] = _WORKSPACE + _BACKUPS + _COMMAND_LINE + _INVOKE
