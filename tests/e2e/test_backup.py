@@ -37,7 +37,7 @@ def test_a_serving_workspace_comes_up_again_from_its_backup(shop: Any, new_works
     (shop.files / "shop.yml").write_text("name: shop\nauth_mode: key\n")
     shop.moor("online-endpoint", "create", "-f", "shop.yml")
     role = ("--role", "Key Vault Secrets User")
-    shop.moor("role", "assignment", "create", "--assignee", "shop", "--scope", "workspace", *role)
+    shop.moor("role", "assignment", "create", "--assignee", "shop", "--scope", "keyvault/local", *role)
     spec = shop.spec(
         "shop",
         "blue",
