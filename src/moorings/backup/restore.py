@@ -67,8 +67,7 @@ def restore(source: Path, home: Path, lock: Path, database: Database, passphrase
 
 
 def unreadable(source: Path, why: str) -> MooringsError:
-    remedy = f"Check the passphrase and that this is the whole file: ls -l {source}"
-    return error("BackupUnreadable", f"{source}: {why}", target=str(source), fields={"remedy": remedy})
+    return error("BackupUnreadable", f"{source}: {why}", target=str(source), fields={"file": source})
 
 
 def _about(tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from moorings import __version__
 from moorings.backup import places
 from moorings.backup.sealed import Sealer
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import sentence
 from moorings.lib import atomic
 from moorings.state.database import Database
 
@@ -66,6 +67,12 @@ def save(home: Path, database: Database, target: Path, passphrase: str) -> Saved
 def unwritable(problem: OSError, target: Path) -> MooringsError:
     message = f"{problem.filename or target}: {problem.strerror or problem}"
     return error("BackupUnwritable", message, target=str(target), fields={"path": target.parent})
+
+
+def nothing_there(where: str) -> MooringsError:
+    message = f"{where} holds no workspace: there is nothing to back up"
+    fix = sentence("Name the folder of the workspace: MOORINGS_HOME=<folder> moor workspace backup <file>")
+    return error("BackupUnreadable", message, target=where, fix=fix)
 
 
 def _write(home: Path, database: Database, sink: IO[bytes], passphrase: str) -> Saved:
@@ -121,8 +128,7 @@ def _dump(database: Database, rows: IO[bytes], saved: Saved) -> tuple[str, set[s
         rows.write(json.dumps([table, row]).encode() + b"\n")
         saved.rows += 1
     if not saved.workspace_id:
-        message = f"{database.shown} holds no workspace: there is nothing to back up"
-        raise error("BackupUnreadable", message, fields={"remedy": "Name its folder with MOORINGS_HOME."})
+        raise nothing_there(database.shown)
     return revision, wanted
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import MooringsError, error
+from moorings.errors.sentence import Sentence, sentence
 from moorings.lib import atomic
 from moorings.state.database import Database
 
@@ -18,9 +19,13 @@ FILE_NAME = "workspace.json"
 RESTORING = "restoring.json"
 """A file that is there while a restore is under way, or after one that did not end."""
 _IN_FILE, _ON_SERVER = "sqlite", "postgresql"
+_BEGUN = "begun"
+"""In the file from before the first state is made until after it: until then an empty database is the right one."""
 _WAYS = {
-    _IN_FILE: "Its state is in state.db of the folder: leave out state.url and MOORINGS_STATE_URL.",
-    _ON_SERVER: "Its state is in PostgreSQL: give its address as state.url in settings.json, or MOORINGS_STATE_URL.",
+    _IN_FILE: sentence("Its state is in state.db of the folder: leave out state.url and MOORINGS_STATE_URL."),
+    _ON_SERVER: sentence(
+        "Its state is in PostgreSQL: give its address as state.url in settings.json, or as MOORINGS_STATE_URL."
+    ),
 }
 
 
@@ -42,19 +47,25 @@ def open_bound(database: Database, home: Path) -> str:
     if known is None and kind == _ON_SERVER:
         if (home / "state.db").exists():
             raise _elsewhere(f"{home} was used with its state in {_IN_FILE}, not in {kind}", _WAYS[_IN_FILE])
-        known = {"id": str(uuid.uuid4()), "state": kind}
-        _write(
-            path, known
-        )  # before the state is made: a kill in between leaves a home that may still make it
-    found = database.open(known["id"] if known is not None else None)
-    if known is None:
-        _write(path, {"id": found, "state": kind})
-    elif known["id"] != found:
-        remedy = f"Name another database, or use the folder of workspace {found} (MOORINGS_HOME)."
+        known = {"id": str(uuid.uuid4()), "state": kind, _BEGUN: True}
+        _write(path, known)
+    new = known is None or _BEGUN in known
+    if not new and kind == _IN_FILE and not (home / "state.db").exists():
+        raise _emptied(database, home)
+    try:
+        found = database.open(known["id"] if known is not None else None, make=new)
+    except LookupError:
+        raise _emptied(database, home) from None
+    if known is not None and known["id"] != found:
+        remedy = sentence(
+            "Name another database, or use the folder of workspace {id} (MOORINGS_HOME).", id=found
+        )
         message = (
             f"{database.shown} is the state of workspace {found}, and {home} is of workspace {known['id']}"
         )
         raise _elsewhere(message, remedy)
+    if new:
+        _write(path, {"id": found, "state": kind})
     return found
 
 
@@ -87,13 +98,24 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as problem:
-        raise _elsewhere(
-            f"{path} cannot be read: {problem}", f"Put it back from a backup, or look at it: {path}"
-        ) from None
+        raise _damaged(path, f"{path} cannot be read: {problem}") from None
     if not isinstance(known, dict) or not isinstance(known.get("id"), str) or known.get("state") not in _WAYS:
-        raise _elsewhere(f"{path} is damaged", f"Put it back from a backup, or look at it: {path}")
+        raise _damaged(path, f"{path} is damaged")
     return known
 
 
-def _elsewhere(message: str, remedy: str) -> MooringsError:
+def _damaged(path: Path, message: str) -> MooringsError:
+    return _elsewhere(message, sentence("Look at it, or put it back as it was: {path}", path=path))
+
+
+def _emptied(database: Database, home: Path) -> MooringsError:
+    """Everything that runs in `home` would be ended for want of a row that wants it."""
+    remedy = sentence(
+        "Name the database it was used with; or, where that is lost, make the workspace anew in an empty folder: "
+        "moor workspace restore <file>"
+    )
+    return _elsewhere(f"{home} was used before, and {database.shown} holds no workspace", remedy)
+
+
+def _elsewhere(message: str, remedy: Sentence) -> MooringsError:
     return error("StateElsewhere", message, target=FILE_NAME, fields={"remedy": remedy})

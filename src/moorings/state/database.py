@@ -70,10 +70,11 @@ class Database:
         """Whether it is PostgreSQL."""
         return servers.is_server(self._engine.url)
 
-    def open(self, new_id: str | None = None) -> str:
+    def open(self, new_id: str | None = None, *, make: bool = True) -> str:
         """Bring the tables up to date; returns the id of the workspace (made at the first call: `new_id` if given).
 
-        Raises `StateUnavailable` when the file cannot be read or written, or was made by a newer version,
+        Raises LookupError where there is none and `make` does not allow one: then nothing was changed;
+        `StateUnavailable` when the file cannot be read or written, or was made by a newer version,
         `StateServerUnavailable` when the server cannot be used (the machine's fault).
         """
         with self._translated(), self._engine.begin() as connection:
@@ -84,6 +85,8 @@ class Database:
             found = connection.execute(select(tables.workspace.c.id)).scalar()
             if found is not None:
                 return str(found)
+            if not make:
+                raise LookupError(self.shown)
             new = new_id or str(uuid.uuid4())
             connection.execute(insert(tables.workspace).values(id=new, created_at=self._clock.now()))
             return new

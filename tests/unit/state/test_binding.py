@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def test_a_state_of_another_home_is_refused(tmp_path: Path) -> None:
     opened(other, other / "state.db")
     (one / "state.db").replace(other / "state.db")
     assert code(other, other / "state.db") == "StateElsewhere"
+
+
+def test_a_state_that_was_lost_is_not_made_anew_as_an_empty_one(tmp_path: Path) -> None:
+    place = tmp_path / "state.db"
+    opened(tmp_path, place)
+    place.unlink()
+    assert code(tmp_path, place) == "StateElsewhere" and not place.exists()
+    place.touch()
+    assert code(tmp_path, place) == "StateElsewhere"
+    with contextlib.closing(sqlite3.connect(place)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    (tmp_path / FILE_NAME).unlink()  # said by hand: it shall begin with nothing
+    opened(tmp_path, place)
 
 
 @pytest.mark.parametrize(

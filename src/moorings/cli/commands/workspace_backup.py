@@ -33,14 +33,12 @@ _PASSPHRASE = click.Option(
     _PASSPHRASE,
 )
 def backup(session: Session, file: Path, passphrase_file: Path | None) -> None:
-    from moorings.backup.save import save
+    from moorings.backup.save import nothing_there, save
 
-    passphrase = _passphrase(session, passphrase_file, again=True)
+    passphrase = _passphrase(session, passphrase_file, "backup", file)
     settings = session.settings
     if not settings.state.url and not settings.database.exists():
-        remedy = "Name the folder of the workspace with MOORINGS_HOME."
-        message = f"{settings.home} holds no workspace: there is nothing to back up"
-        raise error("BackupUnreadable", message, target=str(settings.home), fields={"remedy": remedy})
+        raise nothing_there(str(settings.home))
     database = _database(session)
     try:
         saved = save(settings.home, database, file.absolute(), passphrase)
@@ -63,7 +61,7 @@ def backup(session: Session, file: Path, passphrase_file: Path | None) -> None:
 def restore_(session: Session, file: Path, passphrase_file: Path | None) -> None:
     from moorings.backup.restore import restore
 
-    passphrase = _passphrase(session, passphrase_file, again=False)
+    passphrase = _passphrase(session, passphrase_file, "restore", file)
     settings = session.settings
     database = _database(session)
     try:
@@ -92,16 +90,21 @@ def _database(session: Session) -> Database:
         raise error("SettingsInvalid", f"state.url: {problem}", target="state.url") from None
 
 
-def _passphrase(session: Session, file: Path | None, *, again: bool) -> str:
-    if file is not None:
+def _passphrase(session: Session, source: Path | None, verb: str, file: Path) -> str:
+    """Raises `BackupPassphraseMissing` where `source` cannot be read, or there is nobody to ask."""
+    fields = {"verb": verb, "file": file}
+    if source is not None:
         try:
-            found = (file.read_text().splitlines() or [""])[0]
+            found = (source.read_text().splitlines() or [""])[0]
         except (OSError, UnicodeDecodeError) as problem:
-            raise error("BackupPassphraseMissing", f"{file}: {problem}", target=str(file)) from None
+            message = f"{source}: {problem}"
+            raise error("BackupPassphraseMissing", message, target=str(source), fields=fields) from None
     else:
         found = session.environ.get(VARIABLE, "")
         if not found and sys.stdin.isatty():
-            found = str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=again, err=True))
+            found = str(
+                click.prompt("Passphrase", hide_input=True, confirmation_prompt=verb == "backup", err=True)
+            )
     if not found:
-        raise error("BackupPassphraseMissing", "no passphrase was given")
+        raise error("BackupPassphraseMissing", "no passphrase was given", fields=fields)
     return found

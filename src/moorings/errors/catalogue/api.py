@@ -215,7 +215,8 @@ ENTRIES: tuple[Entry, ...] = (
         title="This daemon does not lead the workspace",
         cause="Several daemons share this workspace, and one of them makes all changes. The one that was asked only reads; "
         "it takes the lead within seconds when the other ends.",
-        fix="Send the request to the one that leads (the command line does so by itself), or again in a few seconds.",
+        fix="See who leads: moor workspace status   Send the request to that one (the command line does so by itself), or "
+        "again in a few seconds.",
         fault=Fault.MACHINE,
         step=Step.API,
         http_status=503,
