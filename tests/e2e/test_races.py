@@ -15,254 +15,26 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moorings.client.client import Client, is_missing
-from moorings.client.deploy import create_or_update_deployment
-from moorings.client.transport import SocketTransport
-from moorings.errors.exceptions import MooringsError
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # test folders are no packages
+from killing import NEVER, Killing, eventually  # noqa: F401
+
 from moorings.lib.procs import start_ticks
-from moorings.settings import Settings
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.loader import examine_deployment
 
 GOOD = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
-
-FORK_SERVER = """
-import itertools, os, signal, sys
-import moorings.daemon as daemon
-
-EVENTS = ("moorings.", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "subprocess.Popen", "socket.sendto")
-
-def run(at, arm):
-    numbers = itertools.count(1)  # one step each, whichever thread makes it
-    def hook(event, args):
-        if event.startswith(EVENTS) and os.path.exists(arm):
-            if event == "os.mkdir" and os.path.isdir(args[0]):
-                return
-            number = next(numbers)
-            with open(arm, "a") as log:
-                log.write(f"{number} {event} {args!r:.120}\\n")
-            if number == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-    os._exit(daemon.main())
-
-print("ready", flush=True)
-for line in sys.stdin:
-    at, arm, log = line.split()
-    pid = os.fork()
-    if not pid:
-        os.setsid()
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1)
-        os.dup2(1, 2)
-        run(int(at), arm)
-    print(pid, flush=True)
-    os.waitpid(pid, 0)
-    print("ended", flush=True)
-"""
-NEVER = 1_000_000
 
 # A connection that is refused because the daemon was killed leaves a socket to the garbage collector.
 pytestmark = [
     pytest.mark.alone,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        time.sleep(0.03)
-    return found
-
-
-class Killing:
-    """One workspace whose daemon dies at the n-th step after it was armed."""
-
-    def __init__(self, workspace: Any) -> None:
-        self.workspace = workspace
-        self.home = Path(workspace.home)
-        self.settings = Settings.load(workspace.env)
-        self.arm_file = self.home / "armed"
-        self.pid = 0
-        self.outlived = False
-        self.steps = ""
-        env = {**workspace.env, "MOORINGS_ROLE": "daemon"}
-        self.forks = subprocess.Popen(
-            [sys.executable, "-c", FORK_SERVER],
-            env=env,
-            cwd=self.home,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._line() == "ready"
-        self.transport = SocketTransport(self.settings.api_socket, patience_s=0.0)
-
-    @property
-    def client(self) -> Client:
-        """Connects anew every time: the daemon at the other end of an older connection may be dead."""
-        self.transport.close()
-        return Client(self.transport, self.settings.workspace.path)
-
-    def _line(self) -> str:
-        assert self.forks.stdout is not None
-        return self.forks.stdout.readline().strip()
-
-    def start(self, at: int = NEVER) -> None:
-        """A daemon that dies at its `at`-th step after `arm()`."""
-        assert self.forks.stdin is not None
-        self.arm_file.unlink(missing_ok=True)
-        self.forks.stdin.write(f"{at} {self.arm_file} {self.home / 'logs' / 'daemon.log'}\n")
-        self.forks.stdin.flush()
-        self.pid = int(self._line())
-        eventually(self._answers, "the daemon to answer")
-
-    def _answers(self) -> bool:
-        assert self.alive(), (self.home / "logs" / "daemon.log").read_text()[-3000:]
-        try:
-            self.client.workspace()
-        except MooringsError:
-            return False
-        return True
-
-    def arm(self) -> None:
-        self.arm_file.touch()
-
-    def alive(self) -> bool:
-        return start_ticks(self.pid) is not None
-
-    def points(self, what: str, *, least: int, first: int = 1, stride: int = 1) -> Iterator[int]:
-        """The numbers of the steps to die at, until a daemon outlives the operation; at least so many were met."""
-        met, at, self.outlived = 0, first, False
-        while not self.outlived:
-            yield at
-            met, at = met + (not self.outlived), at + stride
-        self.end()
-        print(f"{what}: {met} kill points; all steps of the one that lived:\n{self.steps}")
-        assert met >= least
-
-    def settle(self, done: Callable[[], bool]) -> None:
-        """Wait until the daemon is dead, or `done` and nothing follows; then none runs."""
-
-        def either() -> bool:
-            try:
-                return not self.alive() or done()
-            except MooringsError:
-                return not self.alive()
-
-        eventually(either, "the end of the operation")
-        self._quiet()
-        self.outlived = self.alive()
-        if self.outlived:
-            self.steps = self.arm_file.read_text()
-            self.end()
-        else:
-            assert self._line() == "ended"
-
-    def _quiet(self, for_s: float = 0.7) -> None:
-        """Steps that follow the answer have their turn: until the daemon is dead or has made no step for `for_s`."""
-        steps, since = -1, time.monotonic()
-        while self.alive() and time.monotonic() < since + for_s:
-            if (now := self.arm_file.stat().st_size) != steps:
-                steps, since = now, time.monotonic()
-            time.sleep(0.03)
-
-    def end(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
-        assert self._line() == "ended"
-
-    def close(self) -> None:
-        if self.pid and self.alive():
-            self.end()
-        assert self.forks.stdin is not None and self.forks.stdout is not None
-        self.forks.stdin.close()
-        self.forks.stdout.close()
-        self.forks.wait(10)
-        self.transport.close()
-
-    # --- what there is ---
-
-    def state(self, name: str) -> str | None:
-        """The provisioning state; None when the deployment is not there."""
-        try:
-            body = self.client.deployment("steps", name)
-        except MooringsError as problem:
-            if is_missing(problem):
-                return None
-            raise
-        return str(body["properties"]["provisioningState"])
-
-    def try_(self, act: Callable[[], Any]) -> bool:
-        """Whether `act` was acknowledged; a daemon that died meanwhile has not."""
-        try:
-            act()
-        except MooringsError as problem:
-            assert problem.failure.code in ("WorkspaceUnreachable",), problem
-            return False
-        return True
-
-    def put(self, spec: DeploymentSpec) -> None:
-        create_or_update_deployment(self.client, spec, lambda _: None)
-
-    def ready(self, name: str) -> None:
-        """Wait until it is Succeeded; fail when it fails."""
-
-        def look() -> bool:
-            state = self.state(name)
-            assert state in ("Creating", "Updating", "Succeeded"), (name, state)
-            return state == "Succeeded"
-
-        eventually(look, f"{name} to be ready")
-
-    def gone(self, name: str) -> None:
-        eventually(lambda: self.state(name) is None, f"{name} to be deleted")
-
-    def instances(self) -> list[str]:
-        return sorted(p.name for p in (self.home / "instances").glob("*/*") if p.name != "logs")
-
-    def leftovers(self) -> list[str]:
-        """Whatever no living thing of the workspace accounts for."""
-        found = [str(p.relative_to(self.home)) for p in self.home.rglob(".*") if _ours(p)]
-        found += [f"incoming/{p.name}" for p in (self.home / "assets" / "incoming").glob("*")]
-        found += [
-            f"environments/{p.name}"
-            for p in (self.home / "environments").iterdir()
-            if len(p.name) == 16 and not (p / "meta.json").exists()
-        ]
-        described = (self.home / "instances").glob("*/*/instance.json")
-        wanted = {Path(s).name for p in described for s in json.loads(p.read_text())["sockets"]}
-        there = {p.name for p in self.settings.run_dir.iterdir()}
-        found += [
-            f"run/{name}"
-            for name in there - wanted - {"api.sock", "ads.sock", "admin.sock", "wake.sock", "identity"}
-        ]
-        owners = {p.name for p in (self.home / "instances").iterdir()}
-        rows = {f"steps.{d['name']}" for d in self.client.deployments("steps")}
-        found += [f"instances/{name}" for name in owners - rows]
-        return sorted(found)
-
-    def clean(self) -> None:
-        eventually(lambda: not self.leftovers(), f"nothing to be left over, not {self.leftovers()}", 10)
-
-
-def _ours(path: Path) -> bool:
-    """Temporary names of ours; environments and instances hold what packages and users bring."""
-    if "app" in path.parts:
-        return False
-    return "environments" not in path.parts or path.parent.name in (
-        "environments",
-        "recipes",
-        "locks",
-        "logs",
-        "wheels",
-    )
 
 
 @pytest.fixture(scope="module")

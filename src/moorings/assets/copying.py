@@ -13,6 +13,7 @@ from pathlib import Path
 from moorings.assets.intake import SourceFile
 from moorings.assets.tree import shown
 from moorings.errors.exceptions import MooringsError, error
+from moorings.lib import atomic
 
 CHUNK_BYTES = 1 << 20
 """Small enough for both buffers to stay in a CPU's cache: larger ones are read, hashed and written from memory."""
@@ -95,7 +96,7 @@ def write_hashed(chunks: Iterable[memoryview | bytes], copy: Path, tell: Tell) -
         if writing is not None:
             writing.result()
         os.fchmod(sink.fileno(), 0o444)
-        os.fsync(sink.fileno())
+        atomic.sync(sink.fileno(), copy)
     return digest.hexdigest(), size_bytes
 
 

@@ -114,7 +114,7 @@ class Uploads:
                 shutil.copyfile(source, target)
                 target.chmod(0o444)
                 with target.open("rb") as handle:
-                    os.fsync(handle.fileno())
+                    atomic.sync(handle.fileno(), target)
             tell(stored.size_bytes)
             return Taken(stored.sha256, stored.size_bytes, False)
 
@@ -176,7 +176,7 @@ class Incoming:
         """Closed and on disk. Raises as `write`."""
         with _translated(self._root, self.expected_bytes):
             os.fchmod(self._fd, 0o444)
-            os.fsync(self._fd)
+            atomic.sync(self._fd, self.path)
             self._close()
         return Stored(self.path.name, self.size_bytes, self._sha256.hexdigest())
 

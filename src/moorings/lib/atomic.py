@@ -35,8 +35,7 @@ def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
             os.fchmod(handle.fileno(), mode)
             yield handle
             handle.flush()
-            sys.audit("moorings.fsync", str(path))
-            os.fsync(handle.fileno())
+            sync(handle.fileno(), path)
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -72,10 +71,16 @@ def sweep(folder: Path) -> int:
     return swept
 
 
+def sync(fd: int, path: Path, *, data_only: bool = False) -> None:
+    """Make what was written to `fd`, which is `path`, survive a power cut; `data_only`: its times need not. Raises OSError."""
+    sys.audit("moorings.fsync", str(path))
+    (os.fdatasync if data_only else os.fsync)(fd)
+
+
 def sync_folder(path: Path) -> None:
     """Make renames and new names in `path` survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        sync(fd, path)
     finally:
         os.close(fd)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from moorings.lib import atomic
+
 NAME = "audit.jsonl"
 PREVIOUS = "prev"
 _DIGITS = 16
@@ -48,7 +50,7 @@ class AuditLog:
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 os.write(fd, line)
-                os.fdatasync(fd)
+                atomic.sync(fd, self.path, data_only=True)
             finally:
                 os.close(fd)
             self._last = digest(line)

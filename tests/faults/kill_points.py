@@ -1,0 +1,405 @@
+"""Every operation of the control plane, its daemon killed with -9 at each of its steps, restarted and looked at.
+
+As a script (`make kill-points`) all points are tried, in as many rounds as it takes to reach `LEAST`, and the table of
+`docs/reliability.md` is written from what was seen; `test_kill_points.py` tries a sample.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from killing import Killing, eventually
+
+from moorings.client.access import Access
+from moorings.client.client import is_missing
+from moorings.client.quota import set_quotas, usages
+from moorings.errors.exceptions import MooringsError
+from moorings.lib.procs import start_ticks
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.loader import examine_deployment
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reliability.md"
+RESULTS = ROOT / "docs" / "reliability-kill-points.json"
+BEGIN, END = "<!-- kill points: made by `make kill-points` -->", "<!-- end of kill points -->"
+LEAST = 500
+SCRIPT = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
+ENDPOINT = "steps"
+
+
+@dataclass
+class Operation:
+    """One thing that users do. `n` is another number at each try."""
+
+    name: str
+    act: Callable[[Killing, int], None]
+    """While steps are counted. What it is answered with, it has."""
+    done: Callable[[Killing, int], bool]
+    """Whether nothing more will happen."""
+    holds: Callable[[Killing, int], bool]
+    """Whether what was asked for is so, of the daemon that was started afterwards; may still be under way."""
+    undo: Callable[[Killing, int], None] = lambda _killing, _n: None
+    prepare: Callable[[Killing, int], None] = lambda _killing, _n: None
+
+
+@dataclass
+class Row:
+    operation: str
+    points: int = 0
+    acknowledged: int = 0
+    """Kills after which the caller had its answer."""
+    lost: int = 0
+    """Acknowledged, and not so afterwards."""
+    leftovers: list[str] = field(default_factory=list)
+
+
+def try_point(killing: Killing, operation: Operation, at: int, n: int, row: Row) -> bool:
+    """Kill at step `at` of the operation; whether there was such a step."""
+    killing.start()
+    operation.prepare(killing, n)
+    killing.end()
+    killing.outlived = False
+    killing.start(at)
+    killing.arm()
+    acknowledged = killing.try_(lambda: operation.act(killing, n))
+    killing.settle(lambda: operation.done(killing, n))
+    if killing.outlived:
+        killing.start()
+        operation.undo(killing, n)
+        killing.end()
+        return False
+    row.points += 1
+    killing.start()
+    if acknowledged:
+        row.acknowledged += 1
+        try:
+            eventually(lambda: operation.holds(killing, n), f"{operation.name} at {at} to hold")
+        except AssertionError:
+            row.lost += 1
+    operation.undo(killing, n)
+    try:
+        killing.clean()
+    except AssertionError as problem:
+        row.leftovers.append(f"{at}: {problem}")
+    killing.end()
+    return True
+
+
+def is_there(look: Callable[[], Any]) -> bool:
+    try:
+        look()
+    except MooringsError as problem:
+        if is_missing(problem) or problem.failure.code.endswith("NotFound"):
+            return False
+        raise
+    return True
+
+
+def endpoint_state(killing: Killing, name: str) -> str | None:
+    try:
+        return str(killing.client.endpoint(name)["properties"]["provisioningState"])
+    except MooringsError as problem:
+        if is_missing(problem):
+            return None
+        raise
+
+
+def delete_endpoint(killing: Killing, name: str) -> None:
+    killing.client.delete_endpoint(name)
+    eventually(lambda: endpoint_state(killing, name) is None, f"{name} to go")
+
+
+def make_endpoint(killing: Killing, name: str) -> None:
+    killing.client.put_endpoint(name, {"properties": {}})
+    eventually(lambda: endpoint_state(killing, name) == "Succeeded", f"{name} to be there")
+
+
+def spec_of(killing: Killing, name: str, **extra: Any) -> DeploymentSpec:
+    folder = killing.workspace.script("steps", SCRIPT)
+    return examine_deployment(killing.workspace.spec(ENDPOINT, name, folder, **extra)).valid()
+
+
+def delete_deployment(killing: Killing, name: str) -> None:
+    if killing.state(name) is not None:
+        killing.client.delete_deployment(ENDPOINT, name)
+        killing.gone(name)
+
+
+def make_deployment(killing: Killing, name: str) -> None:
+    killing.put(spec_of(killing, name))
+    killing.ready(name)
+
+
+def capacity_of(killing: Killing) -> int:
+    return int(killing.client.deployment(ENDPOINT, "first")["sku"]["capacity"])
+
+
+def traffic_of(killing: Killing) -> dict[str, int]:
+    found = killing.client.endpoint(ENDPOINT)["properties"].get("traffic") or {}
+    return {name: int(share) for name, share in found.items()}
+
+
+def quota_of(killing: Killing) -> int | None:
+    for each in usages(killing.client):
+        if each.get("name", {}).get("value") == "cores":
+            found = each["moorings"]["quota"]
+            return None if found is None else int(found)
+    return None
+
+
+def access(killing: Killing) -> Access:
+    return Access(killing.client)
+
+
+def _scaled(n: int) -> int:
+    return 1 + n % 2
+
+
+def operations() -> list[Operation]:
+    """In the order of the table. What needs no instance comes first: its points are quick."""
+    settled = lambda _killing, _n: True  # noqa: E731 - nothing follows the answer
+    connection = {"category": "custom", "target": "https://b", "authType": "CustomKeys"}
+    return [
+        Operation(
+            "endpoint create",
+            act=lambda k, n: void(k.client.put_endpoint(f"e{n}", {"properties": {}})),
+            done=lambda k, n: endpoint_state(k, f"e{n}") == "Succeeded",
+            holds=lambda k, n: endpoint_state(k, f"e{n}") == "Succeeded",
+            undo=lambda k, n: endpoint_state(k, f"e{n}") and delete_endpoint(k, f"e{n}"),
+        ),
+        Operation(
+            "endpoint delete",
+            prepare=lambda k, n: make_endpoint(k, f"e{n}"),
+            act=lambda k, n: void(k.client.delete_endpoint(f"e{n}")),
+            done=lambda k, n: endpoint_state(k, f"e{n}") is None,
+            holds=lambda k, n: endpoint_state(k, f"e{n}") is None,
+            undo=lambda k, n: endpoint_state(k, f"e{n}") and delete_endpoint(k, f"e{n}"),
+        ),
+        Operation(
+            "keys",
+            act=lambda k, _n: void(k.client.regenerate_key(ENDPOINT, "secondary")),
+            done=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded",
+            holds=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded",
+        ),
+        Operation(
+            "quota",
+            act=lambda k, n: void(set_quotas(k.client, {"cores": 40 + n % 20})),
+            done=settled,
+            holds=lambda k, n: quota_of(k) == 40 + n % 20,
+            undo=lambda k, _n: void(set_quotas(k.client, {"cores": None})),
+        ),
+        Operation(
+            "identity",
+            act=lambda k, n: void(access(k).put_identity(f"i{n}", {})),
+            done=settled,
+            holds=lambda k, n: is_there(lambda: access(k).identity(f"i{n}")),
+            undo=lambda k, n: void(access(k).delete_identity(f"i{n}")),
+        ),
+        Operation(
+            "secret",
+            act=lambda k, n: void(
+                access(k).set_secret("local", f"s{n}", {"properties": {"value": f"word {n}"}})
+            ),
+            done=settled,
+            holds=lambda k, n: is_there(lambda: access(k).secret_value("local", f"s{n}", None)),
+            undo=lambda k, n: void(access(k).delete_secret("local", f"s{n}")),
+        ),
+        Operation(
+            "connection",
+            act=lambda k, n: void(
+                access(k).put_connection(f"c{n}", {"properties": {**connection, "credentials": {"key": "a"}}})
+            ),
+            done=settled,
+            holds=lambda k, n: is_there(lambda: access(k).connection(f"c{n}")),
+            undo=lambda k, n: void(access(k).delete_connection(f"c{n}")),
+        ),
+        Operation(
+            "deployment create",
+            act=lambda k, n: k.put(spec_of(k, f"d{n}")),
+            done=lambda k, n: k.state(f"d{n}") == "Succeeded",
+            holds=lambda k, n: k.state(f"d{n}") == "Succeeded",
+            undo=lambda k, n: delete_deployment(k, f"d{n}"),
+        ),
+        Operation(
+            "deployment update",
+            act=lambda k, n: k.put(spec_of(k, "first", environment_variables={"SAYS": f"say {n}"})),
+            done=lambda k, _n: k.state("first") == "Succeeded" and len(k.instances()) == 1,
+            holds=lambda k, n: (
+                k.state("first") == "Succeeded"
+                and len(k.instances()) == 1
+                and k.workspace.score(ENDPOINT, 1, headers={"azureml-model-deployment": "first"}).json
+                == f"say {n}"
+            ),
+            undo=lambda k, _n: k.ready("first"),
+        ),
+        Operation(
+            "scale",
+            prepare=lambda k, n: scale(k, 3 - _scaled(n)),
+            act=lambda k, n: void(
+                k.client.patch_deployment(ENDPOINT, "first", {"sku": {"capacity": _scaled(n)}})
+            ),
+            done=lambda k, n: k.state("first") == "Succeeded" and len(k.instances()) == _scaled(n),
+            holds=lambda k, n: (
+                k.state("first") == "Succeeded" and len(k.instances()) == capacity_of(k) == _scaled(n)
+            ),
+            undo=lambda k, _n: scale(k, 1),
+        ),
+        Operation(
+            "traffic",
+            prepare=lambda k, n: set_traffic(k, 10 + n % 7),
+            act=lambda k, n: put_traffic(k, 50 + n % 7),
+            done=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded",
+            holds=lambda k, n: traffic_of(k).get("first") == 50 + n % 7,
+            undo=lambda k, _n: set_traffic(k, 100),
+        ),
+        Operation(
+            "deployment delete",
+            prepare=lambda k, n: make_deployment(k, f"d{n}"),
+            act=lambda k, n: void(k.client.delete_deployment(ENDPOINT, f"d{n}")),
+            done=lambda k, n: k.state(f"d{n}") is None,
+            holds=lambda k, n: k.state(f"d{n}") is None,
+            undo=lambda k, n: delete_deployment(k, f"d{n}"),
+        ),
+        Operation(
+            "environment build",
+            prepare=lambda k, _n: shutil.rmtree(k.home / "environments", ignore_errors=True),
+            act=lambda k, n: k.put(spec_of(k, f"b{n}")),
+            done=lambda k, n: k.state(f"b{n}") == "Succeeded",
+            holds=lambda k, n: k.state(f"b{n}") == "Succeeded",
+            undo=lambda k, n: delete_deployment(k, f"b{n}"),
+        ),
+    ]
+
+
+def void(_answer: object) -> None:
+    """What was answered is of no interest."""
+
+
+def scale(killing: Killing, count: int) -> None:
+    if capacity_of(killing) != count:
+        killing.client.patch_deployment(ENDPOINT, "first", {"sku": {"capacity": count}})
+    eventually(
+        lambda: killing.state("first") == "Succeeded" and len(killing.instances()) == count,
+        f"{count} instances",
+    )
+
+
+def put_traffic(killing: Killing, share: int) -> None:
+    body = killing.client.endpoint(ENDPOINT)
+    killing.client.put_endpoint(ENDPOINT, {"properties": {**body["properties"], "traffic": {"first": share}}})
+
+
+def set_traffic(killing: Killing, share: int) -> None:
+    put_traffic(killing, share)
+    eventually(lambda: endpoint_state(killing, ENDPOINT) == "Succeeded", "the traffic to be set")
+
+
+# --- a workspace, and a run over it --------------------------------------------------------------------------
+
+
+def borrowed(file: str, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def killing_workspace() -> Iterator[Killing]:
+    """With one endpoint and one deployment that serves; its daemon is not running."""
+    end_to_end = borrowed("e2e/conftest.py", "moorings_kill_points_workspaces")
+    base = Path(tempfile.mkdtemp(prefix="moor-kill-"))
+    workspace = end_to_end.make_workspace(base)
+    try:
+        workspace.endpoint(ENDPOINT)
+        workspace.deploy(workspace.spec(ENDPOINT, "first", workspace.script("steps", SCRIPT)))
+        workspace.key(ENDPOINT)
+        daemon = workspace.pid("daemon")
+        os.kill(daemon, signal.SIGTERM)
+        eventually(lambda: start_ticks(daemon) is None, "the daemon to end")
+        made = Killing(workspace)
+        try:
+            yield made
+        finally:
+            made.close()
+        end_to_end.end(workspace)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def run_all(killing: Killing, *, least: int, say: Callable[[str], None]) -> list[Row]:
+    """All points of all operations, round after round until there are `least`."""
+    rows = [Row(each.name) for each in operations()]
+    n = 0
+    while sum(row.points for row in rows) < least:
+        for operation, row in zip(operations(), rows, strict=True):
+            at = 1
+            began = time.monotonic()
+            while True:
+                n += 1
+                if not try_point(killing, operation, at, n, row):
+                    break
+                at += 1
+            say(f"{operation.name}: {at - 1} points in {time.monotonic() - began:.0f} s; {asdict(row)}")
+    return rows
+
+
+def table(run: dict[str, Any]) -> str:
+    """The part of the page."""
+    lines = [
+        f"Commit {run['commit']}, {run['date']}, {run['machine']}; {run['seconds']} s.",
+        "",
+        "| operation | kills | of them after the answer | answered and lost | left over |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in run["rows"]:
+        left = len(row["leftovers"])
+        lines.append(
+            f"| {row['operation']} | {row['points']} | {row['acknowledged']} | {row['lost']} | {left} |"
+        )
+    total = [sum(row[k] for row in run["rows"]) for k in ("points", "acknowledged", "lost")]
+    left = sum(len(row["leftovers"]) for row in run["rows"])
+    lines.append(f"| **all** | **{total[0]}** | **{total[1]}** | **{total[2]}** | **{left}** |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    began = time.time()
+    with killing_workspace() as killing:
+        rows = run_all(killing, least=LEAST, say=lambda line: print(line, flush=True))
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    run = {
+        "commit": commit.stdout.strip(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "seconds": round(time.time() - began),
+        "rows": [asdict(row) for row in rows],
+    }
+    RESULTS.write_text(json.dumps(run, indent=1) + "\n")
+    page = PAGE.read_text()
+    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table(run)}\n\n{END}{after}")
+    return int(any(row.lost or row.leftovers for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
