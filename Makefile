@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install demo test check bench faults stop lock
+.PHONY: install demo test check bench faults kill-points stop lock
 
 $(VENV)/bin/uv:
 	python3 -m venv $(VENV)
@@ -37,6 +37,9 @@ bench: $(STAMP) ## Moorings beside its peers, each in a venv of its own (an hour
 
 faults: $(STAMP) ## break things under load (minutes; `python tests/faults/run.py --long`: some hours): docs/reliability.md
 	$(PY) tests/faults/run.py --write
+
+kill-points: $(STAMP) ## kill the control process at every step of every operation (half an hour): docs/kill-points.md
+	$(PY) tests/faults/kill_points.py
 
 stop: ## stop the local workspace
 	-$(VENV)/bin/moor workspace stop

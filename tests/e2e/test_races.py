@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # test folders are no packages
-from killing import NEVER, Killing, eventually  # noqa: F401
+from killing import Killing, eventually
 
 from moorings.lib.procs import start_ticks
 from moorings.spec.deployment import DeploymentSpec
@@ -65,15 +65,15 @@ def _score(killing: Killing, name: str) -> Any:
 
 
 def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killing: Killing) -> None:
-    killing.start(1)
+    killing.start()
     for at in killing.points("create", least=12, stride=2):
         name = f"d{at}x"
         spec = _spec(killing, name)
-        killing.arm()
+        killing.arm(at)
         acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
         killing.settle(lambda name=name: killing.state(name) == "Succeeded")  # type: ignore[misc]
         assert _score(killing, "first")  # nobody needs the daemon for that
-        killing.start(at + 2)
+        killing.start()
         there = killing.state(name) is not None
         assert there or not acknowledged, f"an acknowledged create was lost at {at}"
         if there:
@@ -87,15 +87,15 @@ def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killi
 
 def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing: Killing) -> None:
     before = "fine"
-    killing.start(1)
+    killing.start()
     for at in killing.points("update", least=12, stride=2):
         after = f"change {at}"
         spec = _spec(killing, "first", environment_variables={"SAYS": after})
-        killing.arm()
+        killing.arm(at)
         acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
         killing.settle(lambda: killing.state("first") == "Succeeded" and len(killing.instances()) == 1)
         assert _score(killing, "first") in (before, after)
-        killing.start(at + 2)
+        killing.start()
         killing.ready("first")
         eventually(lambda: len(killing.instances()) == 1, "the older instance to go")
         answer = _score(killing, "first")
@@ -105,16 +105,16 @@ def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing:
 
 
 def test_a_daemon_killed_at_every_step_of_a_delete_leaves_nothing(killing: Killing) -> None:
-    killing.start(1)
+    killing.start()
     for at in killing.points("delete", least=5, stride=2):
         name = f"d{at}x"
         killing.put(_spec(killing, name))
         killing.ready(name)
-        killing.arm()
+        killing.arm(at)
         acknowledged = killing.try_(lambda name=name: killing.client.delete_deployment("steps", name))  # type: ignore[misc]
         killing.settle(lambda name=name: killing.state(name) is None)  # type: ignore[misc]
         assert _score(killing, "first")
-        killing.start(at + 2)
+        killing.start()
         state = killing.state(name)
         if not acknowledged and state not in (None, "Deleting"):
             assert _score(killing, name) == "fine"
@@ -130,16 +130,14 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
     killing.start()
     killing.client.delete_deployment("steps", "first")
     killing.gone("first")
-    killing.end()
-    killing.start(15)
     for at in killing.points("environment", least=3, first=15, stride=9):
         name = f"e{at}x"
         spec = _spec(killing, name)
         shutil.rmtree(folder, ignore_errors=True)
-        killing.arm()
+        killing.arm(at)
         acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
         killing.settle(lambda name=name: killing.state(name) == "Succeeded")  # type: ignore[misc]
-        killing.start(at + 9)
+        killing.start()
         assert acknowledged
         killing.ready(name)
         killing.client.delete_deployment("steps", name)

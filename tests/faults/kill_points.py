@@ -1,11 +1,12 @@
 """Every operation of the control plane, its daemon killed with -9 at each of its steps, restarted and looked at.
 
-As a script (`make kill-points`) all points are tried, in as many rounds as it takes to reach `LEAST`, and the table of
-`docs/reliability.md` is written from what was seen; `test_kill_points.py` tries a sample.
+As a script (`make kill-points`) all points are tried, in as many rounds as it takes to reach `LEAST`, and
+`docs/kill-points.md` is written from what was seen; `test_kill_points.py` tries a sample.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -17,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,9 +36,18 @@ from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.loader import examine_deployment
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
-RESULTS = ROOT / "docs" / "reliability-kill-points.json"
-BEGIN, END = "<!-- kill points: made by `make kill-points` -->", "<!-- end of kill points -->"
+PAGE = ROOT / "docs" / "kill-points.md"
+RESULTS = Path(__file__).parent / "kill-points.json"
+HEAD = """\
+# Reliability: the control process, killed at every step
+
+Written by `make kill-points` from `tests/faults/kill-points.json`; do not edit it. While users do something, the control
+process is killed with -9 at its first step, then at its second, and so on until it outlives all of them. A step is a commit
+of the state (one before it, one after), a sync to disk, a rename, a folder or file that is made, linked or removed, a
+process that is started, and a word to the gateway. After each kill it is started again. *Answered and lost*: the caller had
+an answer, and what was asked for was not so afterwards. *Left over*: temporary files, folders, sockets, instances or
+processes that nothing accounts for ten seconds later.
+"""
 LEAST = 500
 SCRIPT = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
 ENDPOINT = "steps"
@@ -63,40 +74,36 @@ class Row:
     points: int = 0
     acknowledged: int = 0
     """Kills after which the caller had its answer."""
-    lost: int = 0
-    """Acknowledged, and not so afterwards."""
+    lost: list[str] = field(default_factory=list)
+    """Acknowledged, and not so afterwards: at which step, and what was seen."""
     leftovers: list[str] = field(default_factory=list)
+    """What nothing accounts for, or could not be brought back to how it was."""
+    seconds: int = 0
 
 
 def try_point(killing: Killing, operation: Operation, at: int, n: int, row: Row) -> bool:
     """Kill at step `at` of the operation; whether there was such a step."""
     killing.start()
     operation.prepare(killing, n)
-    killing.end()
-    killing.outlived = False
-    killing.start(at)
-    killing.arm()
+    killing.arm(at)
     acknowledged = killing.try_(lambda: operation.act(killing, n))
     killing.settle(lambda: operation.done(killing, n))
     if killing.outlived:
-        killing.start()
         operation.undo(killing, n)
-        killing.end()
         return False
     row.points += 1
     killing.start()
     if acknowledged:
         row.acknowledged += 1
         try:
-            eventually(lambda: operation.holds(killing, n), f"{operation.name} at {at} to hold")
-        except AssertionError:
-            row.lost += 1
-    operation.undo(killing, n)
+            eventually(lambda: operation.holds(killing, n), f"{operation.name} to hold")
+        except (AssertionError, MooringsError) as problem:
+            row.lost.append(f"{at}: {problem}")
     try:
+        operation.undo(killing, n)
         killing.clean()
-    except AssertionError as problem:
+    except (AssertionError, MooringsError) as problem:
         row.leftovers.append(f"{at}: {problem}")
-    killing.end()
     return True
 
 
@@ -192,9 +199,10 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "keys",
+            prepare=lambda k, _n: setattr(k, "key", secondary_key(k)),
             act=lambda k, _n: void(k.client.regenerate_key(ENDPOINT, "secondary")),
             done=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded",
-            holds=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded",
+            holds=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded" and secondary_key(k) != k.key,
         ),
         Operation(
             "quota",
@@ -277,7 +285,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "environment build",
-            prepare=lambda k, _n: shutil.rmtree(k.home / "environments", ignore_errors=True),
+            prepare=lambda k, _n: forget_environments(k),
             act=lambda k, n: k.put(spec_of(k, f"b{n}")),
             done=lambda k, n: k.state(f"b{n}") == "Succeeded",
             holds=lambda k, n: k.state(f"b{n}") == "Succeeded",
@@ -288,6 +296,16 @@ def operations() -> list[Operation]:
 
 def void(_answer: object) -> None:
     """What was answered is of no interest."""
+
+
+def secondary_key(killing: Killing) -> str:
+    return str(killing.client.keys(ENDPOINT)["secondaryKey"])
+
+
+def forget_environments(killing: Killing) -> None:
+    """So that the next deployment has to build one."""
+    delete_deployment(killing, "first")
+    shutil.rmtree(killing.home / "environments", ignore_errors=True)
 
 
 def scale(killing: Killing, count: int) -> None:
@@ -344,60 +362,100 @@ def killing_workspace() -> Iterator[Killing]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def run_all(killing: Killing, *, least: int, say: Callable[[str], None]) -> list[Row]:
-    """All points of all operations, round after round until there are `least`."""
-    rows = [Row(each.name) for each in operations()]
-    n = 0
-    while sum(row.points for row in rows) < least:
-        for operation, row in zip(operations(), rows, strict=True):
+def run_one(name: str, rounds: int) -> Row:
+    """All points of one operation, in a workspace of its own, round after round."""
+    [operation] = [each for each in operations() if each.name == name]
+    row, n, began = Row(name), 0, time.monotonic()
+    with killing_workspace() as killing:
+        for _ in range(rounds):
             at = 1
-            began = time.monotonic()
-            while True:
-                n += 1
-                if not try_point(killing, operation, at, n, row):
-                    break
+            while try_point(killing, operation, at, n := n + 1, row):
                 at += 1
-            say(f"{operation.name}: {at - 1} points in {time.monotonic() - began:.0f} s; {asdict(row)}")
-    return rows
+            print(f"{name}: {at - 1} points; the steps of the last:\n{killing.steps}", file=sys.stderr)
+    return replace(row, seconds=round(time.monotonic() - began))
 
 
-def table(run: dict[str, Any]) -> str:
-    """The part of the page."""
+def run_apart(name: str, rounds: int) -> Row:
+    """`run_one` in a process of its own. Raises RuntimeError."""
+    argv = [sys.executable, __file__, "--one", name, "--rounds", str(rounds)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name} could not be tried")
+    row = Row(**json.loads(done.stdout.splitlines()[-1]))
+    print(f"{name}: {row}", flush=True)
+    return row
+
+
+def run_all(at_once: int) -> list[Row]:
+    """All points of all operations, in as many rounds as it takes to reach `LEAST`."""
+    names = [each.name for each in operations()]
+    rows: dict[str, Row] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        while (points := sum(row.points for row in rows.values())) < LEAST:
+            rounds = -(-(LEAST - points) // points) if points else 1
+            for more in pool.map(lambda name, rounds=rounds: run_apart(name, rounds), reversed(names)):
+                rows[more.operation] = added(rows.get(more.operation, Row(more.operation)), more)
+    return [rows[name] for name in names]
+
+
+def added(one: Row, other: Row) -> Row:
+    return Row(
+        one.operation,
+        one.points + other.points,
+        one.acknowledged + other.acknowledged,
+        one.lost + other.lost,
+        one.leftovers + other.leftovers,
+        one.seconds + other.seconds,
+    )
+
+
+def page(run: dict[str, Any]) -> str:
     lines = [
-        f"Commit {run['commit']}, {run['date']}, {run['machine']}; {run['seconds']} s.",
+        HEAD,
+        f"Commit `{run['commit']}`, {run['date']}, {run['machine']}; {run['seconds'] / 60:.0f} min.",
         "",
         "| operation | kills | of them after the answer | answered and lost | left over |",
         "|---|---:|---:|---:|---:|",
     ]
-    for row in run["rows"]:
-        left = len(row["leftovers"])
-        lines.append(
-            f"| {row['operation']} | {row['points']} | {row['acknowledged']} | {row['lost']} | {left} |"
-        )
-    total = [sum(row[k] for row in run["rows"]) for k in ("points", "acknowledged", "lost")]
-    left = sum(len(row["leftovers"]) for row in run["rows"])
-    lines.append(f"| **all** | **{total[0]}** | **{total[1]}** | **{total[2]}** | **{left}** |")
-    return "\n".join(lines)
+    total = Row("**all**")
+    for row in [Row(**each) for each in run["rows"]]:
+        total = added(total, row)
+        lines.append(_line(row))
+    lines.append(_line(total))
+    seen = [(r["operation"], text) for r in run["rows"] for text in (*r["lost"], *r["leftovers"])]
+    if seen:
+        lines += ["", "What was lost or left over, by operation and step:", ""]
+        lines += [f"- {operation}, {text}" for operation, text in seen]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    counts = (row.points, row.acknowledged, len(row.lost), len(row.leftovers))
+    return f"| {row.operation} | " + " | ".join(map(str, counts)) + " |"
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", help="an operation; its row is printed")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=3, help="operations, each in a workspace of its own")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(asdict(run_one(given.one, given.rounds))))
+        return 0
     began = time.time()
-    with killing_workspace() as killing:
-        rows = run_all(killing, least=LEAST, say=lambda line: print(line, flush=True))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    argv = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    rows = run_all(given.at_once)
     run = {
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}",
         "seconds": round(time.time() - began),
         "rows": [asdict(row) for row in rows],
     }
     RESULTS.write_text(json.dumps(run, indent=1) + "\n")
-    page = PAGE.read_text()
-    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(run)}\n\n{END}{after}")
+    PAGE.write_text(page(run))
     return int(any(row.lost or row.leftovers for row in rows))
 
 

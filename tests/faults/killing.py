@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from moorings.client.client import Client, is_missing
 from moorings.client.deploy import create_or_update_deployment
 from moorings.client.transport import SocketTransport
 from moorings.errors.exceptions import MooringsError
+from moorings.lib.processes import scan
 from moorings.lib.procs import start_ticks
 from moorings.settings import Settings
 from moorings.spec.deployment import DeploymentSpec
@@ -29,34 +31,37 @@ import moorings.daemon as daemon
 
 EVENTS = ("moorings.", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "subprocess.Popen", "socket.sendto")
 
-def run(at, arm):
-    numbers = itertools.count(1)  # one step each, whichever thread makes it
+def run(arm):
+    numbers = {}  # by what is in the first line: one step each, whichever thread makes it
     def hook(event, args):
-        if event.startswith(EVENTS) and os.path.exists(arm):
-            if event == "os.mkdir" and os.path.isdir(args[0]):
-                return
-            number = next(numbers)
-            with open(arm, "a") as log:
-                log.write(f"{number} {event} {args!r:.120}\\n")
-            if number == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if not event.startswith(EVENTS) or event == "os.mkdir" and os.path.isdir(args[0]):
+            return
+        try:
+            with open(arm) as file:
+                head = file.readline()
+        except FileNotFoundError:
+            return
+        number = next(numbers.setdefault(head, itertools.count(1)))
+        with open(arm, "a") as log:
+            log.write(f"{number} {event} {args!r:.120}\\n")
+        if number == int(head.split()[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
     os._exit(daemon.main())
 
 print("ready", flush=True)
 for line in sys.stdin:
-    at, arm, log = line.split()
+    arm, log = line.split()
     pid = os.fork()
     if not pid:
         os.setsid()
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1)
         os.dup2(1, 2)
-        run(int(at), arm)
+        run(arm)
     print(pid, flush=True)
     os.waitpid(pid, 0)
     print("ended", flush=True)
 """
-NEVER = 1_000_000
 
 
 def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
@@ -68,7 +73,7 @@ def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> An
 
 
 class Killing:
-    """One workspace whose daemon dies at the n-th step after it was armed."""
+    """One workspace whose daemon dies at a step that is named: the n-th after it was armed."""
 
     def __init__(self, workspace: Any) -> None:
         self.workspace = workspace
@@ -77,6 +82,9 @@ class Killing:
         self.arm_file = self.home / "armed"
         self.pid = 0
         self.outlived = False
+        self.armed = 0
+        self.key = ""
+        """The one before it is made anew."""
         self.steps = ""
         env = {**workspace.env, "MOORINGS_ROLE": "daemon"}
         self.forks = subprocess.Popen(
@@ -100,11 +108,13 @@ class Killing:
         assert self.forks.stdout is not None
         return self.forks.stdout.readline().strip()
 
-    def start(self, at: int = NEVER) -> None:
-        """A daemon that dies at its `at`-th step after `arm()`."""
-        assert self.forks.stdin is not None
+    def start(self) -> None:
+        """Have a daemon, which does not die by itself until it is armed."""
         self.arm_file.unlink(missing_ok=True)
-        self.forks.stdin.write(f"{at} {self.arm_file} {self.home / 'logs' / 'daemon.log'}\n")
+        if self.pid and self.alive():
+            return
+        assert self.forks.stdin is not None
+        self.forks.stdin.write(f"{self.arm_file} {self.home / 'logs' / 'daemon.log'}\n")
         self.forks.stdin.flush()
         self.pid = int(self._line())
         eventually(self._answers, "the daemon to answer")
@@ -117,8 +127,12 @@ class Killing:
             return False
         return True
 
-    def arm(self) -> None:
-        self.arm_file.touch()
+    def arm(self, at: int) -> None:
+        """From now on steps are counted, and the daemon dies at the `at`-th of them."""
+        self.armed += 1
+        whole = self.home / "arming"
+        whole.write_text(f"{self.armed} {at}\n")
+        whole.replace(self.arm_file)
 
     def alive(self) -> bool:
         return start_ticks(self.pid) is not None
@@ -129,12 +143,11 @@ class Killing:
         while not self.outlived:
             yield at
             met, at = met + (not self.outlived), at + stride
-        self.end()
         print(f"{what}: {met} kill points; all steps of the one that lived:\n{self.steps}")
         assert met >= least
 
     def settle(self, done: Callable[[], bool]) -> None:
-        """Wait until the daemon is dead, or `done` and nothing follows; then none runs."""
+        """Wait until the daemon is dead, or `done` and nothing follows: then it has outlived the operation, and lives on."""
 
         def either() -> bool:
             try:
@@ -147,7 +160,7 @@ class Killing:
         self.outlived = self.alive()
         if self.outlived:
             self.steps = self.arm_file.read_text()
-            self.end()
+            self.arm_file.unlink()
         else:
             assert self._line() == "ended"
 
@@ -231,7 +244,23 @@ class Killing:
         owners = {p.name for p in (self.home / "instances").iterdir()}
         rows = {f"steps.{d['name']}" for d in self.client.deployments("steps")}
         found += [f"instances/{name}" for name in owners - rows]
-        return sorted(found)
+        return sorted(found) + self.orphans()
+
+    def orphans(self) -> list[str]:
+        """Processes of the workspace that nothing accounts for."""
+        processes = scan(self.home)
+        own, pids = {self.pid, self.forks.pid}, {p.pid for p in processes}
+        found = [p for p in processes if p.role == "daemon" and not {p.pid, p.parent_pid} & own]
+        found += [p for p in processes if p.role.startswith("worker") and p.parent_pid not in pids]
+        folders = Counter(p.parent.name for p in (self.home / "instances").glob("*/*") if p.name != "logs")
+        allowed = {"gateway-keeper": 1, "gateway-agent": 1, "envoy": 1}
+        for p in processes:
+            key = (p.owner or "").replace("/", ".") if p.role == "supervisor" else p.role
+            left = folders if p.role == "supervisor" else allowed
+            if p.role == "supervisor" or p.role in allowed:
+                left[key] = left.get(key, 0) - 1
+                found += [p] if left[key] < 0 else []
+        return [f"process {p.pid}, {p.role} of {p.owner}" for p in found]
 
     def clean(self) -> None:
         eventually(lambda: not self.leftovers(), f"nothing to be left over, not {self.leftovers()}", 10)

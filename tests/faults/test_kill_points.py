@@ -35,4 +35,4 @@ def test_a_daemon_killed_in_the_middle_loses_nothing_and_leaves_nothing(
     row = Row(operation.name)
     for n, at in enumerate(SAMPLE):
         assert try_point(killing, operation, at, 1000 + n, row), f"{operation.name} has fewer than {at} steps"
-    assert (row.points, row.lost, row.leftovers) == (len(SAMPLE), 0, [])
+    assert (row.points, row.lost, row.leftovers) == (len(SAMPLE), [], [])
