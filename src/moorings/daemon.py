@@ -221,6 +221,7 @@ class Daemon:
         try:
             await asyncio.wait({api, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
+                tasks[0].result()
                 tasks.append(asyncio.create_task(self._election.keep(self._begin_anew)))
             else:
                 stop.set()
@@ -251,9 +252,10 @@ class Daemon:
         log_keeper = self._log_keeper(engine)
         # What a container's processes are called is not known here.
         usages = None if settings.engine == DOCKER else InstanceUsage(engine)
-        scaler = Scaler(self._database, self._gateway, self._clock, self._loops.hinter(), usages)
+        scaler = Scaler(self._database.acting(), self._gateway, self._clock, self._loops.hinter(), usages)
         server = self._server(app)
         listener = sockets.listen(settings.api_socket)
+        bound = sockets.number(settings.api_socket)
         logger.info("moorings %s serves %s, workspace %s", __version__, settings.api_socket, workspace_id)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -277,8 +279,7 @@ class Daemon:
                 await asyncio.gather(api, self._listener.close())
         finally:
             await self._loops.close()
-            with contextlib.suppress(FileNotFoundError):
-                settings.api_socket.unlink()
+            sockets.remove(settings.api_socket, bound)
 
     def _has_login(self, registry: str) -> bool:
         """Whether this machine has credentials for a registry."""
@@ -361,13 +362,13 @@ class Daemon:
         )
 
     def _controller(self, engine: Engine) -> DeploymentReconciler:
-        options = self._settings.controller
+        options, acting = self._settings.controller, self._database.acting()
         prober = Prober(self._clock)
         verdicts = Verdicts(engine, prober, self._settings.home)
         self._diagnoses = Diagnoses(self._database, self._clock, verdicts)
         deployments = DeploymentReconciler(
             Tools(
-                database=self._database,
+                database=acting,
                 clock=self._clock,
                 engine=engine,
                 environments=self._environments,
@@ -382,11 +383,9 @@ class Daemon:
                 progress_deadline_s=options.progress_deadline_s,
             )
         )
-        endpoints = EndpointReconciler(
-            self._database, self._clock, self._publisher, options.resync_s, options.busy_s
-        )
+        endpoints = EndpointReconciler(acting, self._clock, self._publisher, options.resync_s, options.busy_s)
         self._loops = Loops(
-            self._database,
+            acting,
             self._publisher,
             {DEPLOYMENT: deployments.reconcile, ENDPOINT: endpoints.reconcile},
         )
@@ -524,6 +523,7 @@ def main() -> int:
         environ = dict(os.environ)
         os.environ.pop(STATE_URL_VARIABLE, None)  # no process that we start is to find the password in there
         private(settings.home)
+        procs.reap_inherited()
         held = procs.try_lock(settings.daemon_lock)
         if held is None:
             named = f" under the name {settings.daemon_name}" if settings.daemon_name else ""

@@ -27,7 +27,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.lib.procs import try_lock
 from moorings.lib.timing import SystemClock
 from moorings.security.vault import Vault
-from moorings.state.binding import RESTORING, open_bound
+from moorings.state.binding import RESTORING, mark, open_bound
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
@@ -137,7 +137,7 @@ def test_a_workspace_comes_back_whole(
     }  # no address, no password
     assert not (other / "environments").exists() and not (other / RESTORING).exists()
     for path in other.rglob("*"):
-        assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir() or "objects" in path.parts, path
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or "objects" in path.parts[-3:-1], path
 
 
 def _rows(database: Database) -> dict[str, list[dict[str, Any]]]:
@@ -184,7 +184,8 @@ def test_nothing_is_made_with_a_wrong_passphrase_or_of_something_else(tmp_path: 
     assert not (tmp_path / "new").exists()
     (tmp_path / "words").write_text("no backup")
     assert attempt(tmp_path / "words", tmp_path / "new") == "BackupUnreadable"
-    assert attempt(tmp_path / "absent", tmp_path / "new") == "BackupUnwritable"
+    assert attempt(tmp_path / "absent", tmp_path / "new") == "BackupUnreadable"
+    assert not (tmp_path / "new").exists()
 
 
 def test_only_an_empty_home_is_filled(tmp_path: Path, backup: Path, postgres: Any) -> None:
@@ -204,6 +205,59 @@ def test_only_an_empty_home_is_filled(tmp_path: Path, backup: Path, postgres: An
         with pytest.raises(MooringsError) as caught:
             restore(backup, tmp_path / "new", tmp_path / "new" / "daemon.lock", database, PASSPHRASE)
     assert caught.value.failure.code == "RestoreTargetInUse"
+
+
+def test_a_state_that_was_led_is_not_replaced_even_where_a_restore_of_it_has_begun(
+    tmp_path: Path, backup: Path, postgres: Any
+) -> None:
+    """Somebody begins a restore beside the original, and goes on with the address of the original."""
+    home, url = tmp_path / "new", postgres.new_url()
+    with contextlib.closing(Database.at(url, SystemClock())) as database:
+        workspace = restore(backup, home, home / "daemon.lock", database, PASSPHRASE).workspace_id
+        (home / RESTORING).write_bytes(mark(workspace, own_settings=False))  # as if it had been killed
+        restore(backup, home, home / "daemon.lock", database, PASSPHRASE)
+        with database.write() as tx:
+            tx.put(ENDPOINT, "later", {})
+            assert tx.take_lease("leader", "first", None) is not None
+        (home / RESTORING).write_bytes(mark(workspace, own_settings=False))
+        with pytest.raises(MooringsError) as caught:
+            restore(backup, home, home / "daemon.lock", database, PASSPHRASE)
+        assert caught.value.failure.code == "RestoreTargetInUse"
+        with pytest.raises(FileExistsError):
+            database.fill("head", [], workspace)
+        with database.read() as tx:
+            assert tx.resource(ENDPOINT, "later") is not None
+
+
+def test_tables_of_others_in_the_same_database_are_left_alone(
+    tmp_path: Path, backup: Path, postgres: Any
+) -> None:
+    home, url = tmp_path / "new", postgres.new_url()
+    with postgres.connect(url) as connection:
+        connection.execute("CREATE TABLE theirs (name varchar(10) PRIMARY KEY)")
+        connection.execute("INSERT INTO theirs VALUES ('kept')")
+    with contextlib.closing(Database.at(url, SystemClock())) as database:
+        restore(backup, home, home / "daemon.lock", database, PASSPHRASE)
+        assert "theirs" not in _rows(database)
+    with postgres.connect(url) as connection:
+        assert connection.execute("SELECT name FROM theirs").fetchall() == [("kept",)]
+        kind = "SELECT data_type FROM information_schema.columns WHERE table_name = 'theirs'"
+        assert connection.execute(kind).fetchall() == [("character varying",)]
+        nothing = "SELECT count(*) FROM resources WHERE autoscale IS NULL AND earlier IS NULL"
+        assert connection.execute(nothing).fetchone() == (2,)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_settings_half_written_by_a_restore_that_was_killed_are_written_anew(
+    tmp_path: Path, backup: Path, own: bool
+) -> None:
+    home = tmp_path / "new"
+    home.mkdir()
+    (home / RESTORING).write_bytes(mark("i", own_settings=own))
+    (home / "settings.json").write_text('{"gateway": ' if not own else '{"gateway": {"port": 1}}')
+    assert attempt(backup, home) == ""
+    port = json.loads((home / "settings.json").read_text())["gateway"]["port"]
+    assert port == (1 if own else 8651)
 
 
 def test_a_backup_that_is_cut_short_or_changed_leaves_nothing_that_starts(
@@ -299,9 +353,10 @@ def test_what_the_state_names_and_the_home_has_lost_is_told(tmp_path: Path) -> N
     make(home, home / "state.db")
     [blob, *_] = sorted((home / "assets" / "objects").rglob("?" * 64))
     blob.unlink()
+    (home / "secret.key").unlink()
     with contextlib.closing(Database.at(home / "state.db", SystemClock())) as database:
         saved = save(home, database, tmp_path / "backup", PASSPHRASE)
-    assert saved.missing == [str(blob.relative_to(home))]
+    assert saved.missing == [str(blob.relative_to(home)), "secret.key"]
 
 
 # --- killed --------------------------------------------------------------------------------------------------
@@ -375,3 +430,6 @@ def test_a_backup_that_was_killed_leaves_the_one_before(tmp_path: Path, backup: 
             before = there
         at += 1
     assert at > 3
+    with contextlib.closing(Database.at(tmp_path / "home" / "state.db", SystemClock())) as database:
+        save(tmp_path / "home", database, backup, PASSPHRASE)
+    assert not list(tmp_path.glob(".backup*"))

@@ -231,7 +231,7 @@ class Killing:
         found += [f"incoming/{p.name}" for p in (self.home / "assets" / "incoming").glob("*")]
         found += [
             f"environments/{p.name}"
-            for p in (self.home / "environments").iterdir()
+            for p in (self.home / "environments").glob("*")
             if len(p.name) == 16 and not (p / "meta.json").exists()
         ]
         described = (self.home / "instances").glob("*/*/instance.json")

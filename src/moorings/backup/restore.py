@@ -47,7 +47,11 @@ def restore(source: Path, home: Path, lock: Path, database: Database, passphrase
     again begins anew.
     """
     try:
-        with source.open("rb") as handle:
+        handle = source.open("rb")
+    except OSError as problem:
+        raise unreadable(source, problem.strerror or str(problem)) from None
+    try:
+        with handle:
             opened = Opener(handle, passphrase)
             with tarfile.open(fileobj=opened, mode="r|") as tar:
                 members = iter(tar)
@@ -96,20 +100,19 @@ def _fill(
     database: Database,
 ) -> Restored:
     mark = home / binding.RESTORING
-    begun = binding.restoring(home)
+    begun, own_settings = binding.restoring(home), binding.own_settings(home)
     atomic.sweep(home)  # a mark that was being written when somebody was killed
     there = sorted(path.name for path in home.iterdir() if path.name not in _MAY_BE_THERE)
     if there and not begun:
         raise _in_use(f"{home} is not empty: {', '.join(there[:5])}")
-    if database.on_server or (home / "state.db").exists():
-        found = database.workspace_id()
-        if found is not None and found != begun:
-            raise _in_use(f"{database.shown} holds the state of workspace {found}")
-    if not begun or begun != about["id"]:
-        atomic.write(mark, json.dumps({"id": about["id"]}).encode())
+    if database.on_server:
+        _check_free(database, begun)
+    if begun != about["id"]:
+        atomic.write(mark, binding.mark(about["id"], own_settings=own_settings))
     for name in there:  # of the attempt before
         _remove(home / name)
-    own_settings = (home / places.SETTINGS).exists()
+    if not own_settings:
+        _remove(home / places.SETTINGS)
     files = 0
     for member in members:
         files += _take(tar, member, home, own_settings=own_settings)
@@ -120,7 +123,9 @@ def _fill(
         (home / "state.db").touch(mode=0o600)
     rows = _Rows(spool)
     try:
-        database.fill(about["revision"], rows)
+        database.fill(about["revision"], rows, begun)
+    except FileExistsError as problem:  # since it was looked at
+        raise _in_use(str(problem)) from None
     except (ValueError, KeyError, TypeError) as problem:
         raise SealError(f"its state cannot be used: {problem}") from None
     binding.bind(home, about["id"], database)
@@ -129,6 +134,14 @@ def _fill(
     mark.unlink()
     atomic.sync_folder(home)
     return Restored(about["id"], rows.count, files)
+
+
+def _check_free(database: Database, begun: str) -> None:
+    """A state is there already only as what the attempt before has left, which no daemon has led. Raises
+    `RestoreTargetInUse`."""
+    found, led = database.holder()
+    if found and (led or found != begun):
+        raise _in_use(f"{database.shown} holds the state of workspace {found}")
 
 
 class _Rows:
@@ -154,7 +167,8 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, home: Path, *, own_sett
     if name == places.SETTINGS and own_settings:
         return 0
     target = home / (_SPOOL if name == ROWS else name)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in reversed(Path(name).parents[:-1]):
+        (home / folder).mkdir(mode=0o700, exist_ok=True)
     content = tar.extractfile(member)
     assert content is not None
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -29,6 +29,8 @@ from moorings.state.database import Database
 FORMAT = 1
 ABOUT, ROWS = "backup.json", "state.jsonl"
 ATTEMPTS = 3
+_SEALED = ("secrets", "vault_secrets", "connections")
+"""Tables with values that only the key of the workspace opens."""
 _HASH = re.compile(rb"\b[0-9a-f]{64}\b")
 
 
@@ -52,6 +54,7 @@ def save(home: Path, database: Database, target: Path, passphrase: str) -> Saved
     (the user's) where there is no workspace. Then `target` is as it was.
     """
     try:
+        atomic.sweep(target.parent, f"{target.name}.")
         with atomic.replacing(target) as sink:
             for _attempt in range(ATTEMPTS):
                 sink.seek(0)
@@ -121,6 +124,8 @@ def _dump(database: Database, rows: IO[bytes], saved: Saved) -> tuple[str, set[s
             continue
         if table == "workspace":
             saved.workspace_id = str(row["id"])
+        elif table in _SEALED:
+            wanted.add(places.SECRETS[0])
         elif table == "assets" and row.get("digest"):
             wanted.add(f"assets/trees/{row['digest']}.json")
         elif table == "blobs":

@@ -81,8 +81,11 @@ class Election:
             except MooringsError as problem:  # nobody else can take over either, or the token will tell
                 logger.error("no sign of life could be given: %s", problem)
                 continue
+            except Exception:  # a defect: without signs of life nothing is led for long
+                logger.exception("no sign of life could be given")
+                still = False
             if not still:
-                logger.error("another daemon leads the workspace now")
+                logger.error("another daemon leads the workspace, or will")
                 lost()
                 return
 

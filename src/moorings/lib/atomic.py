@@ -59,13 +59,14 @@ def write_if_changed(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
     return True
 
 
-def sweep(folder: Path) -> int:
-    """Remove the temporary files that killed writers left in `folder`; how many there were. Those of the living stay."""
+def sweep(folder: Path, name: str = "") -> int:
+    """Remove the temporary files that killed writers left in `folder` (of `name` alone, if given); how many there were.
+    Those of the living stay."""
     swept = 0
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in folder.iterdir():
             found = _TEMPORARY.match(path.name)
-            if found and start_ticks(int(found[1])) != int(found[2]):
+            if found and path.name.startswith(f".{name}") and start_ticks(int(found[1])) != int(found[2]):
                 path.unlink(missing_ok=True)
                 swept += 1
     return swept

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -54,6 +55,15 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def reap_inherited() -> None:
+    """Take note of the end of whatever was started before this process became this program (`exec`): nobody else will."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                    threading.Thread(target=os.waitpid, args=(int(entry.name), 0), daemon=True).start()
 
 
 class Session(Enum):

@@ -24,3 +24,17 @@ def listen(path: Path) -> socket.socket:
     listener.listen(BACKLOG)
     temporary.replace(path)
     return listener
+
+
+def number(path: Path) -> int:
+    """Tells this socket from another one that takes its place; 0: there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def remove(path: Path, numbered: int) -> None:
+    """Remove it, unless another one has taken its place."""
+    if number(path) == numbered:
+        path.unlink(missing_ok=True)

@@ -74,14 +74,30 @@ def bind(home: Path, workspace_id: str, database: Database) -> None:
     _write(home / FILE_NAME, {"id": workspace_id, "state": _kind(database)})
 
 
+def mark(workspace_id: str, *, own_settings: bool) -> bytes:
+    """What stands in `RESTORING`; `own_settings`: settings were in the home before, and stay."""
+    return json.dumps({"id": workspace_id, "own_settings": own_settings}).encode() + b"\n"
+
+
 def restoring(home: Path) -> str:
     """The id of the workspace that is being restored into this home; empty: none is."""
+    return str(_mark(home).get("id", ""))
+
+
+def own_settings(home: Path) -> bool:
+    """Whether the settings in the home are its own, and not of a restore that is under way."""
+    return bool(_mark(home).get("own_settings", (home / "settings.json").exists()))
+
+
+def _mark(home: Path) -> dict[str, Any]:
+    unknown = {"id": "unknown"}
     try:
-        return str(json.loads((home / RESTORING).read_text())["id"])
+        found = json.loads((home / RESTORING).read_text())
     except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return "unknown"
+        return {}
+    except (OSError, ValueError):
+        return unknown
+    return found if isinstance(found, dict) and isinstance(found.get("id"), str) else unknown
 
 
 def _kind(database: Database) -> str:

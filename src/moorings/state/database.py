@@ -26,7 +26,7 @@ from moorings.state.transaction import Transaction
 
 
 class Fence:
-    """Under which lease writes are made. Without one, of another or none any more, they are refused."""
+    """Under which lease one writes, or acts on what one reads. Without it, or when it is another's by now, that is refused."""
 
     def __init__(self) -> None:
         self.lease: Lease | None = None
@@ -37,16 +37,19 @@ class Fence:
         now = tx.lease(held.name) if held is not None else None
         if held is None or now is None or now.token != held.token or not now.holder:
             who = f"; {now.holder} leads" if now is not None and now.holder else ""
-            raise error("NotLeader", f"this daemon does not lead the workspace{who}: nothing was written")
+            raise error("NotLeader", f"this daemon does not lead the workspace{who}: nothing is done")
 
 
 class Database:
     """One state database. Safe to use from several threads; every method blocks, so call it off the event loop."""
 
-    def __init__(self, engine: Engine, clock: Clock, fence: Fence | None = None) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, fence: Fence | None = None, read_fence: Fence | None = None
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._fence = fence
+        self._read_fence = read_fence
 
     @staticmethod
     def at(place: Path | str, clock: Clock) -> Database:
@@ -59,6 +62,10 @@ class Database:
     def fenced(self, fence: Fence) -> Database:
         """The same database, for whoever may write under a lease only."""
         return Database(self._engine, self._clock, fence)
+
+    def acting(self) -> Database:
+        """The same database, for whoever starts and ends things by what is read: that needs the lease, too."""
+        return Database(self._engine, self._clock, self._fence, self._fence)
 
     @property
     def shown(self) -> str:
@@ -99,20 +106,27 @@ class Database:
             yield "", dump.revision_of(reading)
             yield from dump.rows_of(reading)
 
-    def fill(self, revision: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        """Replace whatever there is by what `dump` gave, in one transaction. Raises as `dump.write_rows` and `open`."""
+    def fill(self, revision: str, rows: Iterable[tuple[str, dict[str, Any]]], over: str = "") -> None:
+        """Make the state of what `dump` gave, in one transaction. What a fill before has left of the workspace `over`
+        is replaced.
+
+        Raises FileExistsError where there is a workspace that has been led, or is another one: then nothing was changed.
+        Else as `dump.write_rows` and `open`.
+        """
         with self._translated():
             with self._engine.begin() as connection:
+                found, led = dump.holder_of(connection)
+                if found and (led or found != over):
+                    raise FileExistsError(f"{self.shown} holds the state of workspace {found}")
                 dump.write_rows(connection, revision, rows)
                 sys.audit("moorings.commit")
             sys.audit("moorings.committed")
 
-    def workspace_id(self) -> str | None:
-        """Of the state that is there; None: there is none. Makes nothing where it is on a server."""
-        for table, row in self.dump():
-            if table == "workspace":
-                return str(row["id"])
-        return None
+    def holder(self) -> tuple[str, bool]:
+        """The id of the workspace whose state is there (empty: there is none), and whether a daemon has ever led it.
+        Makes nothing on a server. Raises as `open`."""
+        with self._translated(), self._engine.connect() as connection:
+            return dump.holder_of(connection.execution_options(moorings_read=True))
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -130,7 +144,10 @@ class Database:
     def read(self) -> Iterator[Transaction]:
         """A consistent view; writing through it is a defect."""
         with self._translated(), self._engine.connect() as connection:
-            yield Transaction(connection.execution_options(moorings_read=True), self._clock.now())
+            tx = Transaction(connection.execution_options(moorings_read=True), self._clock.now())
+            if self._read_fence is not None:
+                self._read_fence.check(tx)
+            yield tx
 
     def close(self) -> None:
         self._engine.dispose()

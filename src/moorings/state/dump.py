@@ -1,6 +1,7 @@
 """All rows of a state as values that either database can take: how a workspace is backed up, and moved from one to the other.
 
 What only means something where it was made is left out: leases, and what was observed of deployments (paths, processes).
+Other tables, which somebody else has in the same schema, are neither read nor touched.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, String, Table, Text, insert, select
+from sqlalchemy import JSON, Connection, MetaData, String, Table, Text, insert, inspect, select
+
+from moorings.state.tables import metadata
 
 LEFT_OUT = frozenset({"alembic_version", "leases"})
+OURS = frozenset({"alembic_version", *metadata.tables})
+"""Every table that any migration has made. One that a migration drops stays in here: older states have it."""
 _NUMBERED = {"events": "id"}
 """Tables whose rows get numbers of their own, in the order in which they come."""
 _BATCH = 500
@@ -24,6 +29,16 @@ def revision_of(connection: Connection) -> str:
     """Which migrations the state has seen; empty: none."""
     seen = _tables(connection, all_=True).get("alembic_version")
     return "" if seen is None else str(connection.execute(select(seen)).scalar() or "")
+
+
+def holder_of(connection: Connection) -> tuple[str, bool]:
+    """The id of the workspace whose state it is (empty: there is none), and whether a daemon has ever led it."""
+    tables = _tables(connection, all_=True)
+    if "workspace" not in tables:
+        return "", False
+    found = connection.execute(select(tables["workspace"].c.id)).scalar()
+    led = "leases" in tables and connection.execute(select(tables["leases"])).first() is not None
+    return str(found or ""), led
 
 
 def rows_of(connection: Connection) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -41,14 +56,14 @@ def rows_of(connection: Connection) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_rows(connection: Connection, revision: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Make the tables of that revision, fill them, and bring them up to date.
+    """Make the tables of that revision in the place of those that are there, fill them, and bring them up to date.
 
     Raises KeyError for rows that no table can hold, ValueError for a revision that is not known: of a newer version.
     """
+    for table in _tables(connection, all_=True).values():
+        table.drop(connection)
     _upgrade(connection, revision)
     tables = _tables(connection)
-    for table in tables.values():
-        connection.execute(table.delete())
     batch: list[dict[str, Any]] = []
     of = ""
     for name, values in rows:
@@ -76,9 +91,13 @@ def _upgrade(connection: Connection, revision: str) -> None:
 
 def _tables(connection: Connection, *, all_: bool = False) -> dict[str, Table]:
     known = MetaData()
-    known.reflect(connection)
+    known.reflect(connection, only=sorted(OURS.intersection(inspect(connection).get_table_names())))
     for table in known.tables.values():  # what one database says of its text means nothing to the other
         for column in table.columns:
             if isinstance(column.type, String):
                 column.type = Text()
+            elif isinstance(column.type, JSON) and column.nullable:
+                column.type = JSON(
+                    none_as_null=True
+                )  # nothing comes back as nothing, not as a `null` of JSON
     return {name: table for name, table in known.tables.items() if all_ or name not in LEFT_OUT}

@@ -108,7 +108,13 @@ def secrets_of(url: URL) -> list[str]:
     return [str(each) for each in found if each]
 
 
-_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+_KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # ms: for what was sent and not confirmed, where keepalives do not look
+}
 """A server whose machine is gone is noticed within some ten seconds."""
 
 

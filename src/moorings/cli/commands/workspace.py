@@ -46,11 +46,14 @@ COLUMNS: Columns = (
 )
 def start(session: Session, engine: str | None, standby: str | None) -> None:
     settings = session.settings
+    spare = None if standby is None else _settings_of_standby(session, standby)
     if engine is not None and engine != settings.engine:
         _change_engine(session, engine)
     started = daemon_control.ensure_running(settings, settings.workspace.path, session.say)
-    if standby is not None:
-        _start_standby(session, standby)
+    if standby is not None and spare is not None:
+        begun = daemon_control.start_standby(spare, standby, settings.workspace.path)
+        word = "is started" if begun else "is running already"
+        session.say(f"{standby} {word}, and reads: {spare.own_socket}")
         return
     ready = daemon_control.wait_for_gateway(settings, settings.workspace.path)
     session.say("The workspace is started." if started else "The workspace is running already.")
@@ -59,15 +62,12 @@ def start(session: Session, engine: str | None, standby: str | None) -> None:
     _print(session, daemon_control.status(settings, settings.workspace.path))
 
 
-def _start_standby(session: Session, name: str) -> None:
+def _settings_of_standby(session: Session, name: str) -> Settings:
     settings = Settings.load({**session.environ, DAEMON_VARIABLE: name})
     if not settings.state.url:
         message = "a second control process needs the state of the workspace in PostgreSQL (state.url)"
         raise error("SettingsInvalid", message, target="state.url")
-    started = daemon_control.start_standby(settings, name, settings.workspace.path)
-    session.say(
-        f"{name} {'is started' if started else 'is running already'}, and reads: {settings.own_socket}"
-    )
+    return settings
 
 
 def _change_engine(session: Session, engine: str) -> None:
