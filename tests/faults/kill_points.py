@@ -363,8 +363,8 @@ def killing_workspace() -> Iterator[Killing]:
             yield made
         finally:
             made.close()
-        end_to_end.end(workspace)
     finally:
+        end_to_end.end(workspace)
         shutil.rmtree(base, ignore_errors=True)
 
 
