@@ -4,6 +4,7 @@ limit, whoever leaves."""
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from typing import Any
@@ -149,3 +150,80 @@ def test_a_storm_in_which_half_the_clients_leave(
     ) < 320:  # every request has its line, also those that left
         assert time.monotonic() < deadline, lines.count("request_id=")
         time.sleep(0.05)
+
+
+HANGING = """
+    import asyncio, time
+    def init(): pass
+    def run(data):
+        while data == "hang":
+            try: time.sleep(0.01)
+            except BaseException: pass
+        return data
+"""
+HANGING_ASYNC = ASYNC.replace("spin", "hang")
+PROBE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "limit", "body"),
+    [
+        (HANGING, 1, b"hang"),
+        (HANGING, 2, b"hang"),
+        (HANGING_ASYNC, 2, b"hang"),
+        (HANGING_ASYNC, 2, b"block"),
+    ],
+    ids=["inline", "threads", "async", "async-blocked"],
+)
+def test_a_worker_with_no_place_left_says_so_to_probes_and_ends(
+    start: Any, make_post: Any, script: str, limit: int, body: bytes
+) -> None:
+    worker = start(script, SCORING_TIMEOUT_MS="600", MOORINGS_MAX_CONCURRENT=str(limit)).ready()
+    wires = [worker.connect().send(make_post(body)) for _ in range(limit)]
+    time.sleep(0.1)
+    assert worker.ask(PROBE).status == 200, "within its time limit it is at work"
+    seen = set()
+    while worker.process.poll() is None:
+        seen.add(_probed(worker.socket_path))
+        time.sleep(0.02)
+    assert seen - {b""} == {
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 503 Service Unavailable: No place is free",
+    }
+    assert worker.process.wait(10) == 6
+    assert "longer than twice its time limit, in every place there is (1.2 s)" in worker.log
+    for wire in wires:
+        wire.close()
+
+
+def _probed(path: Any) -> bytes:
+    """The status line of the answer to a probe, with the reason of a 503; empty when the worker has just ended."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(10)
+        try:
+            probe.connect(str(path))
+            probe.sendall(PROBE.replace(b"Host: x", b"Connection: close"))
+            answer = b"".join(iter(lambda: probe.recv(4096), b""))
+        except OSError:
+            return b""
+    head, _, body = answer.partition(b"\r\n")
+    return head + (b": No place is free" if b"No place is free" in body else b"")
+
+
+def test_a_worker_with_a_place_left_goes_on(start: Any, make_post: Any) -> None:
+    worker = start(HANGING, SCORING_TIMEOUT_MS="200", MOORINGS_MAX_CONCURRENT="3").ready()
+    hanging = [worker.connect().send(make_post(b"hang")) for _ in range(2)]
+    assert [wire.read().status for wire in hanging] == [500, 500]
+    time.sleep(0.5)
+    assert worker.ask(PROBE).status == 200
+    assert worker.score(b"free").json == "free"
+    assert worker.process.poll() is None
+
+
+def test_who_sets_worker_timeout_decides_alone(start: Any, make_post: Any) -> None:
+    worker = start(HANGING, SCORING_TIMEOUT_MS="100", WORKER_TIMEOUT="1.5").ready()
+    worker.connect().send(make_post(b"hang"))
+    time.sleep(0.8)
+    assert worker.process.poll() is None
+    assert worker.process.wait(10) == 6
+    assert "longer than WORKER_TIMEOUT (1.5 s)" in worker.log

@@ -36,6 +36,8 @@ ROUTE_HEALTH = "/"
 ROUTE_SCORE = "/score"
 ROUTE_SWAGGER = "/swagger.json"
 HEALTHY_BODY = b"Healthy"
+HUNG_BODY = b"No place is free: every one is taken by a run() beyond its time limit"
+"""Of the 503 that a probe gets then."""
 
 # --- exit codes -----------------------------------------------------------------------------------------------------
 EXIT_OK = 0
@@ -43,7 +45,8 @@ EXIT_USAGE = 1
 EXIT_BOOT_FAILED = 3
 """The user's code, environment or settings failed at boot; the boot report says how. Not worth an immediate retry."""
 EXIT_RUN_STUCK = 6
-"""A `run()` took longer than WORKER_TIMEOUT and the worker ended itself; the log holds its stack. Worth a new start."""
+"""A `run()` took longer than WORKER_TIMEOUT, or calls beyond their time limit took every place; the worker ended itself, and
+the log holds its stack. Worth a new start."""
 
 STACKS_SIGNAL = "SIGUSR2"
 """Name of the signal that makes a worker print where all its threads are; it goes on meanwhile. Sent only to a process

@@ -61,6 +61,15 @@ class AsyncGate:
         except RuntimeError:  # a call began or ended meanwhile
             return 0.0
 
+    def full_since(self) -> float:
+        """See `InlineGate.full_since`. Who waits for a client that reads slowly counts as just begun."""
+        if len(self._calls) < self.limit:
+            return 0.0
+        try:
+            return max((call.started for call in self._calls.values()), default=0.0)
+        except RuntimeError:  # a call began or ended meanwhile
+            return 0.0
+
     def running(self) -> List[Request]:
         return list(self._calls)
 

@@ -149,6 +149,10 @@ class BatchGate:
         """When the call that has not ended began (perf_counter seconds); 0.0 when there is none."""
         return self._began
 
+    def full_since(self) -> float:
+        """See `InlineGate.full_since`: a batch keeps the next one from beginning."""
+        return self._began
+
     def running(self) -> List[Request]:
         return list(self._batch)
 

@@ -110,6 +110,11 @@ class InlineGate:
         """When the oldest call that has not ended began (perf_counter seconds); 0.0 when there is none."""
         return self._watch.started
 
+    def full_since(self) -> float:
+        """Since when nothing else can begin, because the calls that run take every place: when the newest of them began
+        (perf_counter seconds); 0.0 while a place is free. May be called from any thread."""
+        return self._watch.started
+
     def running(self) -> List[Request]:
         request = self._running
         return [] if request is None else [request]

@@ -181,7 +181,10 @@ class HttpConnection(RequestReader):
             allow = b"Allow: %b\r\n" % METHODS_OF[path]
             self._plain(request, 405, JSON_TYPE, message_body(NOT_ALLOWED), allow, ids=False)
         elif path == HEALTH:
-            self._plain(request, 200, TEXT_TYPE, contract.HEALTHY_BODY, quiet=True)
+            if self._service.is_hung():
+                self._plain(request, 503, TEXT_TYPE, contract.HUNG_BODY, quiet=True)
+            else:
+                self._plain(request, 200, TEXT_TYPE, contract.HEALTHY_BODY, quiet=True)
         else:
             document = self._service.swagger.for_query(query)
             if document is None:

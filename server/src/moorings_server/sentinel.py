@@ -1,6 +1,6 @@
 """Signs of life while `run()` occupies the event loop: one thread that answers liveness probes on new
-connections, stops a `run()` that takes too long, ends a process that is stuck in one, and ends a drain whose time is
-up.
+connections, stops a `run()` that takes too long, ends a process that is stuck in one or cannot begin another, and ends a
+drain whose time is up.
 
 It sleeps until a run begins, wakes every 20 ms while there is work, and acts only inside a run longer than
 that. Knows listening sockets and a clock; nothing of scripts or of HTTP beyond the first line of a request
@@ -25,6 +25,8 @@ IDLE_TICKS = 50
 PEEK_BYTES = 8192
 REARM_S = 1.0
 LAST_RESORT_S = 5.0
+LATE_S = 0.1
+"""A run that is over its time limit may take so much longer to be stopped."""
 HEAD_START = {b"GET / HTTP/1.": True, b"HEAD / HTTP/1.": False}
 
 
@@ -104,7 +106,9 @@ class Sentinel:
     """The thread. `hand_over` (called on it) takes an accepted socket that is not a liveness probe.
 
     `oldest` says when the oldest call that has not ended began (0.0: none); one that is older than `stuck_after_s`
-    (None: no limit) makes it call `on_stuck`, which ends the process. `ping`, for gates that do not mark their runs in
+    (None: no limit) makes it call `on_stuck`, which ends the process. `full_since` says since when nothing else can begin
+    (0.0: it can); after `timeout_s` of that, where nobody waits for what runs any more, probes are told so, and after
+    `hung_after_s` (None: never) it calls `on_hung`, which ends the process too. `ping`, for gates that do not mark their runs in
     `watch`, has the loop call `watch.end` as soon as it can. `shared`: other processes accept from the same sockets; an
     idle one of them is given the time to do so.
     """
@@ -114,12 +118,16 @@ class Sentinel:
         watch: RunWatch,
         listeners: Sequence[socket.socket],
         healthy: bytes,
+        unhealthy: bytes,
         hand_over: Callable[[socket.socket], None],
         timeout_s: float,
         *,
         oldest: Callable[[], float],
         stuck_after_s: Optional[float] = None,
         on_stuck: Callable[[], None] = lambda: None,
+        full_since: Callable[[], float] = lambda: 0.0,
+        hung_after_s: Optional[float] = None,
+        on_hung: Callable[[], None] = lambda: None,
         ping: Optional[Callable[[], None]] = None,
         shared: bool = False,
         now: Callable[[], float] = perf_counter,
@@ -131,12 +139,17 @@ class Sentinel:
             own.setblocking(False)
             self._listeners[own.fileno()] = own
         self._healthy = healthy
-        self._healthy_head = healthy[: healthy.index(b"\r\n\r\n") + 4]
+        self._unhealthy = unhealthy
         self._hand_over = hand_over
         self._timeout_s = timeout_s
         self._oldest = oldest
         self._stuck_after_s = stuck_after_s
         self._on_stuck = on_stuck
+        self._full_since = full_since
+        self._hung_after_s = hung_after_s
+        self._on_hung = on_hung
+        limits = [each for each in (stuck_after_s, hung_after_s) if each is not None]
+        self._last_resort_s = min(limits) + LAST_RESORT_S if limits else None
         self._ping = ping
         self._shared = shared
         self._now = now
@@ -166,6 +179,15 @@ class Sentinel:
         self._stopped = True
         self._watch.wake()
         self._thread.join(1.0)
+
+    def is_hung(self) -> bool:
+        """Whether nothing can begin, because of calls for which nobody waits any more. May be called from any thread."""
+        return self._blocked_s() > self._timeout_s + LATE_S
+
+    def _blocked_s(self) -> float:
+        """How long nothing has been able to begin: the loop is occupied, or all places are."""
+        began = [moment for moment in (self._watch.started, self._full_since()) if moment]
+        return self._now() - min(began) if began else 0.0
 
     def _run(self) -> None:
         idle = 0
@@ -198,25 +220,25 @@ class Sentinel:
     def _rearm(self) -> None:
         """Where C code keeps every thread of Python from running, this one included, only a timer that needs no
         Python can end the process: it is set anew as long as this thread lives."""
-        if self._stuck_after_s is not None and self._now() >= self._rearm_at:
+        if self._last_resort_s is not None and self._now() >= self._rearm_at:
             self._rearm_at = self._now() + REARM_S
             self._arm_last_resort()
 
     def _arm_last_resort(self) -> None:
-        if self._stuck_after_s is not None:
-            faulthandler.dump_traceback_later(self._stuck_after_s + LAST_RESORT_S, exit=True)
+        if self._last_resort_s is not None:
+            faulthandler.dump_traceback_later(self._last_resort_s, exit=True)
 
     def _disarm(self) -> None:
-        if self._stuck_after_s is not None:
+        if self._last_resort_s is not None:
             self._rearm_at = 0.0
             faulthandler.cancel_dump_traceback_later()
 
     def _check_stuck(self) -> None:
-        if self._stuck_after_s is None:
-            return
         oldest = self._oldest()
-        if oldest and self._now() - oldest > self._stuck_after_s:
+        if self._stuck_after_s is not None and oldest and self._now() - oldest > self._stuck_after_s:
             self._on_stuck()
+        if self._hung_after_s is not None and self._blocked_s() > self._hung_after_s:
+            self._on_hung()
 
     def _attend(self, started: float) -> None:
         """Stay beside whatever occupies the loop until it has ended."""
@@ -277,7 +299,8 @@ class Sentinel:
         elif wants_body and end == len(head) and b"\n" not in head.replace(b"\r\n", b""):
             try:
                 client.recv(end)  # unread bytes at close would reset the connection before the answer is read
-                client.send(self._healthy if wants_body[0] else self._healthy_head)
+                answer = self._unhealthy if self.is_hung() else self._healthy
+                client.send(answer if wants_body[0] else answer[: answer.index(b"\r\n\r\n") + 4])
                 client.shutdown(socket.SHUT_WR)
             except OSError:
                 pass

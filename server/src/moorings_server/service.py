@@ -75,6 +75,8 @@ class Service:
         self.arriving = 0
         self.gate: Any = None
         self.on_drained: Callable[[], None] = lambda: None
+        self.is_hung: Callable[[], bool] = lambda: False
+        """Whether probes are to be told that nothing can begin here."""
         self.good_head = plain_head(200, JSON_TYPE) + self.version
         """All lines of the usual answer that do not depend on the request."""
 

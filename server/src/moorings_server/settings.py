@@ -16,6 +16,8 @@ from moorings_server import contract
 DEFAULT_SCORING_TIMEOUT_MS = 3_600_000
 DEFAULT_DRAIN_S = 30.0
 DEFAULT_WORKER_TIMEOUT_S = 300.0
+HUNG_TIMEOUTS = 2
+"""A call may take so many times its timeout where nothing else can run beside it: nobody waits for it any more."""
 UNIX_PATH_BYTES = 107  # what the kernel stores of a socket's path, without its closing NUL
 CONFIG_KEYS = frozenset(
     {
@@ -63,6 +65,9 @@ class Settings:
     parser: str
     event_loop: str
     worker_timeout_s: Optional[float] = DEFAULT_WORKER_TIMEOUT_S
+    """After so long one call costs the worker; None: never."""
+    hung_after_s: Optional[float] = DEFAULT_WORKER_TIMEOUT_S
+    """After so long calls cost it that take every place it has, or keep it from answering at all."""
     batch_max_size: Optional[int] = None
     batch_max_wait_s: Optional[float] = None
     cors_origins: str = ""
@@ -102,6 +107,13 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
     source = values.get("AZUREML_SOURCE_DIRECTORY") or None
     max_wait = values.get(contract.ENV_BATCH_MAX_WAIT_MS, "").strip()
     debug_port = _integer(values, "AZUREML_DEBUG_PORT", 0, least=0)
+    scoring_timeout_ms = _integer(
+        values, contract.ENV_SCORING_TIMEOUT_MS, DEFAULT_SCORING_TIMEOUT_MS, least=1
+    )
+    worker_timeout_s = _seconds(values, contract.ENV_WORKER_TIMEOUT_S, DEFAULT_WORKER_TIMEOUT_S) or None
+    hung_after_s = worker_timeout_s
+    if not values.get(contract.ENV_WORKER_TIMEOUT_S, "").strip():
+        hung_after_s = min(DEFAULT_WORKER_TIMEOUT_S, HUNG_TIMEOUTS * scoring_timeout_ms / 1000)
     return Settings(
         app_root=app_root,
         # Without a name the script is `main.py` of the app root, as it is for `import main`.
@@ -115,16 +127,15 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
         worker_index=_integer(values, contract.ENV_WORKER_INDEX, 0, least=0),
         boot_report=values.get(contract.ENV_BOOT_REPORT) or None,
         drain_s=_seconds(values, contract.ENV_DRAIN_S, DEFAULT_DRAIN_S),
-        scoring_timeout_ms=_integer(
-            values, contract.ENV_SCORING_TIMEOUT_MS, DEFAULT_SCORING_TIMEOUT_MS, least=1
-        ),
+        scoring_timeout_ms=scoring_timeout_ms,
         version_header=values.get("SERVER_VERSION_LOG_RESPONSE_ENABLED", "true").strip().lower() != "false",
         service_name=values.get("SERVICE_NAME") or "ML service",
         service_version=values.get("SERVICE_VERSION") or "1.0",
         service_path_prefix=values.get("SERVICE_PATH_PREFIX") or "",
         parser=_choice(values, "MOORINGS_SERVER_PARSER", ("auto", "httptools", "python")),
         event_loop=_choice(values, "MOORINGS_SERVER_LOOP", ("auto", "uvloop", "asyncio")),
-        worker_timeout_s=_seconds(values, contract.ENV_WORKER_TIMEOUT_S, DEFAULT_WORKER_TIMEOUT_S) or None,
+        worker_timeout_s=worker_timeout_s,
+        hung_after_s=hung_after_s,
         batch_max_size=_integer(values, contract.ENV_BATCH_MAX_SIZE, 0, least=0) or None,
         batch_max_wait_s=_seconds(values, contract.ENV_BATCH_MAX_WAIT_MS, 0.0) / 1000 if max_wait else None,
         cors_origins=values.get("AML_CORS_ORIGINS", "").strip(),

@@ -101,6 +101,17 @@ class ThreadGate:
             return 0.0
         return 0.0 if oldest == NEVER else oldest
 
+    def full_since(self) -> float:
+        """See `InlineGate.full_since`. Who waits for a client that reads slowly counts as just begun."""
+        if self._here is not None:
+            return self._watch.started
+        if len(self._running) < self.limit:
+            return 0.0
+        try:
+            return max((call.started for call in self._running.values()), default=0.0)
+        except RuntimeError:  # a call began or ended meanwhile
+            return 0.0
+
     def running(self) -> List[Request]:
         return list(self._running) if self._here is None else [self._here]
 

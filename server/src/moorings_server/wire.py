@@ -46,11 +46,10 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-def healthy_response(version: bytes) -> bytes:
+def probe_response(version: bytes, status: int, body: bytes) -> bytes:
     """The complete answer to `GET /` for a connection that is closed after it."""
-    body = contract.HEALTHY_BODY
     return b"%bContent-Type: %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
-        status_line(200),
+        status_line(status),
         TEXT_TYPE,
         version,
         len(body),

@@ -38,7 +38,7 @@ from moorings_server.service import Service
 from moorings_server.settings import Settings, SettingsError, read
 from moorings_server.swagger import NO_SCHEMA, SwaggerDocuments, schema_of
 from moorings_server.threadgate import ThreadGate
-from moorings_server.wire import healthy_response
+from moorings_server.wire import probe_response
 
 BACKLOG = 4096
 ACCEPTS_PER_TURN = 128
@@ -349,19 +349,24 @@ class Worker:
 
     def _attend(self) -> None:
         """From here on the process can be told to stop, and shows signs of life."""
-        loop = self._loop
+        loop, settings = self._loop, self._settings
         self._sentinel = Sentinel(
             self._watch,
             self._listeners,
-            healthy_response(self._service.version),
+            probe_response(self._service.version, 200, contract.HEALTHY_BODY),
+            probe_response(self._service.version, 503, contract.HUNG_BODY),
             lambda client: _ignore_closed(loop.call_soon_threadsafe, self._adopt, client),
             self._scorer.timeout_s,
             oldest=self._service.gate.oldest,
-            stuck_after_s=self._settings.worker_timeout_s,
-            on_stuck=self._stuck,
+            stuck_after_s=settings.worker_timeout_s,
+            on_stuck=lambda: self._stuck("WORKER_TIMEOUT", settings.worker_timeout_s),
+            full_since=self._service.gate.full_since,
+            hung_after_s=settings.hung_after_s,
+            on_hung=lambda: self._stuck("twice its time limit, in every place there is", settings.hung_after_s),
             ping=self._ping,
             shared=self._unix is None,
         )
+        self._service.is_hung = self._sentinel.is_hung
         self._sentinel.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             # Not the loop's own handlers: these must also be heard while run() occupies the loop.
@@ -437,15 +442,16 @@ class Worker:
 
     # --- a run() without end --------------------------------------------------------------------------------
 
-    def _stuck(self) -> None:
-        """Called on the sentinel's thread: say where run() is, answer who waits for it, and end the process."""
+    def _stuck(self, limit: str, limit_s: Optional[float]) -> None:
+        """Called on the sentinel's thread: say where run() is, answer who waits for it, and end the process. `limit`: what
+        it was longer than."""
         _leave_in_time(STUCK_PATIENCE_S, contract.EXIT_RUN_STUCK)  # whatever below may be blocked as well
-        limit_s, gate = self._settings.worker_timeout_s, self._service.gate
+        gate = self._service.gate
         tasks = gate.tasks() if hasattr(gate, "tasks") else []
         self._log.error(
-            "run() has taken longer than WORKER_TIMEOUT (%g s). This worker ends with exit code %d, so that it can be "
+            "run() has taken longer than %s (%g s). This worker ends with exit code %d, so that it can be "
             "replaced. Where its threads are:\n%s"
-            % (limit_s or 0.0, contract.EXIT_RUN_STUCK, report.stacks(sys._current_frames(), tasks))
+            % (limit, limit_s or 0.0, contract.EXIT_RUN_STUCK, report.stacks(sys._current_frames(), tasks))
         )
         answer = Answer(500, message_body("Worker timeout after %g s" % (limit_s or 0.0)), failed=True)
         for request in gate.running():

@@ -26,6 +26,7 @@ from moorings.controller.story import told
 from moorings.controller.templates import probe_times, revision_of, template_from_json
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
+from moorings.engines.policy import crash_loops
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib.timing import Clock
 from moorings.observe.journal import Journal, Told
@@ -83,8 +84,8 @@ class _Memory:
     """The generation whose acceptance is in the journal."""
     away_since: float | None = None
     """Since when the engine has not answered."""
-    judged: dict[tuple[str, float], Failure] = field(default_factory=dict)
-    """Verdicts on ends of instances while the deployment serves: (instance, when it ended) -> why."""
+    judged: dict[tuple[str, float, bool], Failure] = field(default_factory=dict)
+    """Verdicts on instances while the deployment serves: (instance, when it ended, whether it is silent) -> why."""
 
 
 @dataclass
@@ -275,7 +276,10 @@ class DeploymentReconciler:
                 status.fail("gateway", failed)
                 return
         if status.is_true(READY):
-            await self._judge_serving(spec, status, instances, step, memory, revision)
+            current = [i for i in instances if i.revision == revision and i.ordinal < spec.instance_count]
+            healthy = view.healthy(spec.endpoint_name, spec.name)
+            away = [i for i in current if i.id not in step.routed or not healthy.issuperset(i.addresses)]
+            await self._judge_serving(spec, status, current, away, step, memory)
         elif step.complete:
             self._complete(status, step)
         elif step.failed is not None:
@@ -293,27 +297,33 @@ class DeploymentReconciler:
         spec: DeploymentSpec,
         status: Status,
         instances: Sequence[Instance],
+        away: Sequence[Instance],
         step: Plan,
         memory: _Memory,
-        revision: str,
     ) -> None:
-        """It has been ready: an instance that is missing now is told with why it ended, once for each end."""
-        if step.serving >= spec.instance_count:
+        """It has been ready: an instance that is `away` now, or does not stay, is told with why, once for each end."""
+        now = self.tools.clock.now()
+        looping = [i for i in instances if crash_loops([(e.at, e.served_s) for e in i.exits], now)]
+        if step.serving >= spec.instance_count and not looping:
+            memory.judged.clear()
             status.mark(INSTANCES_HEALTHY, Truth.TRUE, "Serving", step.waiting_for)
             return
-        ended = [i for i in instances if i.revision == revision and i.id not in step.routed and i.exit]
-        last = max(ended, key=lambda i: i.exit.at if i.exit else 0.0, default=None)
-        if last is None or last.exit is None:
+        telling = [i for i in (looping or away) if i.exit or self.tools.prober.is_silent(i)]
+        last = max(telling, key=lambda i: i.exit.at if i.exit else 0.0, default=None)
+        if last is None:
             # Nothing has ended: what is missing was asked for only now.
             scaling = step.serving > 0 or spec.scale_settings.min_instances == 0
             reason = "Scaling" if scaling else "Degraded"
             status.mark(INSTANCES_HEALTHY, Truth.FALSE, reason, step.waiting_for)
             return
-        key = (last.id, last.exit.at)
+        silent = last not in looping and self.tools.prober.is_silent(last)
+        key = (last.id, last.exit.at if last.exit else 0.0, silent)
         if key not in memory.judged:
-            memory.judged = {key: await self.tools.verdicts.of(last, spec, waited_s=None)}
+            # One that answers is judged by how it ended before.
+            failed = await self.tools.verdicts.of(last, spec, waited_s=None, ready=not silent)
+            memory.judged = {key: failed}
         failed = memory.judged[key]
-        status.mark(INSTANCES_HEALTHY, Truth.FALSE, "Degraded", failed.message, failed)
+        status.mark(INSTANCES_HEALTHY, Truth.FALSE, failed.code, failed.message, failed)
 
     def _complete(self, status: Status, step: Plan) -> None:
         status.phase("instances", "done", f"{step.serving} serving")

@@ -83,6 +83,13 @@ class Prober:
         track = self._tracks.get(owner, {}).get(address)
         return ("", 0) if track is None else (track.said, track.failures)
 
+    def is_silent(self, instance: Instance) -> bool:
+        """Whether a worker of an instance that runs takes connections, and did not answer the last probe with 200."""
+        told = [self.told(instance.owner, address) for address in instance.addresses]
+        return instance.phase is Phase.RUNNING and any(
+            failures and (said == SAID_SILENT or said.isdigit()) for said, failures in told
+        )
+
     def forget(self, owner: str) -> None:
         """The owner is gone."""
         self._tracks.pop(owner, None)

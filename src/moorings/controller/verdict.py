@@ -41,9 +41,12 @@ class Verdicts:
     disk: Path
     """A folder on the disk of the workspace."""
 
-    async def of(self, instance: Instance, spec: DeploymentSpec, *, waited_s: float | None) -> Failure:
-        """Why this instance does not serve; `waited_s` is given when it has used up the time the rollout allows."""
-        return diagnose_instance(await self.evidence(instance, spec, waited_s=waited_s))
+    async def of(
+        self, instance: Instance, spec: DeploymentSpec, *, waited_s: float | None, ready: bool = False
+    ) -> Failure:
+        """Why this instance does not serve, or has not; `waited_s` is given when it has used up the time the rollout
+        allows."""
+        return diagnose_instance(await self.evidence(instance, spec, waited_s=waited_s, ready=ready))
 
     async def evidence(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from moorings import contract
@@ -58,6 +58,7 @@ class _Running:
     gone: bool = False
     failed: bool = False
     exit: Exit | None = None
+    exits: tuple[Exit, ...] = ()
 
 
 @dataclass
@@ -196,9 +197,10 @@ class FakeEngine:
 
     def _worker_ended(self, running: _Running, exit: Exit) -> None:
         now = self.clock.monotonic()
-        served_s = 0.0 if running.ready_at is None else now - running.ready_at
+        served_s = None if running.ready_at is None else now - running.ready_at
         running.exit, running.ready_at = exit, None
-        running.crashes = crashes_in_a_row(running.crashes, served_s=served_s)
+        running.exits = (*running.exits, replace(exit, served_s=served_s))
+        running.crashes = crashes_in_a_row(running.crashes, served_s=served_s or 0.0)
         kind = None if exit.report is None else exit.report.get("kind")
         delay_s = restart_delay_s(
             ever_ran=running.ever_ran, code=exit.code, kind=kind, crashes=running.crashes
@@ -250,6 +252,7 @@ class FakeEngine:
             started_at=running.started_at,
             restarts=running.restarts,
             exit=running.exit,
+            exits=running.exits,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moorings import contract
 from moorings.engines import layout
 
@@ -9,6 +11,8 @@ MOST_BOOT_TRIES = 3
 """Starts of an instance that has never been running before it has failed."""
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
+CRASH_LOOP_ENDS = 3
+"""So many ends in a row, none after a long service, are a loop."""
 HEALTHY_AFTER_S = 60.0
 """After so much time in service an end is a first one again."""
 
@@ -30,6 +34,14 @@ def restart_delay_s(
         if hopeless or crashes >= MOST_BOOT_TRIES:
             return None
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(crashes - 1, 30)))
+
+
+def crash_loops(ends: Sequence[tuple[float, float | None]], now: float) -> bool:
+    """Whether what is started again does not stay. `ends`: for each end, oldest first, when it was (Unix seconds) and how
+    many seconds of service came before it; `now` in Unix seconds."""
+    last = ends[-CRASH_LOOP_ENDS:]
+    short = all(served_s is not None and served_s < HEALTHY_AFTER_S for _, served_s in last)
+    return len(last) == CRASH_LOOP_ENDS and short and now - last[-1][0] < HEALTHY_AFTER_S
 
 
 def crashes_in_a_row(before: int, *, served_s: float) -> int:

@@ -107,7 +107,6 @@ def _deployment(item: DeploymentInput) -> DeploymentRoute:
         health_path=item.health_path,
         health_period_s=float(probe.period),
         health_timeout_s=float(probe.timeout),
-        health_failures=probe.failure_threshold,
         waiting_room=item.waiting_room,
         hold_ms=1000 * activation_timeout_s(item.spec) if item.waiting_room and not item.addresses else 0,
     )

@@ -10,8 +10,11 @@ from moorings.gateway.state import DeploymentRoute
 from moorings.gateway.waiting import CHECK_HOST
 
 MAX_CHECK_INTERVAL_S = 2.0
-UNHEALTHY_CHECK_INTERVAL = "0.25s"
-"""A worker's socket appears when it is ready: the wait for the next check is time lost to every start."""
+CHECKS_PER_PERIOD = 5
+"""A worker is looked at so often in a period of its probe, so that there is time to ask again within it."""
+RECHECK_S = 0.25
+"""After a check that failed. A worker's socket appears when it is ready: the wait for the next check is time lost to
+every start."""
 UPSTREAM_IDLE = "55s"
 """Below the keep-alive of the inference server: a POST on a connection that the other side is closing would
 be a 502 that may not be retried."""
@@ -121,17 +124,26 @@ def _thresholds(deployment: DeploymentRoute) -> dict[str, Any]:
     }
 
 
+def checks(period_s: float, timeout_s: float) -> tuple[float, int]:
+    """(seconds between checks, failed checks in a row after which a worker is left out): from the moment on at which it
+    falls silent that takes no longer than one period of its readiness probe, or one check where that may take longer.
+
+    How many failures the probe allows is for an instance that has yet to become ready: to be left out harms nobody who
+    is served, ends with the first good answer, and costs other workers' callers nothing."""
+    interval_s = max(min(period_s / CHECKS_PER_PERIOD, MAX_CHECK_INTERVAL_S), RECHECK_S)
+    return interval_s, max(1, math.floor((period_s - interval_s + RECHECK_S) / (timeout_s + RECHECK_S)))
+
+
 def _health_check(deployment: DeploymentRoute) -> dict[str, Any]:
-    interval_s = min(deployment.health_period_s, MAX_CHECK_INTERVAL_S)
-    failures = math.ceil(deployment.health_period_s * deployment.health_failures / interval_s)
+    interval_s, failures = checks(deployment.health_period_s, deployment.health_timeout_s)
     return {
         "timeout": seconds(deployment.health_timeout_s),
         "interval": seconds(interval_s),
         "no_traffic_healthy_interval": seconds(interval_s),
-        "no_traffic_interval": UNHEALTHY_CHECK_INTERVAL,
-        "unhealthy_interval": UNHEALTHY_CHECK_INTERVAL,
-        "unhealthy_edge_interval": UNHEALTHY_CHECK_INTERVAL,
-        "unhealthy_threshold": max(failures, 1),
+        "no_traffic_interval": seconds(RECHECK_S),
+        "unhealthy_interval": seconds(RECHECK_S),
+        "unhealthy_edge_interval": seconds(RECHECK_S),
+        "unhealthy_threshold": failures,
         "healthy_threshold": 1,
         # A busy single-threaded worker answers only new connections.
         "reuse_connection": False,

@@ -38,7 +38,6 @@ class DeploymentRoute:
     """Bounds queueing and computing together; over it: 408."""
     health_period_s: float = 10.0
     health_timeout_s: float = 2.0
-    health_failures: int = 30
     health_path: str = "/"
     """Empty: a connection is proof enough."""
     waiting_room: str = ""

@@ -186,15 +186,15 @@ def test_a_worker_that_vanishes_costs_at_most_what_was_in_flight_and_is_avoided_
     shared.drop("halved")
 
 
-def test_a_worker_that_fails_its_check_leaves_after_the_threshold_and_returns_when_it_recovers(shared, kit):
+def test_a_worker_that_fails_its_checks_leaves_and_returns_when_it_recovers(shared, kit):
     sick, well = kit.backends.start("sick", gate=20), kit.backends.start("well", gate=20)
     base = kit.route("blue", sick, well, mc=20)
-    checked = dataclasses.replace(base, health_period_s=0.3, health_failures=3, health_timeout_s=1.0)
+    checked = dataclasses.replace(base, health_period_s=3.0, health_timeout_s=1.0)
     shared.put(kit.endpoint("checked", checked))
     sick.health = 503
     began_s = time.monotonic()
     kit.until(lambda: shared.status.healthy["checked~blue"] == (well.path,))
-    assert time.monotonic() - began_s > 0.3, "one failed check is not the threshold"
+    assert time.monotonic() - began_s > 0.25, "one failed check is not enough"
     assert {shared.score("checked").body for _ in range(10)} == {b"well"}
     sick.health = 200
     kit.until(lambda: len(shared.status.healthy["checked~blue"]) == 2)

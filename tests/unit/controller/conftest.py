@@ -23,7 +23,7 @@ from moorings.controller.resolve import Content
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Exit, GroupSpec, Instance, Phase
 from moorings.engines.fake import FakeEngine, Script
-from moorings.errors.diagnosis.evidence import SAID_OK, SAID_REFUSED
+from moorings.errors.diagnosis.evidence import SAID_OK, SAID_REFUSED, SAID_SILENT
 from moorings.errors.exceptions import MooringsError
 from moorings.gateway import envoy, snapshot
 from moorings.gateway.state import TOKENS, GatewayState, GatewayStatus, Published
@@ -73,6 +73,8 @@ class FakeGateway:
         self.down = False
         self.failure: str | None = None
         self.unwritable = False
+        self.unhealthy: set[str] = set()
+        """Addresses that fail Envoy's own checks."""
         self.refuses: dict[str, Callable[[Any], bool]] = {}
         """Endpoint -> whether Envoy refuses its route."""
         self.states: list[GatewayState] = []
@@ -102,7 +104,7 @@ class FakeGateway:
         if self.states and self._left < 0 and self._taken != self.states[-1]:
             self._take(self.states[-1])
         healthy = {
-            f"{endpoint}~{deployment}": addresses
+            f"{endpoint}~{deployment}": tuple(a for a in addresses if a not in self.unhealthy)
             for endpoint, table in self._serving.items()
             for deployment, addresses in table.items()
         }
@@ -230,7 +232,9 @@ class World:
     environments: FakeEnvironments = field(default_factory=FakeEnvironments)
     store: Store = field(default_factory=Store)
     silent: set[str] = field(default_factory=set)
-    """Addresses that do not answer their probe."""
+    """Addresses where nobody takes the connection of a probe."""
+    mute: set[str] = field(default_factory=set)
+    """Addresses where somebody does, and says nothing."""
 
     def __post_init__(self) -> None:
         self.engine = WatchedEngine(self.clock)
@@ -278,7 +282,9 @@ class World:
 
     async def _answers(self, address: str, _timeout_s: float) -> str:
         running = {a for i in await self.engine.observe() if i.phase is Phase.RUNNING for a in i.addresses}
-        return SAID_OK if address in running and address not in self.silent else SAID_REFUSED
+        if address not in running or address in self.silent:
+            return SAID_REFUSED
+        return SAID_SILENT if address in self.mute else SAID_OK
 
     async def look(self, kind: str, name: str) -> float | None:
         one = self.deployments.reconcile if kind == DEPLOYMENT else self.endpoints.reconcile

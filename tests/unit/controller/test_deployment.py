@@ -9,6 +9,7 @@ import pytest
 
 from moorings.engines.base import Phase
 from moorings.engines.fake import Script
+from moorings.engines.policy import HEALTHY_AFTER_S
 from moorings.errors.exceptions import error
 from moorings.spec.status import (
     ASSETS_AVAILABLE,
@@ -129,7 +130,7 @@ async def test_a_boot_that_keeps_crashing_fails_the_rollout_too(world: World) ->
     world.put_endpoint("shop")
     operation = world.put(boot="crashes")
     await world.until(lambda: world.state() == "Failed", seconds=1.0)
-    assert world.operation(operation).error["code"] == "UserContainerCrash"
+    assert world.operation(operation).error["code"] == "CrashLoop"
 
 
 async def test_a_boot_that_never_ends_is_overdue_after_what_the_probe_allows(world: World) -> None:
@@ -307,13 +308,46 @@ async def test_an_instance_that_crashes_in_service_is_said_and_heals(world: Worl
     world.engine.crash(instance.id)
     await world.round(0.01)
     condition = world.condition(INSTANCES_HEALTHY)
-    assert condition.reason == "Degraded"
+    assert condition.reason == "UserContainerCrash"
     assert condition.failure is not None
     assert condition.failure["code"] == "UserContainerCrash"
     assert condition.message == condition.failure["message"]
     assert world.state() == "Succeeded"
     await world.until(lambda: world.condition(INSTANCES_HEALTHY).truth is Truth.TRUE, seconds=0.2)
     assert world.gateway.serving("shop/blue") == instance.addresses
+
+
+async def test_a_crash_loop_is_a_condition_that_lasts_while_it_lasts(world: World) -> None:
+    await serving(world)
+    (instance,) = await world.instances()
+    for _ in range(3):
+        world.engine.crash(instance.id)
+        await world.until(
+            lambda: world.engine._instances[instance.id].ready_at is not None, seconds=0.2
+        )
+    await world.round(1.1)
+    assert world.gateway.serving("shop/blue") == instance.addresses, "it serves between two ends"
+    condition = world.condition(INSTANCES_HEALTHY)
+    assert (condition.truth, condition.reason) == (Truth.FALSE, "CrashLoop")
+    assert world.state() == "Succeeded"
+    await world.round(HEALTHY_AFTER_S)
+    await world.round(1.1)
+    assert world.condition(INSTANCES_HEALTHY).truth is Truth.TRUE
+
+
+async def test_a_worker_that_answers_no_more_is_named_although_it_runs(world: World) -> None:
+    await serving(world)
+    (instance,) = await world.instances()
+    world.mute = world.gateway.unhealthy = set(instance.addresses)
+    for _ in range(3):
+        await world.round(11)
+    condition = world.condition(INSTANCES_HEALTHY)
+    assert (condition.truth, condition.reason) == (Truth.FALSE, "ResourceNotReady")
+    assert "no answer within" in condition.message
+    world.mute, world.gateway.unhealthy = set(), set()
+    for _ in range(3):
+        await world.round(11)
+    assert world.condition(INSTANCES_HEALTHY).truth is Truth.TRUE
 
 
 async def test_two_deployments_of_an_endpoint_do_not_disturb_each_other(world: World) -> None:

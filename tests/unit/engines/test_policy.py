@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorings.engines.policy import crashes_in_a_row, restart_delay_s
+from moorings.engines.policy import crash_loops, crashes_in_a_row, restart_delay_s
 
 
 def after(crashes: int, **changes):
@@ -37,6 +37,17 @@ def test_what_cannot_change_is_not_tried_again():
     assert after(1, ever_ran=False, code=None, kind="cannot_start") is None
     assert after(1, ever_ran=False, code=None, over_its_limit=True) is None
     assert after(1, code=None, over_its_limit=True) is not None
+
+
+def test_ends_after_short_services_are_a_loop_for_a_minute():
+    ends = [(100.0, 5.0), (110.0, 0.2), (125.0, 7.0)]
+    assert not crash_loops(ends[:2], 126.0)
+    assert crash_loops(ends, 126.0)
+    assert crash_loops(ends, 184.9)
+    assert not crash_loops(ends, 185.0)
+    assert not crash_loops([*ends[:2], (200.0, 60.0)], 201.0), "one of them stayed"
+    assert not crash_loops([*ends[:2], (125.0, None)], 126.0), "a boot that failed is another matter"
+    assert crash_loops([(1.0, 500.0), *ends], 126.0), "what was before does not count"
 
 
 def test_a_minute_in_service_makes_it_a_first_crash():

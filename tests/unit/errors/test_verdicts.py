@@ -464,6 +464,25 @@ def test_a_run_that_does_not_end_is_told_from_one_that_waits_for_a_lock() -> Non
     assert any("lock.acquire()" in line for line in locked.evidence)
 
 
+def test_a_run_that_kept_the_interpreter_to_itself_is_told_from_what_its_timer_prints() -> None:
+    log = (
+        "Timeout (0:00:17)!",
+        "Thread 0x00007f2 (most recent call first):",
+        f'  File "{CODE}/score.py", line 12 in run',
+    )
+    failed = of(phase="backoff", exit_code=1, served_s=20.0, log_tail=log)
+    assert (failed.code, failed.target) == ("RunStuck", "score.py:12")
+
+
+def test_restarts_over_weeks_are_no_loop() -> None:
+    def ended(served_s: float) -> str:
+        ends = tuple(End(1.0 + n, 1, None, False, served_s, "") for n in range(4))
+        return of(phase="backoff", exit_code=1, served_s=served_s, restarts=4, ends=ends).code
+
+    assert ended(2.0) == "CrashLoop"
+    assert ended(86_400.0) == "UserContainerCrash"
+
+
 DUMP = (
     "moorings: worker 0 was not ready 5 s after its start: killed",
     "moorings: worker 0 is asked where it is:",

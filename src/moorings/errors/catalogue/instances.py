@@ -255,9 +255,10 @@ _SCRIPTS = (
     _script(
         "RunStuck",
         "run() does not end",
-        "A request took longer than WORKER_TIMEOUT, so that the worker was replaced; its requests failed.",
+        "A request took longer than WORKER_TIMEOUT, or requests beyond their time limit took every place, so that the "
+        "worker was replaced; its requests failed.",
         "Look at the place named above: give what it waits for a time limit. If it only needs longer, raise "
-        f"WORKER_TIMEOUT in environment_variables, then: {_UPDATE}",
+        f"request_settings.request_timeout_ms, and WORKER_TIMEOUT in environment_variables, then: {_UPDATE}",
         evidence=(Evidence.LOG, Evidence.EXIT, Evidence.PLACES),
     ),
     _script(

@@ -27,6 +27,10 @@ from moorings.errors.exceptions import Confidence, Failure
 from moorings.errors.sentence import Sentence, sentence
 
 CRASH_LOOP_RESTARTS = 3
+LONG_SERVICE_S = 60.0
+"""An end after so long is a first one again."""
+_LAST_RESORT = re.compile(r"Timeout \(\d+:\d\d:\d\d(\.\d+)?\)!")
+"""What the interpreter's own timer says before it ends a process that keeps all Python from running."""
 _NOT_GIVEN = "the script could not get the memory it asked for"
 
 _NO_SPACE = (
@@ -147,10 +151,13 @@ def of_end(instance: InstanceEvidence) -> Failure | None:
         instance.served_s is not None or _stuck_lines(instance.log_tail)
     ):
         return _run_stuck(instance)
+    if instance.exit_code == 1 and any(_LAST_RESORT.fullmatch(line) for line in instance.log_tail):
+        return _run_stuck(instance)
     if instance.signal in _NATIVE:
         return _native(instance)
     killed = instance.signal is not None and all(e.signal == instance.signal for e in instance.ends)
-    loops = instance.restarts >= CRASH_LOOP_RESTARTS or _ends_quickly(instance)
+    often = instance.restarts >= CRASH_LOOP_RESTARTS or _ends_quickly(instance)
+    loops = often and not _stayed(instance)
     if loops and not (killed and instance.restarts < CRASH_LOOP_RESTARTS):
         return _crash_loop(instance)
     if instance.signal is not None:
@@ -163,6 +170,11 @@ def of_end(instance: InstanceEvidence) -> Failure | None:
             evidence=(how(None, instance.signal), *history(instance), *lines.tail(instance.log_tail, 6)),
         )
     return _exited(instance)
+
+
+def _stayed(instance: InstanceEvidence) -> bool:
+    """Whether one of the last few was in service for long: restarts over weeks are no loop."""
+    return any((e.served_s or 0.0) >= LONG_SERVICE_S for e in instance.ends[-CRASH_LOOP_RESTARTS:])
 
 
 def _ends_quickly(instance: InstanceEvidence) -> bool:
@@ -240,7 +252,7 @@ def _native(instance: InstanceEvidence) -> Failure:
 
 
 def _stuck_lines(log: Sequence[str]) -> bool:
-    return any("run() has taken longer than WORKER_TIMEOUT" in line for line in log)
+    return any("run() has taken longer than" in line for line in log)
 
 
 def _run_stuck(instance: InstanceEvidence) -> Failure:
@@ -253,7 +265,7 @@ def _run_stuck(instance: InstanceEvidence) -> Failure:
     text = (
         f"run() waits for ever{at}: for something that another thread or process does not let go of"
         if locked
-        else f"run() did not end within WORKER_TIMEOUT: it was still{at or ' running'}"
+        else f"run() did not end within its time limit: it was still{at or ' running'}"
     )
     return make(
         instance,
