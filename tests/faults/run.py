@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "failures"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import capacity
+import healing
 import many
 import scenarios
 import table
@@ -54,6 +55,7 @@ ON_THE_SCENE: tuple[Callable[[Scene, Size], Outcome], ...] = (
     scenarios.daemon_away,
     scenarios.kill_agent,
     scenarios.kill_envoy,
+    healing.sick_workers,
     scenarios.rotate_keys,
     scenarios.few_files,
     scenarios.slow_clients,

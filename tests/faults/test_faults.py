@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 
+import healing
 import pytest
 import scenarios
 import table
@@ -62,6 +63,14 @@ def test_a_kill_costs_no_more_than_what_was_running(scene: Scene, scenario: Scen
     outcome = scenario(scene, ONCE)
     assert outcome.failed <= scenarios.PLACES, outcome
     assert outcome.notes["without_a_code"] == 0, outcome
+
+
+def test_workers_that_fail_are_left_out_replaced_and_named_and_harm_nobody(scene: Scene) -> None:
+    scene.settled()
+    with scene.load() as result:
+        cases = healing.heal(scene, ("stopped", "deadlocked", "exiting"))
+    assert [problem for case in cases.values() for problem in healing.problems(case, timed=False)] == []
+    assert result.seen.failed == 0, result.seen.failures()
 
 
 @given(st.integers(0, 200), st.integers(1, 10**7))

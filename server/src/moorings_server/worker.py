@@ -362,7 +362,9 @@ class Worker:
             on_stuck=lambda: self._stuck("WORKER_TIMEOUT", settings.worker_timeout_s),
             full_since=self._service.gate.full_since,
             hung_after_s=settings.hung_after_s,
-            on_hung=lambda: self._stuck("twice its time limit, in every place there is", settings.hung_after_s),
+            on_hung=lambda: self._stuck(
+                "twice its time limit, in every place there is", settings.hung_after_s
+            ),
             ping=self._ping,
             shared=self._unix is None,
         )

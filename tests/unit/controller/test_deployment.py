@@ -322,9 +322,7 @@ async def test_a_crash_loop_is_a_condition_that_lasts_while_it_lasts(world: Worl
     (instance,) = await world.instances()
     for _ in range(3):
         world.engine.crash(instance.id)
-        await world.until(
-            lambda: world.engine._instances[instance.id].ready_at is not None, seconds=0.2
-        )
+        await world.until(lambda: world.engine._instances[instance.id].ready_at is not None, seconds=0.2)
     await world.round(1.1)
     assert world.gateway.serving("shop/blue") == instance.addresses, "it serves between two ends"
     condition = world.condition(INSTANCES_HEALTHY)
