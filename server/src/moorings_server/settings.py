@@ -16,8 +16,9 @@ from moorings_server import contract
 DEFAULT_SCORING_TIMEOUT_MS = 3_600_000
 DEFAULT_DRAIN_S = 30.0
 DEFAULT_WORKER_TIMEOUT_S = 300.0
-HUNG_TIMEOUTS = 2
-"""A call may take so many times its timeout where nothing else can run beside it: nobody waits for it any more."""
+LEAST_PATIENCE_S = 2.0
+"""Where nothing else can run beside a call, it may take as long again as its timeout, and at least so much longer: nobody
+waits for it any more."""
 UNIX_PATH_BYTES = 107  # what the kernel stores of a socket's path, without its closing NUL
 CONFIG_KEYS = frozenset(
     {
@@ -113,7 +114,8 @@ def read(environ: Mapping[str, str], cwd: str) -> Settings:
     worker_timeout_s = _seconds(values, contract.ENV_WORKER_TIMEOUT_S, DEFAULT_WORKER_TIMEOUT_S) or None
     hung_after_s = worker_timeout_s
     if not values.get(contract.ENV_WORKER_TIMEOUT_S, "").strip():
-        hung_after_s = min(DEFAULT_WORKER_TIMEOUT_S, HUNG_TIMEOUTS * scoring_timeout_ms / 1000)
+        timeout_s = scoring_timeout_ms / 1000
+        hung_after_s = min(DEFAULT_WORKER_TIMEOUT_S, timeout_s + max(timeout_s, LEAST_PATIENCE_S))
     return Settings(
         app_root=app_root,
         # Without a name the script is `main.py` of the app root, as it is for `import main`.

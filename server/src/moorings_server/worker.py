@@ -363,7 +363,7 @@ class Worker:
             full_since=self._service.gate.full_since,
             hung_after_s=settings.hung_after_s,
             on_hung=lambda: self._stuck(
-                "twice its time limit, in every place there is", settings.hung_after_s
+                "anybody waits for it, in every place there is", settings.hung_after_s
             ),
             ping=self._ping,
             shared=self._unix is None,
