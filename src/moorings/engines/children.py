@@ -18,6 +18,8 @@ from moorings import contract
 from moorings.lib import procs
 
 STACKS = signal.Signals[contract.STACKS_SIGNAL]
+OOM_SCORE_ADJ = "500"
+"""When the machine has no memory left the kernel ends one of these rather than a supervisor, Envoy or the daemon."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,6 +57,8 @@ def start(
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # we died between fork and here
             os._exit(1)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
         os.setpgid(
             0, 0
         )  # `process_group` of Popen is younger than the oldest Python that runs us in a container

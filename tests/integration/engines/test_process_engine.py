@@ -133,6 +133,14 @@ async def test_a_hung_worker_is_killed_and_comes_back(harbour):
     assert harbour.ask(instance.addresses[0], "/") == b"Healthy"
 
 
+async def test_for_want_of_memory_a_worker_ends_before_its_supervisor(harbour):
+    instance = await harbour.started(harbour.group())
+    scores = {
+        role: int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for role, pid in instance.pids.items()
+    }
+    assert scores["worker-0"] > scores["supervisor"]
+
+
 async def test_a_healthy_worker_is_left_alone(harbour):
     instance = await harbour.started(harbour.group(liveness=ProbeTimes(0.05, 0.05, 5, 1, 60)))
     answers = [harbour.ask(instance.addresses[0], "/") for _ in range(200)]
