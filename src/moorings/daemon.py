@@ -52,6 +52,7 @@ from moorings.controller.loops import Loops
 from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
 from moorings.controller.scoring import Scoring
+from moorings.controller.trials import Trials
 from moorings.controller.upkeep import LogKeeper, keep_directory, keep_gateway
 from moorings.controller.verdict import Diagnoses, Verdicts
 from moorings.engines.base import Engine
@@ -377,6 +378,7 @@ class Daemon:
                 publisher=self._publisher,
                 prober=prober,
                 verdicts=verdicts,
+                trials=Trials(engine, self._clock),
                 journal=self._journal,
                 resync_s=options.resync_s,
                 busy_s=options.busy_s,

@@ -63,18 +63,19 @@ def _of(
     free = quota.figure(line.name, line.free)
     message = f"deployment {who} needs {need}; {free} of {quota.figure(line.name, line.limit)} are free"
     code = "OutOfQuota" if line.is_quota else "OutOfCapacity"
-    if not line.is_quota and _alone(line.name, size) > line.limit:
+    if not line.is_quota and _alone(line.name, fit.needs.parts[0]) > line.limit:
         code = "InstanceTypeTooLarge"
-        message = f"one instance of {size.name} needs {quota.in_words(line.name, _alone(line.name, size))}; "
+        message = f"one instance of {size.name} needs {quota.in_words(line.name, _alone(line.name, fit.needs.parts[0]))}; "
         message += f"the machine has {quota.figure(line.name, line.limit)}"
     there = [name for name, _ in line.holders if name not in planned]
     fix = _remedy(code, line, fit, spec, quotas, capacity, largest=there[0] if there else None)
     return failure(code, message, target=who, evidence=evidence, fix=fix)
 
 
-def _alone(name: str, size: InstanceType) -> int:
+def _alone(name: str, part: quota.Part) -> int:
     """What one instance needs by itself."""
-    count = quota.reserved(size, 1, rolling=False)
+    size = part.size
+    count = quota.reserved(size, 1, rolling=False, pace=part.pace)
     amounts = {CORES: count * size.vcpus, MEMORY: count * size.memory_bytes, GPUS: size.gpus}
     return amounts.get(name, count * size.vcpus)
 
@@ -141,7 +142,7 @@ def _fewer(line: Line, fit: Fit, spec: Mapping[str, Any]) -> int:
     if quota.wanted_instances(spec) != part.wanted or int(spec.get("instance_count") or 1) != part.wanted:
         return 0  # reserved for what it may scale to: fewer instances change nothing
     for count in range(part.wanted - 1, 0, -1):
-        each = quota.reserved(part.size, count, rolling=False)
+        each = quota.reserved(part.size, count, rolling=False, pace=part.pace)
         amounts = {MEMORY: each * part.size.memory_bytes, GPUS: count * part.size.gpus}
         if amounts.get(line.name, each * part.size.vcpus) <= line.free:
             return count
@@ -154,7 +155,7 @@ def _smaller(fit: Fit, quotas: Mapping[str, int], capacity: Capacity) -> Instanc
     free = {line.name: line.free for line in fit.lines}
     fitting = []
     for size in INSTANCE_TYPES:
-        count = quota.reserved(size, part.wanted, rolling=False)
+        count = quota.reserved(size, part.wanted, rolling=False, pace=part.pace)
         if (size.gpus > 0) != (part.size.gpus > 0 and free.get(GPUS, 0) > 0) or size.vcpus > part.size.vcpus:
             continue
         if size.family in quotas and size.family != part.size.family:

@@ -15,6 +15,7 @@ from moorings.errors.exceptions import Failure, MooringsError, error, failure
 from moorings.spec import quota
 from moorings.spec.deployment import MAX_INSTANCES
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, InstanceType
+from moorings.spec.own_settings import MAX_SURGE, MAX_UNAVAILABLE, problem_of
 from moorings.spec.quota import MEMORY, REGION, Fit, Holding, Line
 
 LOCATION_PREFIX = (
@@ -196,7 +197,8 @@ def _beside(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _asked(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`instanceType`, `instanceCount`, `maxInstances` in the keys of a spec; None when none of them is given."""
+    """`instanceType`, `instanceCount`, `maxInstances`, `maxSurge`, `maxUnavailable` in the keys of a spec;
+    None when none of them is given."""
     problems = []
     kind = body.get("instanceType")
     if kind is not None and not isinstance(kind, str):
@@ -211,13 +213,24 @@ def _asked(body: Mapping[str, Any]) -> dict[str, Any] | None:
             problems.append(failure("RequestInvalid", message, target=key))
         else:
             counts[key] = value
+    pace: dict[str, str] = {}
+    for key, name in (("maxSurge", MAX_SURGE), ("maxUnavailable", MAX_UNAVAILABLE)):
+        value = body.get(key)
+        if value is None:
+            continue
+        wrong = problem_of(name, value) if isinstance(value, str) else "expected text"
+        if wrong:
+            problems.append(failure("RequestInvalid", f"{key}: {wrong}", target=key))
+        else:
+            pace[name] = str(value)
     if problems:
         first = problems[0]
         raise MooringsError(failure("RequestInvalid", first.message, target=first.target, details=problems))
-    if kind is None and not counts:
+    if kind is None and not counts and not pace:
         return None
     asked: dict[str, Any] = {"instance_count": counts.get("instanceCount", 1)}
     if kind is not None:
         asked["instance_type"] = kind
     asked["scale_settings"] = {"max_instances": counts.get("maxInstances", 1)}
+    asked["properties"] = pace
     return asked

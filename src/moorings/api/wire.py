@@ -79,6 +79,7 @@ def deployment_json(row: Resource, workspace: str, events: list[Event]) -> dict[
     extra |= {k: row.status[k] for k in ("environment", "instances", "waitingFor") if k in row.status}
     if extra_scaling:
         extra["scaling"] = extra_scaling
+    extra |= generations_json(row)
     body["properties"] |= {"provisioningState": state_of(row), "moorings": extra}
     body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
     id_ = f"{workspace}/onlineEndpoints/{endpoint}/deployments/{name}"
@@ -97,6 +98,31 @@ def _scaling(row: Resource, spec: DeploymentSpec) -> dict[str, Any]:
         "message": decided.get("message", "nothing has been decided yet"),
         "since": rfc3339(decided["at"]) if decided else None,
     }
+
+
+def generations_json(row: Resource) -> dict[str, Any]:
+    """`serving` and `failed`: which generation serves and which one could not, each with its revision. A part that is
+    not so is missing."""
+    found: dict[str, Any] = {}
+    known = row.status.get("served")
+    if known:
+        found["serving"] = {
+            "generation": known["generation"],
+            "revision": known["revision"],
+            "instanceCount": known["count"],
+            "since": rfc3339(known["since"]),
+        }
+    gave_up = row.status.get("gave_up")
+    if gave_up and gave_up["generation"] == row.generation:
+        failed = Failure.from_json(gave_up["failure"])
+        resolved = row.status.get("resolved") or {}
+        found["failed"] = {
+            "generation": row.generation,
+            "revision": resolved.get("revision") if resolved.get("generation") == row.generation else None,
+            "code": failed.code,
+            "message": failed.message,
+        }
+    return found
 
 
 def asset_json(asset: Asset, workspace: str) -> dict[str, Any]:

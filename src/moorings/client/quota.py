@@ -7,6 +7,7 @@ from typing import Any
 
 from moorings.client.client import Client
 from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.own_settings import MAX_SURGE, MAX_UNAVAILABLE
 
 
 def usages(client: Client, *, region: str | None = None) -> list[dict[str, Any]]:
@@ -45,4 +46,6 @@ def _size(spec: DeploymentSpec) -> dict[str, Any]:
         "instanceType": spec.instance_type,
         "instanceCount": spec.instance_count,
         "maxInstances": spec.scale_settings.max_instances,
+        "maxSurge": spec.properties.get(MAX_SURGE),
+        "maxUnavailable": spec.properties.get(MAX_UNAVAILABLE),
     }

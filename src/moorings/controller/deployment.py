@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moorings.controller.access import Access
+from moorings.controller.generations import bounds_of, good_of, note_served
 from moorings.controller.health import Prober
 from moorings.controller.held import granted, released, type_name
 from moorings.controller.plan import Desired, Plan, Seen, plan
@@ -24,14 +25,16 @@ from moorings.controller.scaled import wanted
 from moorings.controller.status import DEPLOYMENT_PHASES, Status, fail_operations
 from moorings.controller.story import told
 from moorings.controller.templates import probe_times, revision_of, template_from_json
+from moorings.controller.trials import Trials
 from moorings.controller.verdict import Verdicts
-from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate
+from moorings.engines.base import Engine, GroupSpec, Instance, InstanceTemplate, Phase
 from moorings.engines.policy import crash_loops
 from moorings.errors.exceptions import Failure, MooringsError, failure
 from moorings.lib.timing import Clock
 from moorings.observe.journal import Journal, Told
 from moorings.observe.phases import PLAN
 from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.own_settings import PROGRESS_DEADLINE_S, SAMPLE_REQUEST, pace_of, whole_numbers
 from moorings.spec.scaling import most_of, scales
 from moorings.spec.status import (
     GATEWAY_ACCEPTED,
@@ -66,6 +69,7 @@ class Tools:
     publisher: Publisher
     prober: Prober
     verdicts: Verdicts
+    trials: Trials
     journal: Journal
     resync_s: float
     busy_s: float
@@ -77,13 +81,18 @@ class _Memory:
     """What may be forgotten at a restart: deadlines, when progress was last written."""
 
     generation: int = 0
-    serving: int = -1
+    progress: tuple[int, ...] = ()
+    """How far the rollout is: instances that are ready, that serve, and older ones that are left."""
+    took_over: int = 0
+    """The generation all of which has served: its own limits and times hold."""
     progress_at: float = 0.0
     written_at: float = 0.0
     told: int = 0
     """The generation whose acceptance is in the journal."""
     away_since: float | None = None
     """Since when the engine has not answered."""
+    untrusted: Failure | None = None
+    """What an instance that may not take traffic for it answered to the sample request."""
     judged: dict[tuple[str, float, bool], Failure] = field(default_factory=dict)
     """Verdicts on instances while the deployment serves: (instance, when it ended, whether it is silent) -> why."""
 
@@ -104,7 +113,7 @@ class DeploymentReconciler:
         """Look at `<endpoint>/<deployment>` and do the next step."""
         row, waiting = await asyncio.to_thread(self._load, key)
         if row is None:
-            self._memories.pop(key, None)
+            self._forget(key)
             return await self._remover.vanished(key)
         memory = self._memories.setdefault(key, _Memory())
         if row.deleting:
@@ -114,7 +123,7 @@ class DeploymentReconciler:
                 await self._engine_away(row, memory, problem.failure)
                 return AWAY_PERIOD_S
             if delay is None:
-                self._memories.pop(key, None)
+                self._forget(key)
             return delay
         await self._preparer.end_older(row)
         spec = wanted(row)
@@ -152,8 +161,13 @@ class DeploymentReconciler:
         if now - memory.away_since >= AWAY_PATIENCE_S:
             await asyncio.to_thread(fail_operations, self.tools.database, row, failed)
 
+    def _forget(self, key: str) -> None:
+        self._memories.pop(key, None)
+        self.tools.trials.forget(key)
+
     async def close(self) -> None:
-        """Stop running builds; they are begun again at the next start."""
+        """Stop running builds and trials; they are begun again at the next start."""
+        await self.tools.trials.close()
         await self._preparer.close()
 
     # --- instances and gateway ---
@@ -170,9 +184,11 @@ class DeploymentReconciler:
         times = probe_times(spec.readiness_probe)
         was_ready = {i["id"] for i in row.status.get("instances", ()) if i["ready"]}
         ready = await self.tools.prober.probe(row.name, instances, times, known_ready=was_ready)
-        view = await self.tools.publisher.publish()
-        seen = self._seen(row.name, spec, instances, ready, view)
         revision = revision_of(template) if template else ""
+        tried = await self._tried(row, spec, status, memory, template, instances, ready)
+        self._bound(row, status, memory, revision)
+        view = await self.tools.publisher.publish()
+        seen = self._seen(row.name, spec, instances, tried, view)
         started = status.data.get("started") == row.generation
         gave_up = template is None or status.gave_up is not None
         overdue_s = self._overdue_s(row, spec, seen, revision, memory) if not gave_up else None
@@ -186,22 +202,84 @@ class DeploymentReconciler:
                 overdue_s is not None,
                 settled,
                 scales(row.spec, row.autoscale),
+                pace_of(spec.properties),
+                good_of(status.data),
             ),
             seen,
         )
         if template is not None and not started and not step.clearing:
             status.data["started"] = row.generation
+        if template is not None and not gave_up and step.serving >= spec.instance_count:
+            memory.took_over = row.generation
+            self._bound(row, status, memory, revision)
         self._route(row.name, instances, step)
         view = await self.tools.publisher.publish()
         if template is not None and not status.gave_up:
             await self._judge(spec, status, instances, step, overdue_s, view, revision, memory)
-        self._describe(status, instances, ready, step, template is not None)
+            if step.complete and status.is_true(READY):
+                note_served(
+                    status.data,
+                    row.generation,
+                    revision,
+                    row.spec,
+                    spec.instance_count,
+                    self.tools.clock.now(),
+                )
+        self._describe(status, instances, tried, step, template is not None)
         self._held(row, spec, status, instances, step, revision)
         await self._act(row, spec, status, step, overdue=overdue_s is not None)
+        if overdue_s is not None and not (step.complete or status.gave_up or status.is_true(READY)):
+            # Neither an instance nor the engine is to blame: this alone is what can be said.
+            failed = failure(
+                "ProgressDeadlineExceeded",
+                f"the rollout has made no progress for {overdue_s:.0f} s; it waits for: {step.waiting_for}",
+                target=row.name,
+                fields={"endpoint": spec.endpoint_name, "deployment": spec.name},
+            )
+            status.mark(INSTANCES_HEALTHY, Truth.FALSE, failed.code, failed.message, failed)
+            status.fail("instances", failed)
         if template is None or not (step.complete or status.gave_up):
             return self.tools.busy_s
         busy = any(i.revision != revision for i in instances) or step.apply or step.remove
         return self.tools.busy_s if busy else self.tools.resync_s
+
+    async def _tried(
+        self,
+        row: Resource,
+        spec: DeploymentSpec,
+        status: Status,
+        memory: _Memory,
+        template: InstanceTemplate | None,
+        instances: Sequence[Instance],
+        ready: frozenset[str],
+    ) -> frozenset[str]:
+        """Those of `ready` that may take traffic: an instance of this generation that has never done so has to answer the
+        sample request first, if there is one. An answer that is wrong is the end of a rollout."""
+        there = {i.id for i in instances}
+        self.tools.trials.keep(row.name, there)
+        if template is None or SAMPLE_REQUEST not in spec.properties:
+            status.data.pop("tried", None)
+            return ready
+        # Where the sample request is new and the instances are not, they have taken traffic before.
+        before = (i["id"] for i in row.status.get("instances", ()) if i["ready"])
+        known = frozenset(status.data.get("tried", before)) & there
+        mine = [i for i in instances if i.revision == revision_of(template) and i.id in ready]
+        untried = [] if status.gave_up else [i for i in mine if i.id not in known]
+        good, wrong = await self.tools.trials.look(row.name, row.generation, spec, template, untried)
+        known |= good
+        status.data["tried"] = sorted(known)
+        memory.untrusted = wrong
+        if wrong is not None and not status.is_true(READY):
+            status.mark(INSTANCES_HEALTHY, Truth.FALSE, wrong.code, wrong.message, wrong)
+            status.fail("instances", wrong)
+        return ready - {i.id for i in mine if i.id not in known}
+
+    def _bound(self, row: Resource, status: Status, memory: _Memory, revision: str) -> None:
+        """Have the limits and times hold of what serves: those of an earlier generation until all of this one does."""
+        mine = memory.took_over == row.generation and status.gave_up is None
+        self.tools.publisher.bound(
+            row.name, None if mine else bounds_of(status.data, row.generation, revision)
+        )
 
     def _seen(
         self,
@@ -241,15 +319,23 @@ class DeploymentReconciler:
     ) -> float | None:
         """How long nothing has got further, when that is longer than the rollout allows."""
         now = self.tools.clock.monotonic()
-        serving = sum(s.ready and s.revision == revision for s in seen)
-        if memory.generation != row.generation or memory.serving != serving:
-            memory.generation, memory.serving, memory.progress_at = row.generation, serving, now
+        mine = [s for s in seen if s.revision == revision]
+        progress = (
+            sum(s.ready for s in mine),
+            sum(s.ready and s.in_gateway for s in mine),
+            sum(s.phase is not Phase.STOPPING for s in seen if s.revision != revision),
+            len(seen) - len(mine),
+        )
+        if memory.generation != row.generation or memory.progress != progress:
+            memory.generation, memory.progress, memory.progress_at = row.generation, progress, now
         probe = spec.readiness_probe
-        allowed = (
-            self.tools.progress_deadline_s or probe.initial_delay + probe.period * probe.failure_threshold
+        allowed = float(
+            whole_numbers(spec.properties, PROGRESS_DEADLINE_S).get(PROGRESS_DEADLINE_S, 0)
+            or self.tools.progress_deadline_s
+            or probe.initial_delay + probe.period * probe.failure_threshold
         )
         waited = now - memory.progress_at
-        return waited if serving < spec.instance_count and waited > allowed else None
+        return waited if progress[1] < spec.instance_count and waited > allowed else None
 
     async def _judge(
         self,
@@ -308,6 +394,10 @@ class DeploymentReconciler:
             memory.judged.clear()
             status.mark(INSTANCES_HEALTHY, Truth.TRUE, "Serving", step.waiting_for)
             return
+        if memory.untrusted is not None and not looping:
+            failed = memory.untrusted
+            status.mark(INSTANCES_HEALTHY, Truth.FALSE, failed.code, failed.message, failed)
+            return
         telling = [i for i in (looping or away) if i.exit or self.tools.prober.is_silent(i)]
         last = max(telling, key=lambda i: i.exit.at if i.exit else 0.0, default=None)
         if last is None:
@@ -353,6 +443,7 @@ class DeploymentReconciler:
         ]
         if resolved:
             wanted = {i.revision for i in instances} | {status.data["resolved"]["revision"]}
+            wanted |= {each.revision for each in (good_of(status.data),) if each}
             templates = status.data.get("templates", {})
             status.data["templates"] = {k: v for k, v in templates.items() if k in wanted}
             status.data["waitingFor"] = step.waiting_for

@@ -13,6 +13,7 @@ from moorings.engines.base import Instance, Phase
 from moorings.spec import quota
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import lookup
+from moorings.spec.own_settings import pace_of
 
 _WITHOUT_PROCESS = (Phase.FAILED,)
 """Phases that hold nothing and are not started again by themselves."""
@@ -24,7 +25,7 @@ def granted(spec: DeploymentSpec, most: int = 0) -> str:
     if size is None:
         return f"{spec.instance_type or quota.NO_TYPE}: not in the catalogue, each instance counts as the machine"
     wanted = quota.wanted_instances(spec.model_dump(include={"instance_count", "scale_settings"}), most)
-    counted = quota.reserved(size, wanted, rolling=False)
+    counted = quota.reserved(size, wanted, rolling=False, pace=pace_of(spec.properties))
     part = quota.Holding("", (quota.Part(size, wanted, counted),))
     return f"{quota.in_words(size.family, counted * size.vcpus)}: {part.said()}"
 

@@ -1,17 +1,18 @@
 """The rollout decision: what is desired and what is seen go in, what to do next comes out. Pure: no clock, no side effect.
 
-Create, scale, rolling update, repair and a failed update are this one function. Its promises: the instances that
-take traffic never fall below what served before until the new ones have answered through the gateway, and nothing is
-stopped before the gateway has accepted a version without it.
+Create, scale, rolling update, repair and the way back from a failed update are this one function. Its promises: the
+instances that take traffic never fall below what served before until a new one serves (and after that by no more than
+the deployment allows, which is nothing where it says nothing), and nothing is stopped before the gateway has accepted a
+version without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from moorings.engines.base import Phase
-from moorings.spec.quota import surge
+from moorings.spec.own_settings import USUAL_PACE, Pace
 
 CRASH_LOOP_RESTARTS = 3
 """Restarts of an instance that has never been ready after which its rollout has failed."""
@@ -28,12 +29,20 @@ class Seen:
     ordinal: int
     phase: Phase
     ready: bool
-    """The prober's word."""
+    """The prober's word; and where there is a sample request, it was answered."""
     in_gateway: bool
     """Envoy itself has all its addresses and holds them healthy, whatever was published since."""
     gone_from_gateway: bool
     """The version Envoy has accepted names none of its addresses."""
     restarts: int = 0
+
+
+@dataclass(frozen=True)
+class Good:
+    """What served, whole, before this generation: where a failed one goes back to."""
+
+    revision: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -43,13 +52,15 @@ class Desired:
     started: bool
     """Whether this generation has begun before; failed leftovers of an earlier try are cleared first."""
     gave_up: bool = False
-    """This generation has failed: what served before stays, nothing new is begun."""
+    """This generation has failed: back to what served before."""
     overdue: bool = False
     """The progress deadline has passed."""
     settled: bool = True
     """Envoy has accepted all that was published for the endpoint."""
     scales: bool = False
     """The count follows the load: what serves follows it up also when this generation has failed."""
+    pace: Pace = USUAL_PACE
+    good: Good | None = None
 
 
 @dataclass(frozen=True)
@@ -80,15 +91,15 @@ def plan(desired: Desired, seen: Sequence[Seen]) -> Plan:
         if clearing is not None:
             return clearing
     if desired.gave_up:
-        return _stay(desired, current, old)
+        return _back(desired, seen, current, old)
     failed = _failed(desired, current)
     serving = [s for s in current if s.ready and s.in_gateway and s.ordinal < desired.count]
-    keep = _keep(old, max(0, desired.count - len(serving)))
+    keep = _keep(old, max(0, desired.count - len(serving) - _room(desired, len(serving))))
     routed = [s for s in current if s.ready and s.ordinal < desired.count]
     routed += [s for s in old if s.ready and s.ordinal < keep.get(s.revision, 0)]
     apply: dict[str, int] = {}
     remove: list[str] = []
-    target = _target(desired, current, old, keep, len(serving))
+    target = _target(desired, current, old)
     leaving = [s for s in current if s.ordinal >= desired.count]
     if leaving and not all(s.gone_from_gateway for s in leaving):
         target = max(target, 1 + max(s.ordinal for s in leaving))
@@ -122,25 +133,41 @@ def _clear(desired: Desired, current: Sequence[Seen], old: Sequence[Seen]) -> Pl
     )
 
 
-def _stay(desired: Desired, current: Sequence[Seen], old: Sequence[Seen]) -> Plan:
-    """After a failed rollout: what served before goes on alone; with nothing before, what there is stays to be looked at."""
+def _back(desired: Desired, seen: Sequence[Seen], current: Sequence[Seen], old: Sequence[Seen]) -> Plan:
+    """After a failed rollout: a rollout to what served before, by the same rules, so that what is there of the failed
+    generation and serves does so until the older one is whole again. With nothing before, what there is stays to be
+    looked at."""
+    good = desired.good or _standing(old)
+    if good is None:
+        return Plan(routed=_ids(s for s in current if s.ready), serving=sum(s.ready for s in current))
+    before = replace(
+        desired,
+        revision=good.revision,
+        count=max(good.count, desired.count) if desired.scales else good.count,
+        started=True,
+        gave_up=False,
+        overdue=False,
+        good=None,
+    )
+    return replace(plan(before, seen), failed=None, complete=False)
+
+
+def _standing(old: Sequence[Seen]) -> Good | None:
+    """What seems to have served before, where nothing is written down about it: the revision with the most ready."""
     standing = [s for s in old if s.phase in (*_ALIVE, Phase.GONE)]
     if not standing:
-        return Plan(routed=_ids(s for s in current if s.ready), serving=sum(s.ready for s in current))
-    apply: dict[str, int] = {}
-    for revision in {s.revision for s in standing}:
-        group = [s for s in standing if s.revision == revision]
-        count = 1 + max(s.ordinal for s in group)
-        if desired.scales and len({s.revision for s in standing}) == 1:
-            count = max(count, desired.count)
-        if _differs(group, count):
-            apply[revision] = count
-    clear = current and all(s.gone_from_gateway for s in current)
-    return Plan(
-        apply=apply,
-        remove=(desired.revision,) if clear else (),
-        routed=_ids(s for s in standing if s.ready),
-    )
+        return None
+    groups = {s.revision: [each for each in standing if each.revision == s.revision] for s in standing}
+    best = max(sorted(groups), key=lambda revision: sum(s.ready for s in groups[revision]))
+    return Good(best, 1 + max(s.ordinal for s in groups[best]))
+
+
+def _room(desired: Desired, serving: int) -> int:
+    """How many older instances may go before others serve in their place. None before the first new one does, unless
+    nothing may be added: then only this makes a beginning."""
+    if serving == 0 and desired.pace.surge(desired.count) > 0:
+        return 0
+    return desired.pace.unavailable(desired.count)
 
 
 def _failed(desired: Desired, current: Sequence[Seen]) -> Seen | None:
@@ -153,18 +180,16 @@ def _failed(desired: Desired, current: Sequence[Seen]) -> Seen | None:
     return None
 
 
-def _target(
-    desired: Desired, current: Sequence[Seen], old: Sequence[Seen], keep: Mapping[str, int], serving: int
-) -> int:
-    """How many of the current revision are begun. Older ones on their way out count until they have ended: quota and
-    machine have room for the surge once, not for each step of a rollout whose instances end slowly."""
-    begun = 1 + max((s.ordinal for s in current), default=-1)
-    leaving = sum(
-        s.phase is Phase.STOPPING or (s.phase in _ALIVE and s.ordinal >= keep.get(s.revision, 0)) for s in old
-    )
-    if not any(s.ready for s in old):
-        return min(desired.count, max(desired.count + surge(desired.count) - leaving, begun))
-    return min(desired.count, max(serving + surge(desired.count) - leaving, begun))
+def _target(desired: Desired, current: Sequence[Seen], old: Sequence[Seen]) -> int:
+    """How many of the current revision are begun. Others count until they have ended, as do its own on their way out (it
+    may be the one a failed update goes back to): quota and machine have room for the surge once, not for each step of a
+    rollout whose instances end slowly."""
+    begun = 1 + max((s.ordinal for s in current if s.phase is not Phase.STOPPING), default=-1)
+    others = sum(s.phase is Phase.STOPPING or s.phase in _ALIVE for s in old)
+    leaving = [s.ordinal for s in current if s.phase is Phase.STOPPING]
+    room = desired.count + desired.pace.surge(desired.count) - others
+    fits = (n for n in range(desired.count, 0, -1) if n + sum(o >= n for o in leaving) <= room)
+    return min(desired.count, max(next(fits, 0), begun))
 
 
 def _keep(old: Sequence[Seen], need: int) -> dict[str, int]:

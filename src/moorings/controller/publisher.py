@@ -118,6 +118,7 @@ class Publisher:
         self._routed: dict[str, tuple[str, ...]] = {}
         self._serving: dict[str, int] = {}
         """Instances behind the addresses of a deployment."""
+        self._bounds: dict[str, Mapping[str, Any]] = {}
         self._unseen: set[str] = set()
         self._published: Published | None = None
         self._lock = asyncio.Lock()
@@ -138,6 +139,7 @@ class Publisher:
         if new is None:
             self._routed.pop(deployment, None)
             self._serving.pop(deployment, None)
+            self._bounds.pop(deployment, None)
         else:
             self._routed[deployment] = new
         self._dirty = True
@@ -147,6 +149,17 @@ class Publisher:
         if deployment in self._unseen:
             endpoint, _, name = deployment.partition("/")
             self.route(deployment, self._gateway.workers(endpoint, name))
+
+    def bound(self, deployment: str, spec: Mapping[str, Any] | None) -> None:
+        """The limits and times of `spec` (plain) hold for a deployment in place of those that are desired, for what
+        serves is of an earlier generation; None: those that are desired."""
+        if spec == self._bounds.get(deployment):
+            return
+        if spec is None:
+            del self._bounds[deployment]
+        else:
+            self._bounds[deployment] = spec
+        self._dirty = True
 
     def routed(self, deployment: str) -> frozenset[str]:
         """The addresses of a deployment that may take traffic, as last said."""
@@ -230,11 +243,16 @@ class Publisher:
         return state, due_at
 
     def _capped(self, row: Resource) -> DeploymentSpec:
-        """The spec of a deployment with the instances that its cap of pending requests is for: the ones that serve where
-        it scales by itself, since others are not there to wait for, and those it shall have where it does not."""
-        spec = wanted(row)
+        """The spec of a deployment, or the one that bounds it, with the instances that its cap of pending requests is for:
+        the ones that serve where it scales by itself, since others are not there to wait for, and those it shall have where
+        it does not."""
+        spec, scaling = wanted(row), scales(row.spec, row.autoscale)
+        earlier = self._bounds.get(row.name)
+        if earlier is not None:
+            spec = DeploymentSpec.model_validate(earlier)
+            scaling = scaling or scales(earlier, row.autoscale)
         serving = self._serving.get(row.name, 0)
-        if not scales(row.spec, row.autoscale) or not serving:
+        if not scaling or not serving:
             return spec
         return spec.model_copy(update={"instance_count": serving})
 

@@ -11,14 +11,9 @@ from typing import Any
 from moorings import contract
 from moorings.controller.resolve import Content
 from moorings.engines.base import ContainerTemplate, InstanceTemplate, ModelMount, ProbeTimes, Routes
-from moorings.spec.deployment import (
-    BATCH_MAX_SIZE,
-    BATCH_MAX_WAIT_MS,
-    DeploymentSpec,
-    Probe,
-    own_settings,
-)
+from moorings.spec.deployment import DeploymentSpec, Probe
 from moorings.spec.instance_types import lookup
+from moorings.spec.own_settings import BATCH_MAX_SIZE, BATCH_MAX_WAIT_MS, whole_numbers
 
 _VARIABLES = {
     BATCH_MAX_SIZE: contract.ENV_BATCH_MAX_SIZE,
@@ -69,7 +64,7 @@ def template_of(
 
 def _settings(spec: DeploymentSpec) -> dict[str, str]:
     """Settings of the deployment that the inference server reads from its environment."""
-    return {_VARIABLES[key]: str(value) for key, value in own_settings(spec).items() if key in _VARIABLES}
+    return {_VARIABLES[key]: str(value) for key, value in whole_numbers(spec.properties, *_VARIABLES).items()}
 
 
 def revision_of(template: InstanceTemplate) -> str:

@@ -33,7 +33,8 @@ from moorings.preflight.model_paths import MODEL_DIR, ModelTree, end_findings, l
 from moorings.preflight.source import Source, parse
 from moorings.preflight.walk import Walk
 from moorings.spec.assets import EnvironmentSpec, ModelSpec, ModelType
-from moorings.spec.deployment import BATCH_MAX_SIZE, DeploymentSpec
+from moorings.spec.deployment import DeploymentSpec
+from moorings.spec.own_settings import BATCH_MAX_SIZE
 from moorings.spec.problems import FieldPath
 from moorings.spec.references import is_local_path
 

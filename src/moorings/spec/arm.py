@@ -33,8 +33,9 @@ from moorings.spec.arm_assets import (
     own_entries,
 )
 from moorings.spec.arm_views import deployment_view, endpoint_view
-from moorings.spec.deployment import OWN_SETTINGS, DeploymentSpec
+from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import OWN, EndpointLimits, EndpointSpec
+from moorings.spec.own_settings import KNOWN
 from moorings.spec.problems import Problem, path_text, shown
 from moorings.spec.references import is_local_path
 from moorings.spec.slots import (
@@ -276,7 +277,7 @@ _PRIVATE_NETWORK = OWN_PREFIX + "private_network_connection"
 _DEPLOYMENT: tuple[Slot, ...] = (
     slot("description", "properties.description", text),
     slot("tags", "tags", texts),
-    slot("properties", "properties.properties", partial(own_entries, keep=OWN_SETTINGS), dict),
+    slot("properties", "properties.properties", partial(own_entries, keep=KNOWN), dict),
     choice("type", "properties.endpointComputeType", {"managed": "Managed"}),
     slot("model", "properties.model", text),
     slot("model_mount_path", "properties.modelMountPath", text),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from moorings.spec.deployment import OWN_SETTINGS
 from moorings.spec.durations import parse_duration_ms
 from moorings.spec.endpoint import EndpointOwn
+from moorings.spec.own_settings import KNOWN
 
 _AUTH = {"key": "key", "amltoken": "aml_token", "aadtoken": "aad_token"}
 _IDENTITY = {"systemassigned": "system_assigned", "userassigned": "user_assigned", "none": "none"}
@@ -89,7 +89,7 @@ def deployment_view(arm: Mapping[str, Any]) -> dict[str, Any]:
         "egress_public_network_access": _lower(properties.get("egressPublicNetworkAccess")),
         "data_collector": _collector(properties.get("dataCollector")),
         "tags": dict(_object(arm.get("tags"))),
-        "properties": _user_properties(properties.get("properties"), OWN_SETTINGS),
+        "properties": _user_properties(properties.get("properties"), KNOWN),
         "creation_context": system_data(arm.get("systemData")),
     }
     return _with_status(view, properties)
@@ -105,6 +105,8 @@ def _with_status(view: dict[str, Any], properties: Mapping[str, Any]) -> dict[st
         ("environment", "environment_build"),
         ("conditions", "conditions"),
         ("noEffectYet", "no_effect_yet"),
+        ("serving", "serving"),
+        ("failed", "failed"),
         ("error", "error"),
     ):
         if own.get(theirs):

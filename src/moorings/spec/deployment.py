@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -15,6 +14,12 @@ from moorings.spec.base import (
     ResourceName,
     Spec,
     object_or_reference,
+)
+from moorings.spec.own_settings import (
+    ACTIVATION_TIMEOUT_S,
+    SCALE_DOWN_AFTER_S,
+    SCALE_TO_ZERO_AFTER_S,
+    whole_numbers,
 )
 
 MAX_REQUEST_TIMEOUT_MS = 180_000
@@ -92,22 +97,6 @@ class DataCollector(Spec):
     request_logging: RequestLogging | None = None
 
 
-BATCH_MAX_SIZE = "moorings.batch_max_size"
-BATCH_MAX_WAIT_MS = "moorings.batch_max_wait_ms"
-SCALE_DOWN_AFTER_S = "moorings.scale_down_after_s"
-SCALE_TO_ZERO_AFTER_S = "moorings.scale_to_zero_after_s"
-ACTIVATION_TIMEOUT_S = "moorings.activation_timeout_s"
-OWN_SETTINGS: Mapping[str, tuple[int, int]] = {
-    BATCH_MAX_SIZE: (0, 10_000),
-    BATCH_MAX_WAIT_MS: (0, 10_000),
-    SCALE_DOWN_AFTER_S: (1, 86_400),
-    SCALE_TO_ZERO_AFTER_S: (1, 86_400),
-    ACTIVATION_TIMEOUT_S: (1, 240),
-}
-"""Settings of ours below `properties` -> smallest and largest value. They stand there because a deployment's properties
-are a map of text that every client of the ecosystem passes on."""
-
-
 class DeploymentSpec(Spec):
     """One version of a model behind an endpoint.
 
@@ -122,7 +111,8 @@ class DeploymentSpec(Spec):
     description: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict)
-    """Text by name. Those of `OWN_SETTINGS` are settings; other names that begin with `moorings.` are refused."""
+    """Text by name. Those that begin with `moorings.` are settings (`spec/own_settings.py`): of batches, of scaling,
+    of the pace of updates, and the sample request that a new instance has to answer; unknown ones are refused."""
     type: Literal["managed"] = "managed"
     model: ModelOrReference | None = None
     model_mount_path: str | None = None
@@ -141,25 +131,22 @@ class DeploymentSpec(Spec):
     data_collector: DataCollector | None = None
 
 
-def own_settings(spec: DeploymentSpec) -> dict[str, int]:
-    """The settings of ours that `spec` has (a key of `OWN_SETTINGS` -> value). The spec is one that was validated."""
-    return {key: int(spec.properties[key]) for key in OWN_SETTINGS if key in spec.properties}
-
-
 def down_after_s(spec: DeploymentSpec) -> int:
     """How long an instance must not have been needed before it goes: 20 polling intervals unless the spec says it
     (section 9.4)."""
-    return own_settings(spec).get(SCALE_DOWN_AFTER_S, 20 * spec.scale_settings.polling_interval)
+    own = whole_numbers(spec.properties, SCALE_DOWN_AFTER_S)
+    return own.get(SCALE_DOWN_AFTER_S, 20 * spec.scale_settings.polling_interval)
 
 
 def zero_after_s(spec: DeploymentSpec) -> int:
     """How long nobody must have called before the last instance goes, where `min_instances` is 0."""
-    return max(own_settings(spec).get(SCALE_TO_ZERO_AFTER_S, 300), down_after_s(spec))
+    own = whole_numbers(spec.properties, SCALE_TO_ZERO_AFTER_S)
+    return max(own.get(SCALE_TO_ZERO_AFTER_S, 300), down_after_s(spec))
 
 
 def activation_timeout_s(spec: DeploymentSpec) -> int:
     """How long a request waits for the first instance before it is turned away."""
-    return own_settings(spec).get(ACTIVATION_TIMEOUT_S, 30)
+    return whole_numbers(spec.properties, ACTIVATION_TIMEOUT_S).get(ACTIVATION_TIMEOUT_S, 30)
 
 
 def no_effect_yet(spec: DeploymentSpec) -> dict[str, str]:

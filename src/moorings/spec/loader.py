@@ -18,6 +18,7 @@ from moorings.spec.base import Spec
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.documents import Draft, Examined, display
 from moorings.spec.endpoint import OWN, EndpointSpec
+from moorings.spec.own_settings import MAX_SAMPLE_CHARS, SAMPLE_REQUEST, is_request_body
 from moorings.spec.paths import PathChecker, strip_file_prefix
 from moorings.spec.problems import FieldPath, Located, Problem, path_text, shown
 from moorings.spec.references import is_local_path
@@ -218,6 +219,7 @@ def prepare_deployment(draft: Draft) -> None:
     else:
         _take_in(draft, "environment", EnvironmentSpec)
     _prepare_code(draft)
+    _read_sample(draft)
 
 
 def prepare_model(draft: Draft, at: FieldPath) -> None:
@@ -265,6 +267,30 @@ def _prepare_code(draft: Draft) -> None:
             ("code_configuration", "scoring_script"),
         )
     _tell(draft, checker)
+
+
+def _read_sample(draft: Draft) -> None:
+    """The file that `properties.moorings.sample_request` names, in the place of its name: what is sent is the text."""
+    properties = draft.value.get("properties")
+    if not isinstance(properties, dict):
+        return
+    given = properties.get(SAMPLE_REQUEST)
+    if not isinstance(given, str) or is_request_body(given):
+        return
+    at: FieldPath = ("properties", SAMPLE_REQUEST)
+    checker = PathChecker(draft.folder)
+    file = checker.local(given, at, want="file")
+    _tell(draft, checker)
+    if file is None:
+        draft.hidden.append(at)
+        return
+    try:
+        with file.open("rb") as handle:
+            text = handle.read(4 * MAX_SAMPLE_CHARS + 1).decode()
+    except (OSError, UnicodeDecodeError) as wrong:
+        draft.note(Problem(at, f"`{path_text(at)}`: {file} cannot be read as text: {wrong}"))
+        return
+    properties[SAMPLE_REQUEST] = text
 
 
 def _take_in(draft: Draft, key: str, model: type[Spec]) -> None:

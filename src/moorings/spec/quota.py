@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, InstanceType, lookup
+from moorings.spec.own_settings import USUAL_PACE, Pace, pace_of
 
 REGION = "local"
 """The region of a workspace: this machine."""
@@ -26,11 +27,6 @@ LIMITABLE: tuple[str, ...] = (CORES, *FAMILIES)
 
 ROLLS_NOTHING = frozenset({"instance_count", "scale_settings", "tags", "description", "properties"})
 """Keys of a deployment whose change asks for no new process of those that run (its own settings aside)."""
-
-
-def surge(count: int) -> int:
-    """How many instances of a rolling update are begun at a time beside `count` old ones: a fifth, at least one."""
-    return -(-count // 5)
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,8 @@ class Part:
     """Instances that are asked for; 0 where only older ones are left of this size."""
     counted: int
     """Instances that count: those wanted and those kept free for updates, or older ones that have not ended."""
+    pace: Pace = USUAL_PACE
+    """How many are kept free for updates of them."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +146,13 @@ def wanted_instances(spec: Mapping[str, Any], most: int = 0) -> int:
     return max(int(spec.get("instance_count") or 1), int(scale.get("max_instances") or 1), most)
 
 
-def reserved(size: InstanceType, count: int, *, rolling: bool) -> int:
-    """Instances that count for `count` wanted ones: a fifth more is kept free for updates (section 10.3).
+def reserved(size: InstanceType, count: int, *, rolling: bool, pace: Pace = USUAL_PACE) -> int:
+    """Instances that count for `count` wanted ones: what an update may add is kept free, a fifth where nothing else is
+    set (section 10.3).
 
     Sizes that are exempt keep nothing free, and count what an update adds only while it goes on.
     """
-    return count + surge(count) if rolling or not size.exempt else count
+    return count + pace.surge(count) if rolling or not size.exempt else count
 
 
 def holding(
@@ -164,9 +163,9 @@ def holding(
     `most`: as for `wanted_instances`.
     """
     size = size_of(spec.get("instance_type"), capacity)
-    wanted = wanted_instances(spec, most)
-    counted = reserved(size, wanted, rolling=before.rolling)
-    parts = [Part(size, wanted, max(counted, before.counted.get(size.name, 0)))]
+    wanted, pace = wanted_instances(spec, most), pace_of(spec.get("properties") or {})
+    counted = reserved(size, wanted, rolling=before.rolling, pace=pace)
+    parts = [Part(size, wanted, max(counted, before.counted.get(size.name, 0)), pace)]
     for name in sorted(before.counted):
         if name != size.name and before.counted[name]:
             parts.append(Part(size_of(name, capacity), 0, before.counted[name]))

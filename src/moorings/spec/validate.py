@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl, urlsplit
 from moorings.spec import secret_references
 from moorings.spec.assets import DataSpec, DataVersion, EnvironmentSpec, ModelSpec, ModelType
 from moorings.spec.datastore_uris import DEFAULT_DATASTORE, parse_datastore_uri
-from moorings.spec.deployment import OWN_SETTINGS, DeploymentSpec, Probe
+from moorings.spec.deployment import DeploymentSpec, Probe
 from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.own_settings import KNOWN, MAX_SURGE, PREFIX, nothing_moves, problem_of
 from moorings.spec.problems import FieldPath, Problem, path_text, shown
 from moorings.spec.references import AssetRef, is_local_path, is_reference, parse_reference
 
@@ -21,8 +22,6 @@ SMALL_INSTANCE_TYPES = ("standard_ds1_v2", "standard_ds2_v2")
 """Sizes that are often too small for a model server (section 10.4)."""
 
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
-_OWN_PREFIX = "moorings."
-_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 def endpoint_problems(spec: EndpointSpec) -> list[Problem]:
@@ -64,18 +63,20 @@ def deployment_problems(spec: DeploymentSpec, *, complete: bool = False) -> list
 def _own_problems(spec: DeploymentSpec) -> Iterator[Problem]:
     """What is wrong with the properties that are settings of ours."""
     for key, value in spec.properties.items():
-        if not key.startswith(_OWN_PREFIX):
+        if not key.startswith(PREFIX):
             continue
-        bounds = OWN_SETTINGS.get(key)
-        if bounds is None:
-            known = ", ".join(f"`{name}`" for name in OWN_SETTINGS)
-            text = (
-                f"`properties.{key}`: names that begin with `{_OWN_PREFIX}` are settings; there are {known}"
-            )
+        if key not in KNOWN:
+            known = ", ".join(f"`{name}`" for name in KNOWN)
+            text = f"`properties.{key}`: names that begin with `{PREFIX}` are settings; there are {known}"
             yield Problem(("properties", key), text, on_key=True)
-        elif not (_WHOLE.fullmatch(value) and bounds[0] <= int(value) <= bounds[1]):
-            text = f"`properties.{key}`: found {value!r}; expected a whole number from {bounds[0]} to {bounds[1]}"
-            yield Problem(("properties", key), text)
+        elif wrong := problem_of(key, value):
+            yield Problem(("properties", key), f"`properties.{key}`: {wrong}")
+    if nothing_moves(spec.properties):
+        text = (
+            f"`properties.{MAX_SURGE}` and `max_unavailable` are both 0: an update could neither add an instance nor "
+            "take one away"
+        )
+        yield Problem(("properties", MAX_SURGE), text)
 
 
 def environment_problems(spec: EnvironmentSpec) -> list[Problem]:

@@ -20,6 +20,7 @@ from moorings.controller.health import Prober
 from moorings.controller.preparation import Built
 from moorings.controller.publisher import Publisher
 from moorings.controller.resolve import Content
+from moorings.controller.trials import Answer, Trials
 from moorings.controller.verdict import Verdicts
 from moorings.engines.base import Exit, GroupSpec, Instance, Phase
 from moorings.engines.fake import FakeEngine, Script
@@ -235,6 +236,10 @@ class World:
     """Addresses where nobody takes the connection of a probe."""
     mute: set[str] = field(default_factory=set)
     """Addresses where somebody does, and says nothing."""
+    scored: list[tuple[str, str, bytes, float]] = field(default_factory=list)
+    """Sample requests that were sent."""
+    answers: dict[str, Answer | None] = field(default_factory=dict)
+    """Address -> what it answers to a sample request; 200 where nothing is said."""
 
     def __post_init__(self) -> None:
         self.engine = WatchedEngine(self.clock)
@@ -262,6 +267,7 @@ class World:
                 publisher=publisher,
                 prober=prober,
                 verdicts=Verdicts(self.engine, prober, Path("/")),
+                trials=Trials(self.engine, self.clock, self._scored),
                 journal=self.journal,
                 resync_s=1.0,
                 busy_s=0.001,
@@ -285,6 +291,10 @@ class World:
         if address not in running or address in self.silent:
             return SAID_REFUSED
         return SAID_SILENT if address in self.mute else SAID_OK
+
+    async def _scored(self, address: str, path: str, body: bytes, timeout_s: float) -> Answer | None:
+        self.scored.append((address, path, body, timeout_s))
+        return self.answers.get(address, Answer(200, 0.01))
 
     async def look(self, kind: str, name: str) -> float | None:
         one = self.deployments.reconcile if kind == DEPLOYMENT else self.endpoints.reconcile

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moorings.controller.plan import Desired, Plan, Seen, plan
+from moorings.controller.plan import Desired, Good, Plan, Seen, plan
 from moorings.engines.base import Phase
-from moorings.spec.quota import surge
+from moorings.spec.own_settings import Pace
 
 
 def seen(revision: str, ordinal: int, **changes: object) -> Seen:
@@ -174,7 +174,10 @@ class World:
 
     def stop(self, key: tuple[str, int]) -> None:
         assert f"{key[0]}-{key[1]}" not in self.accepted, "stopped while Envoy still sends to it"
-        self.instances[key] = Phase.STOPPING
+        if self.instances[key] is Phase.FAILED:  # nothing runs of it
+            del self.instances[key]
+        else:
+            self.instances[key] = Phase.STOPPING
 
     def end(self) -> None:
         """One that was stopped has finished what it had."""
@@ -210,7 +213,7 @@ def test_an_update_never_serves_with_less_and_always_arrives(
             world.end()
         else:
             world.act(plan(desired, world.look()))
-        most = max(count + surge(count), target + surge(target))
+        most = max(count + Pace().surge(count), target + Pace().surge(target))
         assert len(world.instances) <= most, "more at once than quota was granted for"
         assert world.serving() >= min(count, target), (
             "capacity fell below what served before and what is wanted"
@@ -218,3 +221,90 @@ def test_an_update_never_serves_with_less_and_always_arrives(
         assert len(world.instances) <= max(count, target) + max(1, -(-target // 5)) + count
     assert set(world.instances) == {("new", i) for i in range(target)}
     assert plan(desired, world.look()).complete
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    count=st.integers(1, 6),
+    target=st.integers(1, 6),
+    max_surge=st.sampled_from(["0", "1", "2", "20%", "50%", "100%"]),
+    max_unavailable=st.sampled_from(["0", "1", "25%", "50%"]),
+    good_boots=st.integers(0, 5),
+    events=st.lists(st.sampled_from(["boot", "accept", "accept", "boot", "look", "end"]), max_size=60),
+)
+def test_a_failed_update_goes_back_to_all_that_served_at_no_time_with_less_than_is_allowed(
+    count: int, target: int, max_surge: str, max_unavailable: str, good_boots: int, events: list[str]
+) -> None:
+    """After `good_boots` new instances the next one fails."""
+    pace = Pace(max_surge, max_unavailable)
+    world = World({("old", i): Phase.RUNNING for i in range(count)}, {f"old-{i}" for i in range(count)})
+    world.accepted = set(world.routed)
+    desired = Desired("new", target, started=True, pace=pace, good=Good("old", count))
+    booted = 0
+    least = min(count, target) - max(pace.unavailable(target), pace.unavailable(count))
+    most = max(n + pace.surge(n) for n in (count, target))
+    for event in [*events, *(["look", "boot", "look", "accept", "end"] * 60)]:
+        if event == "boot":
+            for key in [k for k, phase in world.instances.items() if phase is Phase.STARTING][:1]:
+                good = key[0] == "old" or booted < good_boots
+                booted += key[0] == "new"
+                world.instances[key] = Phase.RUNNING if good else Phase.FAILED
+        elif event == "accept":
+            world.accepted = set(world.routed)
+        elif event == "end":
+            world.end()
+        else:
+            step = plan(desired, world.look())
+            world.act(step)
+            if step.failed:
+                desired = replace(desired, gave_up=True)
+        assert world.serving() >= least
+        holding = [phase for phase in world.instances.values() if phase is not Phase.FAILED]
+        assert len(holding) <= most, "more at once than quota was granted for"
+        begun = any(r == "new" and p is Phase.RUNNING for (r, _), p in world.instances.items())
+        if not desired.gave_up and pace.surge(target) and not begun:
+            assert world.serving() >= min(count, target), "less served before any new one did"
+    if desired.gave_up:
+        assert set(world.instances) == {("old", i) for i in range(count)}
+        assert world.serving() == count
+    else:
+        assert good_boots >= target
+        assert set(world.instances) == {("new", i) for i in range(target)}
+
+
+def test_without_surge_one_has_to_go_before_its_successor_comes() -> None:
+    pace = Pace("0", "1")
+    two = [seen("old", 0), seen("old", 1)]
+    step = plan(Desired("new", 2, started=True, pace=pace), two)
+    assert step.routed == {"old-0"}
+    assert step.apply == {}
+    step = plan(Desired("new", 2, started=True, pace=pace), [two[0], replace(two[1], **OUT)])
+    assert step.apply == {"old": 1}
+    step = plan(Desired("new", 2, started=True, pace=pace), two[:1])
+    assert step.apply == {"new": 1}
+
+
+def test_unavailable_ones_go_only_when_a_new_one_serves() -> None:
+    pace = Pace("1", "2")
+    four = [seen("old", i) for i in range(4)]
+    assert plan(Desired("new", 4, started=True, pace=pace), four).routed == {s.id for s in four}
+    step = plan(Desired("new", 4, started=True, pace=pace), [*four, seen("new", 0)])
+    assert step.routed == {"old-0", "new-0"}
+
+
+@pytest.mark.parametrize(
+    "surge, unavailable, count, expected",
+    [
+        ("20%", "0", 1, (1, 0)),
+        ("20%", "0", 10, (2, 0)),
+        ("20%", "0", 11, (3, 0)),
+        ("100%", "0", 4, (4, 0)),
+        ("3", "0", 1, (3, 0)),
+        ("0", "50%", 1, (1, 0)),
+        ("0", "50%", 3, (0, 1)),
+        ("0", "5", 3, (0, 3)),
+    ],
+)
+def test_pace(surge: str, unavailable: str, count: int, expected: tuple[int, int]) -> None:
+    pace = Pace(surge, unavailable)
+    assert (pace.surge(count), pace.unavailable(count)) == expected

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from moorings.spec.assets import EnvironmentSpec
-from moorings.spec.deployment import DeploymentSpec, own_settings
+from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 from moorings.spec.instance_types import INSTANCE_TYPES, lookup
+from moorings.spec.own_settings import whole_numbers
 from moorings.spec.problems import path_text
 from moorings.spec.validate import (
     deployment_problems,
@@ -169,4 +170,4 @@ def test_settings_below_properties_are_checked(key: str, value: str, says: str) 
 def test_a_batch_setting_is_a_property() -> None:
     spec = deployment(properties={"moorings.batch_max_size": "16", "team": "blue"})
     assert not deployment_problems(spec)
-    assert own_settings(spec) == {"moorings.batch_max_size": 16}
+    assert whole_numbers(spec.properties, "moorings.batch_max_size") == {"moorings.batch_max_size": 16}

@@ -25,11 +25,11 @@ from moorings.errors.exceptions import error
 from moorings.errors.sentence import verbatim
 from moorings.spec.deployment import (
     MAX_INSTANCES,
-    SCALE_DOWN_AFTER_S,
     DeploymentSpec,
     activation_timeout_s,
 )
 from moorings.spec.documents import Draft
+from moorings.spec.own_settings import SCALE_DOWN_AFTER_S
 from moorings.spec.update import merged, plain
 from moorings.spec.validate import deployment_problems
 

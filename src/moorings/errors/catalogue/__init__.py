@@ -19,6 +19,7 @@ from moorings.errors.catalogue import (
     kubernetes,
     local,
     quota,
+    rollouts,
     specs,
 )
 from moorings.errors.entry import Entry
@@ -35,6 +36,7 @@ _AREAS = (
     environments,
     containers,
     instances,
+    rollouts,
     gateway,
     kubernetes,
     cloud,
