@@ -32,6 +32,7 @@ from moorings.api.listener import Listener, QuietServer
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
+from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.api.standby import Standby
 from moorings.assets.origins import Origins
@@ -51,6 +52,7 @@ from moorings.controller.leadership import Election
 from moorings.controller.loops import Loops
 from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
+from moorings.controller.rollout import RolloutReconciler
 from moorings.controller.scoring import Scoring
 from moorings.controller.trials import Trials
 from moorings.controller.upkeep import LogKeeper, keep_directory, keep_gateway
@@ -62,6 +64,7 @@ from moorings.environments.image import ImageBuilder, ImageSettings
 from moorings.environments.leases import Leases
 from moorings.environments.venv import EnvironmentBuilder
 from moorings.errors.exceptions import Failure, MooringsError, error, failure
+from moorings.gateway.admin import Admin, AdminError
 from moorings.gateway.control import GatewayControl, GatewaySettings
 from moorings.lib import atomic, procs, sockets
 from moorings.lib.timing import SystemClock
@@ -77,7 +80,7 @@ from moorings.security.vault import Vault
 from moorings.settings import DOCKER, FIRST_DAEMON, STATE_URL_VARIABLE, Settings, check_engine
 from moorings.state.binding import open_bound
 from moorings.state.database import Database, Fence
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT
 
 logger = logging.getLogger("moorings.daemon")
 
@@ -280,6 +283,7 @@ class Daemon:
                 await asyncio.gather(api, self._listener.close())
         finally:
             await self._loops.close()
+            self._rollouts.close()
             sockets.remove(settings.api_socket, bound)
 
     def _has_login(self, registry: str) -> bool:
@@ -386,12 +390,29 @@ class Daemon:
             )
         )
         endpoints = EndpointReconciler(acting, self._clock, self._publisher, options.resync_s, options.busy_s)
+        self._rollouts = RolloutReconciler(
+            acting,
+            self._clock,
+            self._gateway.settings.access_log,
+            lambda kind, name: self._loops.wake(kind, name),
+            self._answered,
+        )
         self._loops = Loops(
             acting,
             self._publisher,
-            {DEPLOYMENT: deployments.reconcile, ENDPOINT: endpoints.reconcile},
+            {
+                DEPLOYMENT: deployments.reconcile,
+                ENDPOINT: endpoints.reconcile,
+                ROLLOUT: self._rollouts.reconcile,
+            },
         )
         return deployments
+
+    async def _answered(self, cluster: str) -> Mapping[int, int]:
+        try:
+            return await Admin(self._gateway.settings.admin_socket).answered(cluster)
+        except AdminError as problem:
+            raise OSError(str(problem)) from problem
 
     def _log_keeper(self, engine: Engine) -> LogKeeper:
         kept, loops = self._settings.logs, self._loops
@@ -453,6 +474,7 @@ class Daemon:
             local_requires_key=self._settings.gateway.local_requires_key,
             facts=self._facts,
             diagnoses=self._diagnoses,
+            rollouts=Rollouts(self._database, self._loops.hinter()),
             listener=self._listener,
         )
         app = create_app(api)

@@ -22,6 +22,7 @@ from moorings.api import (
     identity_routes,
     logs,
     quota_routes,
+    rollout_routes,
     secret_routes,
     wire,
 )
@@ -37,6 +38,7 @@ from moorings.api.limits import Limits
 from moorings.api.logs import DeploymentLogs
 from moorings.api.resources import Accepted, Resources
 from moorings.api.rights import Rights
+from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.errors.exceptions import error
 from moorings.security.audit import AuditLog
@@ -81,6 +83,7 @@ class Api:
     local_requires_key: bool
     """Whether local endpoints want a key too."""
     diagnoses: Diagnoses
+    rollouts: Rollouts
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
     listener: ClientListener | None = None
@@ -103,6 +106,8 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
+    rollouts = rollout_routes.router(api.rollouts, api.workspace_path)
+    app.include_router(rollouts, prefix=_prefix(), tags=["rollouts"])
     app.include_router(logs.routes(api.logs), prefix=_prefix(), tags=["online deployments"])
     app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])
     app.include_router(_build_logs(api), prefix=_prefix(), tags=["assets"])

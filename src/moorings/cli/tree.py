@@ -324,6 +324,17 @@ def _groups() -> dict[str, Lazy | click.Command]:
                 "list-usage": Lazy(f"{_COMMANDS}.compute:list_usage", "List what is used of each limit."),
             },
         ),
+        "rollout": _commands(
+            "rollout",
+            "Shift traffic to a new deployment step by step, while a guard holds.",
+            start="Start a rollout.",
+            status="Show where it stands, and the figures it decided on.",
+            list="List the rollouts of an endpoint.",
+            pause="Stay at this step.",
+            resume="Go on.",
+            abort="End it and bring the traffic back.",
+            wait="Wait until it has ended.",
+        ),
         "diagnose": Lazy(
             f"{_COMMANDS}.diagnose:diagnose", "Say what is wrong with a deployment, and what to do."
         ),

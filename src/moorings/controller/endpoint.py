@@ -11,7 +11,7 @@ from moorings.errors.exceptions import failure
 from moorings.lib.timing import Clock
 from moorings.spec.status import GATEWAY_ACCEPTED, READY, Truth
 from moorings.state.database import Database
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT, OperationStatus, Resource
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT, OperationStatus, Resource
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class EndpointReconciler:
             with self.database.write() as tx:
                 if tx.resources(DEPLOYMENT, below=row.name) or not tx.drop(row):
                     return False
+                for rollout in tx.resources(ROLLOUT, below=row.name):
+                    tx.forget(rollout)
                 tx.finish_operations(row, OperationStatus.SUCCEEDED)
                 return True
 

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from moorings.controller.loop import Loop, Reconcile
 from moorings.controller.publisher import Publisher
+from moorings.controller.rollout import goes_on
 from moorings.controller.status import fail_operations
 from moorings.engines.base import Engine
 from moorings.errors.exceptions import MooringsError, failure
 from moorings.lib.timing import Backoff
 from moorings.state.database import Database
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Loops:
         publisher: Publisher,
         reconcilers: Mapping[str, Reconcile],
     ) -> None:
-        """`reconcilers`: by kind, for deployments and endpoints."""
+        """`reconcilers`: by kind, for deployments, endpoints and rollouts."""
         self._database = database
         self._publisher = publisher
         backoff = Backoff(first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S, jitter=JITTER)
@@ -65,9 +66,14 @@ class Loops:
             await asyncio.sleep(SCAN_PERIOD_S)
 
     def names(self) -> dict[str, Sequence[str]]:
-        """All resources by kind. On a thread."""
+        """All resources that there is something to do for, by kind. On a thread."""
         with self._database.read() as tx:
-            return {kind: [r.name for r in tx.resources(kind)] for kind in (ENDPOINT, DEPLOYMENT)}
+            found = {kind: [r.name for r in tx.resources(kind)] for kind in (ENDPOINT, DEPLOYMENT)}
+            return {**found, ROLLOUT: [r.name for r in tx.resources(ROLLOUT) if goes_on(r)]}
+
+    def wake(self, kind: str, name: str) -> None:
+        """Have `(kind, name)` looked at now; on the event loop."""
+        self._loops[kind].hint(name)
 
     def hinter(self) -> Callable[[str, str], None]:
         """What wakes the loop of `(kind, name)`, from any thread."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from moorings.gateway.envoy_listener import DISCOVERY_CLUSTER, LISTENER, SERVER_NAME
 
@@ -76,6 +77,15 @@ class Admin:
         """Cluster -> answers and the milliseconds they have taken together."""
         path = "/stats/prometheus?filter=^cluster%5C..*%5C.upstream_rq_time$"
         return times_of((await self._ask("GET", path)).decode())
+
+    async def answered(self, cluster: str) -> dict[int, int]:
+        """How often the workers of a cluster answered with which status since Envoy started; copies of mirrored requests
+        are in it."""
+        prefix = f"cluster.{cluster}.upstream_rq_"
+        pattern = quote(f"^{re.escape(prefix)}[0-9]{{3}}$", safe="")
+        data = _json(await self._ask("GET", f"/stats?format=json&filter={pattern}"))
+        found = {str(item.get("name")): int(item.get("value", 0)) for item in data.get("stats", ())}
+        return {int(name[-3:]): count for name, count in found.items() if name.startswith(prefix)}
 
     async def drain(self) -> None:
         """Close connections as their requests end; requests in flight finish."""

@@ -21,6 +21,7 @@ from moorings.state.secret_rows import SecretRows
 __all__ = ["Asset", "Event", "Operation", "OperationStatus", "Resource", "Transaction"]
 
 ENDPOINT = "endpoint"
+ROLLOUT = "rollout"
 DEPLOYMENT = "deployment"
 
 KEEP_OPERATIONS_S = 7 * 24 * 3600.0
@@ -202,6 +203,12 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
         if identity is not None:
             self.drop_principal(identity.id)
         return True
+
+    def forget(self, resource: Resource) -> None:
+        """Drop the row of a resource that nothing runs for."""
+        t = tables.resources
+        where = (t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid)
+        self._connection.execute(delete(t).where(*where))
 
     # --- secrets (already encrypted) ---
 

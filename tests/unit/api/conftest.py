@@ -25,6 +25,7 @@ from moorings.api.listener import Access
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
+from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.assets.store import AssetStore
 from moorings.assets.uploads import Uploads
@@ -147,6 +148,7 @@ class Served:
             rate_limit_per_s=100,
             local_requires_key=False,
             diagnoses=self,
+            rollouts=Rollouts(self.database, lambda kind, name: self.hints.append((kind, name))),
             facts=lambda: {"home": "/home"},
             listener=self.listener,
         )

@@ -1,0 +1,215 @@
+"""Rollouts and safe updates under a real load: a good one costs no request, a bad one is found out at its first step, and a
+daemon that is killed at every step changes nothing of that."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.alone
+
+LOAD = Path(__file__).parents[2] / "bench" / "load.py"
+RATE = 100
+# Room for a second's requests at once: where the machine holds the generator up, it catches up in one burst.
+REQUESTS = {"max_concurrent_requests_per_instance": 50, "request_timeout_ms": 20000}
+QUICK = ("--every", "1s", "--min-requests", "20")
+
+GOOD = """
+def init(): pass
+def run(data): return "{word}"
+"""
+FAILING = """
+def init(): pass
+def run(data): raise ValueError("no such column")
+"""
+SLOW = """
+import time
+def init(): pass
+def run(data):
+    time.sleep(0.4)
+    return "slow"
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(workspace: Any) -> Any:
+    """Endpoint `shop`: `blue` has all traffic; `green` is as good, `failing` and `slow` are not."""
+    workspace.endpoint("shop")
+    scripts = {
+        "blue": GOOD.format(word="blue"),
+        "green": GOOD.format(word="green"),
+        "failing": FAILING,
+        "slow": SLOW,
+    }
+    for name, text in scripts.items():
+        code = workspace.script(f"{name}-code", text)
+        spec = workspace.spec("shop", name, code, request_settings=REQUESTS)
+        workspace.deploy(spec, *(["--all-traffic"] if name == "blue" else ["--no-wait"]))
+    deadline = time.monotonic() + 120
+    while any(
+        d["provisioning_state"] != "Succeeded"
+        for d in workspace.json("online-deployment", "list", "-e", "shop")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return workspace
+
+
+def all_to(workspace: Any, name: str) -> None:
+    workspace.moor("online-endpoint", "update", "-n", "shop", "--traffic", f"{name}=100")
+
+
+def traffic(workspace: Any) -> dict[str, int]:
+    table = workspace.json("online-endpoint", "show", "-n", "shop")["traffic"]
+    return {name: share for name, share in table.items() if share}
+
+
+def rollout(workspace: Any, *argv: str) -> dict[str, Any]:
+    return dict(workspace.json("rollout", "status", "-e", "shop", *argv))
+
+
+@contextlib.contextmanager
+def load(workspace: Any, seconds: int) -> Iterator[dict[str, Any]]:
+    """The generator in a process of its own; its report is in what is yielded, after the block."""
+    url = f"http://127.0.0.1:{workspace.port}/api/v1/endpoint/shop/score"
+    argv = [sys.executable, str(LOAD), url, f"--key={workspace.key('shop')}", "--rate", str(RATE)]
+    process = subprocess.Popen([*argv, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
+    report: dict[str, Any] = {}
+    try:
+        yield report
+        out, _ = process.communicate(timeout=120)
+        report.update(json.loads(out))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start(
+    workspace: Any, target: str, steps: str, guard: str, *argv: str
+) -> subprocess.CompletedProcess[str]:
+    given = ("--from", "blue", "--to", target, "--steps", steps, "--guard", guard)
+    done: subprocess.CompletedProcess[str] = workspace.moor(
+        "rollout", "start", "-e", "shop", *given, *argv, check=False
+    )
+    return done
+
+
+def test_a_good_one_costs_no_request_though_the_daemon_is_killed_at_every_step(shop: Any) -> None:
+    all_to(shop, "blue")
+    with load(shop, 18) as report:
+        assert start(shop, "green", "20,60,100", "error_rate<1%,p99<100x", *QUICK).returncode == 0
+        known = -1
+        deadline = time.monotonic() + 90
+        while (found := rollout(shop))["phase"] != "Succeeded":
+            assert found["phase"] in ("Pending", "Progressing"), found
+            if found["step"] != known:
+                known = found["step"]
+                shop.kill("daemon")
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+    assert report["failed"] == 0, report
+    assert set(report["bodies"]) == {'"blue"', '"green"'}
+    assert traffic(shop) == {"green": 100}
+    assert [(s["share"], s["outcome"]) for s in found["history"]] == [
+        (20, "held"),
+        (60, "held"),
+        (100, "held"),
+    ]
+    for step in found["history"]:
+        assert step["figures"]["to"]["requests"] >= 20
+        assert [c["holds"] for c in step["checks"]] == [True, True]
+    table = shop.moor("rollout", "status", "-e", "shop").stdout
+    assert "20 %" in table
+    assert "error_rate 0 %" in table
+
+
+def test_bad_ones_are_taken_back_at_their_first_step(shop: Any) -> None:
+    all_to(shop, "blue")
+    with load(shop, 10) as report:
+        for target, guard in (("failing", "error_rate<1%"), ("slow", "error_rate<1%,p50<150ms")):
+            done = start(shop, target, "20,100", guard, *QUICK, "--wait")
+            assert done.returncode == 1
+            assert "GuardBreached" in done.stderr
+            assert traffic(shop) == {"blue": 100}
+            shown = rollout(shop)
+            assert (shown["phase"], len(shown["history"])) == ("RolledBack", 1)
+            assert [c["holds"] for c in shown["history"][0]["checks"]].count(False) == 1
+    assert report["failed"] < report["sent"] / 4, "nobody else's requests"
+
+
+def test_a_user_who_sets_the_traffic_ends_it_by_name(shop: Any) -> None:
+    all_to(shop, "blue")
+    assert start(shop, "green", "10,100", "error_rate<1%", "--every", "10m").returncode == 0
+    second = start(shop, "green", "10,100", "error_rate<1%")
+    assert (second.returncode, "RolloutConflict" in second.stderr) == (1, True)
+    while traffic(shop) != {"blue": 90, "green": 10}:
+        time.sleep(0.1)
+    shop.moor("rollout", "pause", "-e", "shop")
+    assert shop.moor("rollout", "wait", "-e", "shop", check=False).returncode == 3
+    shop.moor("rollout", "resume", "-e", "shop")
+    shop.moor("online-endpoint", "update", "-n", "shop", "--traffic", "blue=50 green=50")
+    done = shop.moor("rollout", "wait", "-e", "shop", "--timeout", "30s", check=False)
+    assert (done.returncode, "RolloutSuperseded" in done.stderr) == (1, True)
+    assert traffic(shop) == {"blue": 50, "green": 50}
+    assert "RolloutEnded" in shop.moor("rollout", "abort", "-e", "shop", check=False).stderr
+    listed = shop.json("rollout", "list", "-e", "shop")
+    assert listed[0]["phase"] == "Superseded"
+
+
+def test_what_is_wrong_with_a_rollout_is_said_at_once(shop: Any) -> None:
+    done = shop.moor(
+        *("rollout", "start", "-e", "shop", "--from", "blue", "--to", "pink", "--steps", "50,10"),
+        *("--guard", "p42<1ms,error_rate>1%"),
+        check=False,
+    )
+    assert done.returncode == 1
+    for said in ("pink", "each step", "p42", "expected < or <="):
+        assert said in done.stderr, done.stderr
+
+
+def test_an_update_whose_sample_request_fails_never_gets_a_request(shop: Any) -> None:
+    all_to(shop, "blue")
+    (shop.files / "sample-request.json").write_text('{"data": [1]}')
+    code = shop.script("blue-code", FAILING)
+    properties = {"moorings.sample_request": "sample-request.json"}
+    spec = shop.spec("shop", "blue", code, request_settings=REQUESTS, properties=properties)
+    with load(shop, 6) as report:
+        done = shop.moor("online-deployment", "update", "-f", str(spec), check=False)
+    assert report["failed"] == 0, report
+    assert done.returncode == 1
+    assert "SampleRequestFailed" in done.stderr
+    assert "ValueError: no such column" in done.stderr
+    shown = shop.json("online-deployment", "show", "-e", "shop", "-n", "blue")
+    assert shown["provisioning_state"] == "Failed"
+    assert shown["serving"]["generation"] < shown["failed"]["generation"]
+    assert shown["failed"]["code"] == "SampleRequestFailed"
+    # A later update goes on from there.
+    shop.script("blue-code", GOOD.format(word="blue again"))
+    shop.moor("online-deployment", "update", "-f", str(spec))
+    shown = shop.json("online-deployment", "show", "-e", "shop", "-n", "blue")
+    assert "failed" not in shown
+    assert shop.score("shop", 1).json == "blue again"
+
+
+def test_scaling_and_the_queue_restart_nothing(shop: Any) -> None:
+    def workers() -> set[int]:
+        return {int(p["pid"]) for p in shop.processes() if p["role"].startswith("worker")}
+
+    before = workers()
+    update = ("online-deployment", "update", "-e", "shop", "-n", "green", "--set")
+    shop.moor(*update, "instance_count=2")
+    assert before < workers()
+    shop.moor(*update, "request_settings.max_queue_wait_ms=250", "--set", "properties.team=a")
+    shop.moor(*update, "instance_count=1")
+    deadline = time.monotonic() + 30
+    while workers() != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
