@@ -32,6 +32,7 @@ from moorings.api.listener import Listener, QuietServer
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
+from moorings.api.rollout_reports import RolloutReports
 from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.api.standby import Standby
@@ -436,6 +437,7 @@ class Daemon:
             self._loops.hinter(),
             Quotas(self._database, self._capacity()),
         )
+        rollouts = Rollouts(self._database, self._loops.hinter())
         api = Api(
             resources=resources,
             assets=Assets(
@@ -474,7 +476,8 @@ class Daemon:
             local_requires_key=self._settings.gateway.local_requires_key,
             facts=self._facts,
             diagnoses=self._diagnoses,
-            rollouts=Rollouts(self._database, self._loops.hinter()),
+            rollouts=rollouts,
+            rollout_reports=RolloutReports(rollouts, engine, self._clock),
             listener=self._listener,
         )
         app = create_app(api)

@@ -104,7 +104,7 @@ def start(
 
 def test_a_good_one_costs_no_request_though_the_daemon_is_killed_at_every_step(shop: Any) -> None:
     all_to(shop, "blue")
-    with load(shop, 18) as report:
+    with load(shop, 15) as report:
         assert start(shop, "green", "20,60,100", "error_rate<1%,p99<100x", *QUICK).returncode == 0
         known = -1
         deadline = time.monotonic() + 90
@@ -133,7 +133,7 @@ def test_a_good_one_costs_no_request_though_the_daemon_is_killed_at_every_step(s
 
 def test_bad_ones_are_taken_back_at_their_first_step(shop: Any) -> None:
     all_to(shop, "blue")
-    with load(shop, 10) as report:
+    with load(shop, 8) as report:
         for target, guard in (("failing", "error_rate<1%"), ("slow", "error_rate<1%,p50<150ms")):
             done = start(shop, target, "20,100", guard, *QUICK, "--wait")
             assert done.returncode == 1
@@ -143,6 +143,24 @@ def test_bad_ones_are_taken_back_at_their_first_step(shop: Any) -> None:
             assert (shown["phase"], len(shown["history"])) == ("RolledBack", 1)
             assert [c["holds"] for c in shown["history"][0]["checks"]].count(False) == 1
     assert report["failed"] < report["sent"] / 4, "nobody else's requests"
+
+
+def test_copies_come_first_and_are_compared(shop: Any) -> None:
+    """`failing` is found out by copies alone: no caller is ever sent to it."""
+    all_to(shop, "blue")
+    with load(shop, 8) as report:
+        mirrored = (*QUICK, "--mirror-first", "30%:1s", "--wait")
+        done = start(shop, "failing", "20,100", "error_rate<1%", *mirrored)
+        assert (done.returncode, "GuardBreached" in done.stderr) == (1, True), done.stderr
+        found = shop.json("rollout", "report", "-e", "shop")
+        assert found["pairs"] >= 10
+        assert found["sameStatus"] == 0
+        assert {(each["live"], each["copy"]) for each in found["statuses"]} == {(200, 500)}
+    assert report["failed"] == 0, report
+    assert traffic(shop) == {"blue": 100}
+    shown = rollout(shop)
+    assert (shown["phase"], len(shown["history"]), shown["history"][0]["mirror"]) == ("RolledBack", 1, 30)
+    assert not shop.json("online-endpoint", "show", "-n", "shop")["mirror_traffic"].get("failing")
 
 
 def test_a_user_who_sets_the_traffic_ends_it_by_name(shop: Any) -> None:
@@ -181,7 +199,7 @@ def test_an_update_whose_sample_request_fails_never_gets_a_request(shop: Any) ->
     code = shop.script("blue-code", FAILING)
     properties = {"moorings.sample_request": "sample-request.json"}
     spec = shop.spec("shop", "blue", code, request_settings=REQUESTS, properties=properties)
-    with load(shop, 6) as report:
+    with load(shop, 5) as report:
         done = shop.moor("online-deployment", "update", "-f", str(spec), check=False)
     assert report["failed"] == 0, report
     assert done.returncode == 1

@@ -191,20 +191,19 @@ def _check_ready(endpoint: Resource, spec: RolloutSpec, source: Resource, target
             found.append((f"{name} does not serve yet", fix))
     if found:
         details = [_failure(spec.endpoint, text, f"First: {fix}") for text, fix in found]
-        first = details[0]
         raise MooringsError(
             failure(
                 "RolloutConflict",
                 "; ".join(d.message for d in details),
                 target=spec.endpoint,
                 details=details if len(details) > 1 else (),
-                fields={"remedy": first.fix},
+                fields={"remedy": f"First: {found[0][1]}", "endpoint": spec.endpoint},
             )
         )
 
 
 def _failure(endpoint: str, text: str, remedy: str) -> Failure:
-    return failure("RolloutConflict", text, target=endpoint, fields={"remedy": remedy})
+    return failure("RolloutConflict", text, target=endpoint, fields={"remedy": remedy, "endpoint": endpoint})
 
 
 def _conflict(endpoint: str, text: str, remedy: str) -> MooringsError:

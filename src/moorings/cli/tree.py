@@ -330,6 +330,7 @@ def _groups() -> dict[str, Lazy | click.Command]:
             start="Start a rollout.",
             status="Show where it stands, and the figures it decided on.",
             list="List the rollouts of an endpoint.",
+            report="Compare answers to copies of requests with live ones.",
             pause="Stay at this step.",
             resume="Go on.",
             abort="End it and bring the traffic back.",

@@ -42,10 +42,12 @@ def would_fit(client: Client, spec: DeploymentSpec, beside: Sequence[DeploymentS
 
 
 def _size(spec: DeploymentSpec) -> dict[str, Any]:
-    return {
+    body: dict[str, Any] = {
         "instanceType": spec.instance_type,
         "instanceCount": spec.instance_count,
         "maxInstances": spec.scale_settings.max_instances,
-        "maxSurge": spec.properties.get(MAX_SURGE),
-        "maxUnavailable": spec.properties.get(MAX_UNAVAILABLE),
     }
+    for key, name in (("maxSurge", MAX_SURGE), ("maxUnavailable", MAX_UNAVAILABLE)):
+        if name in spec.properties:
+            body[key] = spec.properties[name]
+    return body

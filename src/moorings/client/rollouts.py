@@ -26,6 +26,11 @@ def listed(client: Client, endpoint: str) -> list[dict[str, Any]]:
     return list(client.call("GET", _path(client, endpoint))[1].get("value") or ())
 
 
+def report(client: Client, endpoint: str, name: str = LATEST) -> dict[str, Any]:
+    """Answers to copies of requests beside those that callers got."""
+    return client.call("GET", f"{_path(client, endpoint)}/{name}/report")[1]
+
+
 def tell(client: Client, endpoint: str, name: str, verb: str) -> dict[str, Any]:
     """`verb`: pause, resume or abort."""
     return client.call("POST", f"{_path(client, endpoint)}/{name}/{verb}")[1]

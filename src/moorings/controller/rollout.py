@@ -26,7 +26,7 @@ WAIT_PERIOD_S = 0.1
 """While Envoy takes the traffic of a step in."""
 FIGURES_PERIOD_S = 2.0
 """Figures alone are written at most this often."""
-LOG_PATIENCE_S = 2.0
+LOG_PATIENCE_S = 1.5
 """Envoy writes its access log at least this often: a step's figures are whole so long after its time."""
 
 

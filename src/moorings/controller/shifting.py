@@ -330,4 +330,6 @@ def _without_traffic(spec: RolloutSpec, at: Progress, requests: int) -> Failure:
 
 def _conflict(spec: RolloutSpec, text: str) -> Failure:
     remedy = f"Go on with it as it is now: moor rollout resume -e {spec.endpoint}   (or: moor rollout abort -e {spec.endpoint})"
-    return failure("RolloutConflict", text, target=spec.endpoint, fields={"remedy": remedy})
+    return failure(
+        "RolloutConflict", text, target=spec.endpoint, fields={"remedy": remedy, "endpoint": spec.endpoint}
+    )

@@ -25,6 +25,7 @@ from moorings.api.listener import Access
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
+from moorings.api.rollout_reports import RolloutReports
 from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.assets.store import AssetStore
@@ -116,6 +117,7 @@ class Served:
         store = AssetStore(self.folder / "assets", home=self.folder)
         self.blobs = Blobs(self.database, Uploads(self.folder / "uploads"), store)
         self.listener = ListenerInMemory(self.clock)
+        rollouts = Rollouts(self.database, lambda kind, name: self.hints.append((kind, name)))
         api = Api(
             callers=self.callers,
             audit=self.audit,
@@ -148,7 +150,8 @@ class Served:
             rate_limit_per_s=100,
             local_requires_key=False,
             diagnoses=self,
-            rollouts=Rollouts(self.database, lambda kind, name: self.hints.append((kind, name))),
+            rollouts=rollouts,
+            rollout_reports=RolloutReports(rollouts, self.engine, self.clock),
             facts=lambda: {"home": "/home"},
             listener=self.listener,
         )

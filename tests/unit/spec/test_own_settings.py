@@ -10,7 +10,7 @@ import pytest
 
 from moorings.errors.exceptions import SpecInvalid
 from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.loader import load_deployment
+from moorings.spec.loader import examine_deployment
 from moorings.spec.quota import Capacity, Carried, holding
 from moorings.spec.validate import deployment_problems
 
@@ -78,7 +78,7 @@ def write(folder: Path, sample: str) -> Path:
 
 def test_a_file_beside_the_spec_is_sent_as_its_text(tmp_path: Path) -> None:
     (tmp_path / "sample-request.json").write_text('{"data": [1]}\n')
-    spec = load_deployment(write(tmp_path, "sample-request.json"))
+    spec = examine_deployment(write(tmp_path, "sample-request.json")).valid()
     assert spec.properties["moorings.sample_request"] == '{"data": [1]}\n'
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_sent(tmp_path: Path, content: str | None, says: s
     if content is not None:
         (tmp_path / "sample-request.json").write_text(content)
     with pytest.raises(SpecInvalid) as caught:
-        load_deployment(write(tmp_path, "sample-request.json"))
+        examine_deployment(write(tmp_path, "sample-request.json")).valid()
     (problem,) = caught.value.failure.details
     assert says in problem.message
     assert "blue.yml" in str(problem.target)

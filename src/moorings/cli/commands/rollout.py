@@ -27,6 +27,11 @@ LISTED: Columns = (
     ("Started", lambda r: r["started_at"]),
     ("Why", lambda r: (r.get("error") or {}).get("message") or r.get("waiting_for")),
 )
+COMPARED: Columns = (
+    ("Compared", lambda c: c["compared"]),
+    ("Same", lambda c: c["same"]),
+    ("Of", lambda c: c["of"]),
+)
 STEPS: Columns = (
     ("Step", lambda s: _step(s)),
     ("Outcome", lambda s: s["outcome"]),
@@ -147,6 +152,36 @@ def status(session: Session, endpoint_name: str | None, name: str | None) -> Non
 def list_(session: Session, endpoint_name: str | None) -> None:
     endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
     session.emit([_view(each) for each in remote.listed(session.client, endpoint)], LISTED)
+
+
+@leaf(
+    "report",
+    "Compare the answers to copies of requests (--mirror-first) with those that callers got.",
+    flags.endpoint_name("--endpoint-name", "-e"),
+    _name(what="report on"),
+)
+def report(session: Session, endpoint_name: str | None, name: str | None) -> None:
+    endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
+    found = remote.report(session.client, endpoint, name or remote.LATEST)
+    if session.options.output not in (None, "table") or session.options.query is not None:
+        session.emit(found)
+        return
+    pairs = found["pairs"]
+    rows = [
+        {"compared": "status", "same": found["sameStatus"], "of": pairs},
+        {"compared": "length of body", "same": found["sameLength"], "of": pairs},
+    ]
+    session.emit(rows, COMPARED, usual="table")
+    live, copy = (found["latencyMs"][side] for side in ("live", "copy"))
+    times = ", ".join(f"{key} {_number(copy[key])} | {_number(live[key])}" for key in live)
+    session.say(f"{found['to']} beside {found['from']}, milliseconds in the worker: {times}")
+    for each in found["examples"]:
+        shown = " / ".join(
+            f"{each[side]['status']}, {each[side]['length']} bytes" for side in ("copy", "live")
+        )
+        session.say(f"  {each['requestId']}: {shown}")
+    if found["unmatched"]:
+        session.say(f"{found['unmatched']} answers to copies have no partner in the log of {found['from']}.")
 
 
 @leaf(

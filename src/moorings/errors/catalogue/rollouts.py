@@ -47,7 +47,7 @@ ENTRIES: tuple[Entry, ...] = (
         title="The endpoint is not ready for this rollout",
         cause="Another rollout of the endpoint goes on, a deployment does not serve, or the traffic is not where the "
         "rollout has to begin.",
-        fix="{remedy}",
+        fix="{remedy}   (what goes on: moor rollout list -e {endpoint})",
         fault=Fault.USER,
         step=Step.API,
         http_status=409,
