@@ -50,6 +50,8 @@ DEPLOYMENT_READ_ONLY = (
     "provisioning_state",
     "creation_context",
     "environment_build",
+    "serving",
+    "failed",
     *ENDPOINT_READ_ONLY[-3:],
 )
 _ASSET_READ_ONLY = ("id", "creation_context", "latest_version", "next_version", "archived", "content")

@@ -98,7 +98,7 @@ def nothing_moves(properties: Mapping[str, str]) -> bool:
 
 def is_request_body(value: str) -> bool:
     """Whether a sample request is the body itself, not the path of a file that holds it."""
-    return value.lstrip()[:1] in ("{", "[")
+    return value.lstrip()[:1] in ("{", "[") or not _sample_problem(value)
 
 
 def _sample_problem(value: str) -> str:

@@ -93,6 +93,14 @@ def test_a_file_that_cannot_be_sent(tmp_path: Path, content: str | None, says: s
     assert "blue.yml" in str(problem.target)
 
 
+def test_what_show_prints_of_generations_can_be_loaded_again(tmp_path: Path) -> None:
+    path = write(tmp_path, '"text alone is JSON, too"')
+    document = json.loads(path.read_text())
+    document |= {"serving": {"generation": 1}, "failed": {"generation": 2, "code": "SampleRequestFailed"}}
+    path.write_text(json.dumps(document))
+    assert examine_deployment(path).valid().properties == document["properties"]
+
+
 def test_the_quota_of_updates_follows_the_surge() -> None:
     capacity = Capacity(64, 1 << 40, 0)
 
