@@ -161,11 +161,11 @@ def decide(spec: RolloutSpec, at: Progress, look: Look) -> Progress:
     if look.revision != at.revision:
         text = f"{spec.target} has been updated since the rollout began"
         return _pause(_noted(spec, at, look, (), "paused"), text, _conflict(spec, text))
-    if not look.accepted:
-        return replace(at, waiting_for="the gateway to accept the traffic of this step")
-    if at.since is None:
+    if at.since is not None:
+        return _judge(spec, at, look)
+    if look.accepted:
         return replace(at, since=look.now, waiting_for="requests")
-    return _judge(spec, at, look)
+    return replace(at, waiting_for="the gateway to accept the traffic of this step")
 
 
 def _rest(spec: RolloutSpec, at: Progress, look: Look) -> Progress:
@@ -188,19 +188,23 @@ def _judge(spec: RolloutSpec, at: Progress, look: Look) -> Progress:
     guard = [c for c in spec.conditions if not (mirroring and c.is_latency)]
     checks = check(guard, look.new, baseline)
     requests, relative = look.new.requests, any(c.relative for c in guard)
-    missing = spec.min_requests - requests
     broken = [c for c in checks if not c.holds]
-    if broken and missing <= 0:
+    if broken and requests >= spec.min_requests:
         return _broken(spec, at, look, checks, broken)
+    # Of answers that have no latency none can be too late: they are no reason to go on.
+    counted = min(requests, look.new.measured) if any(c.is_latency for c in guard) else requests
+    missing = spec.min_requests - counted
     left_s = (mirroring.for_s if mirroring else spec.every_s) - look.elapsed_s
     at = _noted(spec, at, look, checks, "holds" if missing <= 0 else "going on")
     if missing > 0 or (relative and baseline is None and spec.min_requests > 0):
-        whose = f"{missing} more requests to {spec.target}" if missing > 0 else f"requests to {spec.source}"
+        whose = f"{missing} more answers of {spec.target}" if missing > 0 else f"requests to {spec.source}"
         if left_s + spec.patience_s <= 0:
-            return _pause(at, f"waited for {whose}", _without_traffic(spec, at, requests))
+            return _pause(at, f"waited for {whose}", _without_traffic(spec, at, counted))
         return replace(at, waiting_for=whose if left_s <= 0 else f"{left_s:.0f} s, {whose}")
     if left_s > 0 or not look.complete:
         return replace(at, waiting_for=f"{max(0.0, left_s):.0f} s of this step")
+    if not look.accepted:
+        return replace(at, waiting_for="the gateway to accept what is desired of the endpoint")
     if at.step + 1 < len(spec.steps):
         return _begin(spec, at, at.step + 1, look)
     return replace(_closed(at, look, "held"), phase=Phase.SUCCEEDED, waiting_for="", ended_at=look.now)
@@ -323,8 +327,8 @@ def _superseded(spec: RolloutSpec, at: Progress, look: Look) -> Progress:
     return replace(closed, phase=Phase.SUPERSEDED, failed=failed, waiting_for="", ended_at=look.now)
 
 
-def _without_traffic(spec: RolloutSpec, at: Progress, requests: int) -> Failure:
-    text = f"{_where(spec, at)}: {requests} requests came, {spec.min_requests} are wanted"
+def _without_traffic(spec: RolloutSpec, at: Progress, answers: int) -> Failure:
+    text = f"{_where(spec, at)}: {answers} answers came that count, {spec.min_requests} are wanted"
     return failure("RolloutWithoutTraffic", text, target=spec.endpoint, fields={"endpoint": spec.endpoint})
 
 
