@@ -79,7 +79,7 @@ ENTRIES: tuple[Entry, ...] = (
         fix=f"See the figures: {_STATUS}   (and what the deployment wrote: "
         "moor online-deployment get-logs -e {endpoint} -n {deployment})",
         fault=Fault.USER,
-        step=Step.SCORING,
+        step=Step.GATEWAY,
         http_status=424,
         evidence=(Evidence.ANSWER,),
     ),
@@ -111,7 +111,7 @@ ENTRIES: tuple[Entry, ...] = (
         fix="Go on when there is traffic: moor rollout resume -e {endpoint}   (or start a rollout that decides with "
         "fewer: --min-requests 0)",
         fault=Fault.USER,
-        step=Step.SCORING,
+        step=Step.GATEWAY,
         http_status=409,
         retryable=True,
     ),
