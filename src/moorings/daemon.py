@@ -32,7 +32,6 @@ from moorings.api.listener import Listener, QuietServer
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
-from moorings.api.rollout_reports import RolloutReports
 from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.api.standby import Standby
@@ -46,6 +45,7 @@ from moorings.containers.host import DockerHost, kept_login
 from moorings.containers.reading import registry_of
 from moorings.containers.workspace import home_digest
 from moorings.controller.access import Access
+from moorings.controller.copies import Copies
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
@@ -397,6 +397,7 @@ class Daemon:
             self._gateway.settings.access_log,
             lambda kind, name: self._loops.wake(kind, name),
             self._answered,
+            Copies(self._publisher.routed),
         )
         self._loops = Loops(
             acting,
@@ -477,7 +478,6 @@ class Daemon:
             facts=self._facts,
             diagnoses=self._diagnoses,
             rollouts=rollouts,
-            rollout_reports=RolloutReports(rollouts, engine, self._clock),
             listener=self._listener,
         )
         app = create_app(api)

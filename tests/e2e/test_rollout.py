@@ -8,6 +8,8 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ QUICK = ("--every", "1s", "--min-requests", "20")
 
 GOOD = """
 def init(): pass
-def run(data): return "{word}"
+def run(data): return {{"scores": [{score}]}}
 """
 FAILING = """
 def init(): pass
@@ -44,8 +46,8 @@ def shop(workspace: Any) -> Any:
     """Endpoint `shop`: `blue` has all traffic; `green` is as good, `failing` and `slow` are not."""
     workspace.endpoint("shop")
     scripts = {
-        "blue": GOOD.format(word="blue"),
-        "green": GOOD.format(word="green"),
+        "blue": GOOD.format(score=0.25),
+        "green": GOOD.format(score=0.2500001),
         "failing": FAILING,
         "slow": SLOW,
     }
@@ -77,14 +79,15 @@ def rollout(workspace: Any, *argv: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def load(workspace: Any, seconds: int) -> Iterator[dict[str, Any]]:
-    """The generator in a process of its own; its report is in what is yielded, after the block."""
+def load(workspace: Any) -> Iterator[dict[str, Any]]:
+    """The generator in a process of its own, for as long as the block lasts; its report is in what is yielded, then."""
     url = f"http://127.0.0.1:{workspace.port}/api/v1/endpoint/shop/score"
     argv = [sys.executable, str(LOAD), url, f"--key={workspace.key('shop')}", "--rate", str(RATE)]
-    process = subprocess.Popen([*argv, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*argv, "--seconds", "900"], stdout=subprocess.PIPE, text=True)
     report: dict[str, Any] = {}
     try:
         yield report
+        process.terminate()
         out, _ = process.communicate(timeout=120)
         report.update(json.loads(out))
     finally:
@@ -103,11 +106,13 @@ def start(
 
 
 def test_a_good_one_costs_no_request_though_the_daemon_is_killed_at_every_step(shop: Any) -> None:
+    """Copies first, then callers. The answers of both differ by less than the tolerance."""
     all_to(shop, "blue")
-    with load(shop, 15) as report:
-        assert start(shop, "green", "20,60,100", "error_rate<1%,p99<100x", *QUICK).returncode == 0
-        known = -1
-        deadline = time.monotonic() + 90
+    with load(shop) as report:
+        first = ("--mirror-first", "50%:1s", "--tolerance", "0.000001")
+        assert start(shop, "green", "40,100", "error_rate<1%,p99<100x", *QUICK, *first).returncode == 0
+        known = None
+        deadline = time.monotonic() + 120
         while (found := rollout(shop))["phase"] != "Succeeded":
             assert found["phase"] in ("Pending", "Progressing"), found
             if found["step"] != known:
@@ -115,52 +120,52 @@ def test_a_good_one_costs_no_request_though_the_daemon_is_killed_at_every_step(s
                 shop.kill("daemon")
             assert time.monotonic() < deadline, found
             time.sleep(0.1)
+        # What is asked of workers is nothing for callers.
+        url = f"http://127.0.0.1:{shop.port}/api/v1/endpoint/shop/moorings/kept"
+        headers = {"Authorization": f"Bearer {shop.key('shop')}", "x-moorings-collect": "*"}
+        with pytest.raises(urllib.error.HTTPError, match=r"404|424"):
+            urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10)
     assert report["failed"] == 0, report
-    assert set(report["bodies"]) == {'"blue"', '"green"'}
+    assert set(report["bodies"]) == {'{"scores": [0.25]}', '{"scores": [0.2500001]}'}
     assert traffic(shop) == {"green": 100}
-    assert [(s["share"], s["outcome"]) for s in found["history"]] == [
-        (20, "held"),
-        (60, "held"),
-        (100, "held"),
-    ]
-    for step in found["history"]:
+    mirrored, *steps = found["history"]
+    assert [(s["share"], s["outcome"]) for s in steps] == [(40, "held"), (100, "held")]
+    for step in steps:
         assert step["figures"]["to"]["requests"] >= 20
         assert [c["holds"] for c in step["checks"]] == [True, True]
+    assert (mirrored["mirror"], mirrored["outcome"]) == (50, "held")
+    compared = shop.json("rollout", "report", "-e", "shop")
+    assert compared["pairs"] >= 10, compared
+    assert compared["bodies"]["withinTolerance"] == compared["sameStatus"] == compared["pairs"]
+    assert compared["largestDeviation"] == pytest.approx(1e-7)
     table = shop.moor("rollout", "status", "-e", "shop").stdout
-    assert "20 %" in table
+    assert "40 %" in table
     assert "error_rate 0 %" in table
 
 
-def test_bad_ones_are_taken_back_at_their_first_step(shop: Any) -> None:
+def test_bad_ones_are_taken_back_before_they_do_harm(shop: Any) -> None:
+    """`failing` is found out by copies alone: no caller is ever sent to it. `slow` is at its first step."""
     all_to(shop, "blue")
-    with load(shop, 8) as report:
-        for target, guard in (("failing", "error_rate<1%"), ("slow", "error_rate<1%,p50<150ms")):
-            done = start(shop, target, "20,100", guard, *QUICK, "--wait")
-            assert done.returncode == 1
-            assert "GuardBreached" in done.stderr
-            assert traffic(shop) == {"blue": 100}
-            shown = rollout(shop)
-            assert (shown["phase"], len(shown["history"])) == ("RolledBack", 1)
-            assert [c["holds"] for c in shown["history"][0]["checks"]].count(False) == 1
-    assert report["failed"] < report["sent"] / 4, "nobody else's requests"
-
-
-def test_copies_come_first_and_are_compared(shop: Any) -> None:
-    """`failing` is found out by copies alone: no caller is ever sent to it."""
-    all_to(shop, "blue")
-    with load(shop, 8) as report:
+    with load(shop) as report:
         mirrored = (*QUICK, "--mirror-first", "30%:1s", "--wait")
         done = start(shop, "failing", "20,100", "error_rate<1%", *mirrored)
         assert (done.returncode, "GuardBreached" in done.stderr) == (1, True), done.stderr
         found = shop.json("rollout", "report", "-e", "shop")
-        assert found["pairs"] >= 10
-        assert found["sameStatus"] == 0
-        assert {(each["live"], each["copy"]) for each in found["statuses"]} == {(200, 500)}
+        shown = rollout(shop)
     assert report["failed"] == 0, report
-    assert traffic(shop) == {"blue": 100}
-    shown = rollout(shop)
+    assert found["pairs"] >= 5, found
+    assert found["sameStatus"] == 0
+    assert {(each["live"], each["copy"]) for each in found["statuses"]} == {(200, 500)}
     assert (shown["phase"], len(shown["history"]), shown["history"][0]["mirror"]) == ("RolledBack", 1, 30)
     assert not shop.json("online-endpoint", "show", "-n", "shop")["mirror_traffic"].get("failing")
+    with load(shop) as report:
+        done = start(shop, "slow", "20,100", "error_rate<1%,p50<150ms", *QUICK, "--wait")
+        assert (done.returncode, "GuardBreached" in done.stderr) == (1, True), done.stderr
+    shown = rollout(shop)
+    assert (shown["phase"], len(shown["history"])) == ("RolledBack", 1)
+    assert [c["holds"] for c in shown["history"][0]["checks"]] == [True, False]
+    assert traffic(shop) == {"blue": 100}
+    assert report["failed"] == 0, report
 
 
 def test_a_user_who_sets_the_traffic_ends_it_by_name(shop: Any) -> None:
@@ -199,7 +204,7 @@ def test_an_update_whose_sample_request_fails_never_gets_a_request(shop: Any) ->
     code = shop.script("blue-code", FAILING)
     properties = {"moorings.sample_request": "sample-request.json"}
     spec = shop.spec("shop", "blue", code, request_settings=REQUESTS, properties=properties)
-    with load(shop, 5) as report:
+    with load(shop) as report:
         done = shop.moor("online-deployment", "update", "-f", str(spec), check=False)
     assert report["failed"] == 0, report
     assert done.returncode == 1
@@ -210,11 +215,11 @@ def test_an_update_whose_sample_request_fails_never_gets_a_request(shop: Any) ->
     assert shown["serving"]["generation"] < shown["failed"]["generation"]
     assert shown["failed"]["code"] == "SampleRequestFailed"
     # A later update goes on from there.
-    shop.script("blue-code", GOOD.format(word="blue again"))
+    shop.script("blue-code", GOOD.format(score=0.5))
     shop.moor("online-deployment", "update", "-f", str(spec))
     shown = shop.json("online-deployment", "show", "-e", "shop", "-n", "blue")
     assert "failed" not in shown
-    assert shop.score("shop", 1).json == "blue again"
+    assert shop.score("shop", 1).json == {"scores": [0.5]}
 
 
 def test_scaling_and_the_queue_restart_nothing(shop: Any) -> None:

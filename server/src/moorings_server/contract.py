@@ -39,6 +39,15 @@ HEALTHY_BODY = b"Healthy"
 HUNG_BODY = b"No place is free: every one is taken by a run() beyond its time limit"
 """Of the 503 that a probe gets then."""
 
+# --- comparing two deployments' answers -----------------------------------------------------------------------------
+HEADER_COMPARE = "x-moorings-compare"
+"""A request with this header (the gateway adds it while a rollout copies requests) has its answer kept for a moment."""
+HEADER_COLLECT = "x-moorings-collect"
+"""Which of them are wanted: request ids with commas, or `*` for the newest. The gateway takes it off what callers send."""
+ROUTE_KEPT = "/moorings/kept"
+KEPT_AT_ONCE = 32
+"""Answers in one document: {"answers": [[id, status, ms, length, digest, body in Base64]], "skipped"}."""
+
 # --- exit codes -----------------------------------------------------------------------------------------------------
 EXIT_OK = 0
 EXIT_USAGE = 1

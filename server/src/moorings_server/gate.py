@@ -32,6 +32,7 @@ class Request:
         "body",
         "client",
         "client_id",
+        "collect",
         "content_type",
         "data",
         "extra",
@@ -61,6 +62,8 @@ class Request:
     data: Any
     request_id: bytes
     client_id: bytes
+    collect: Optional[bytes]
+    """Not there in the usual request."""
     trace_id: bytes
 
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional
 from moorings_server import contract
 from moorings_server.gate import Request
 from moorings_server.inputs import BadInputError
+from moorings_server.kept import KeptAnswers
 from moorings_server.rawrequest import header_dict
 from moorings_server.reading import PIPELINE_LIMIT, RequestReader
 from moorings_server.results import BODILESS, Answer, plain_head
@@ -23,6 +24,7 @@ from moorings_server.wire import (
     HEALTH,
     ID_LIMIT_CHARS,
     JSON_TYPE,
+    KEPT,
     LAST_CHUNK,
     METHODS_OF,
     NOT_ALLOWED,
@@ -174,6 +176,11 @@ class HttpConnection(RequestReader):
             if self._service.routes and is_routed(path, self._service.routes):
                 self._score(request, query)
                 return
+            wanted = getattr(request, "collect", None)
+            if path == KEPT and method == b"GET" and wanted is not None:
+                kept = self._service.kept or KeptAnswers()
+                self._plain(request, 200, JSON_TYPE, kept.take(wanted), ids=False, quiet=True)
+                return
             self._plain(request, 404, JSON_TYPE, message_body(NOT_FOUND), ids=False)
         elif method == b"OPTIONS":
             self._plain(request, 200, TEXT_TYPE, b"", b"Allow: %b\r\n" % METHODS_OF[path])
@@ -248,6 +255,8 @@ class HttpConnection(RequestReader):
             self._write(self._rendered(request, answer, request_id))
         ms = (now - request.received) * 1000
         service.log.request((now, request.method, request.target, answer.status, ms, length, request_id))
+        if service.kept is not None:
+            service.kept.note(request_id, answer.status, ms, body)
         if usual and not self._waiting:
             self._current = None
         else:
@@ -314,6 +323,8 @@ class HttpConnection(RequestReader):
         status = 499 if self.gone else 200 if answer is None else answer.status
         ms = (now - request.received) * 1000
         self._service.log.request((now, request.method, request.target, status, ms, None, request.request_id))
+        if self._service.kept is not None:
+            self._service.kept.note(request.request_id, status, ms, None)
         if self.gone:
             self._current = None
             self._transport.abort()

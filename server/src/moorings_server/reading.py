@@ -13,6 +13,7 @@ from typing import Any, Deque, Dict, List, Optional, Tuple
 from moorings_server.gate import Request
 from moorings_server.parser import UPGRADE_ERRORS, PurePythonParser
 from moorings_server.service import FRAMING, Service
+from moorings_server.wire import COLLECT, COMPARE
 
 HEAD_LIMIT_BYTES = 64 * 1024
 PIPELINE_LIMIT = 32
@@ -240,6 +241,9 @@ class RequestReader(asyncio.Protocol):
                 "The request header x-ms-request-id is deprecated; use x-ms-client-request-id"
             )
             request.client_id = request.client_id or watched[b"x-ms-request-id"]
+        if COMPARE in watched:
+            self._service.keep_answers()
+        request.collect = watched.get(COLLECT)
         cors = self._service.cors
         if cors is not None and b"origin" in watched:
             request.extra = cors.lines(

@@ -7,14 +7,16 @@ Knows no connection's state and nothing of scripts.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Any, Callable, Optional, Set, Tuple
 
 from moorings_server.cors import Cors
 from moorings_server.inputs import Prepare
+from moorings_server.kept import KEEP_S, KeptAnswers
 from moorings_server.logs import Log
 from moorings_server.results import plain_head
 from moorings_server.swagger import SwaggerDocuments
-from moorings_server.wire import JSON_TYPE, RequestIds, version_line
+from moorings_server.wire import COLLECT, COMPARE, JSON_TYPE, RequestIds, version_line
 
 BODY_LIMIT_BYTES = 100 * 1024 * 1024
 FRAMING = frozenset((b"content-length", b"transfer-encoding"))
@@ -25,6 +27,8 @@ WATCHED = FRAMING | {
     b"x-ms-client-request-id",
     b"x-ms-request-id",
     b"traceid",
+    COMPARE,
+    COLLECT,
 }
 CORS_HEADERS = frozenset((b"origin", b"access-control-request-method", b"access-control-request-headers"))
 
@@ -73,12 +77,31 @@ class Service:
         self.closing = False
         self.draining = False
         self.arriving = 0
+        self.kept: Optional[KeptAnswers] = None
+        """There only while requests ask for it."""
         self.gate: Any = None
         self.on_drained: Callable[[], None] = lambda: None
         self.is_hung: Callable[[], bool] = lambda: False
         """Whether probes are to be told that nothing can begin here."""
         self.good_head = plain_head(200, JSON_TYPE) + self.version
         """All lines of the usual answer that do not depend on the request."""
+
+    def keep_answers(self) -> None:
+        """A request wants its answer kept."""
+        if self.kept is None:
+            self.kept = KeptAnswers()
+            self.loop.call_later(KEEP_S, self._let_go)
+        self.kept.wanted_at = perf_counter()
+
+    def _let_go(self) -> None:
+        """Forget what is kept, once nobody has asked for it for a while."""
+        if self.kept is None:
+            return
+        left_s = self.kept.wanted_at + KEEP_S - perf_counter()
+        if left_s > 0:
+            self.loop.call_later(left_s, self._let_go)
+        else:
+            self.kept = None
 
     def begin_drain(self) -> None:
         """No connection outlives its current requests from now on. (`closing` may be set before, so that the

@@ -38,7 +38,6 @@ from moorings.api.limits import Limits
 from moorings.api.logs import DeploymentLogs
 from moorings.api.resources import Accepted, Resources
 from moorings.api.rights import Rights
-from moorings.api.rollout_reports import RolloutReports
 from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.errors.exceptions import error
@@ -85,7 +84,6 @@ class Api:
     """Whether local endpoints want a key too."""
     diagnoses: Diagnoses
     rollouts: Rollouts
-    rollout_reports: RolloutReports
     facts: Callable[[], Mapping[str, Any]]
     """Facts for `workspace status`: home, sockets, gateway."""
     listener: ClientListener | None = None
@@ -108,7 +106,7 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(_workspace(api), prefix=_prefix(), tags=["workspace"])
     app.include_router(_endpoints(api), prefix=_prefix(), tags=["online endpoints"])
     app.include_router(_deployments(api), prefix=_prefix(), tags=["online deployments"])
-    rollouts = rollout_routes.router(api.rollouts, api.rollout_reports, api.workspace_path)
+    rollouts = rollout_routes.router(api.rollouts, api.workspace_path)
     app.include_router(rollouts, prefix=_prefix(), tags=["rollouts"])
     app.include_router(logs.routes(api.logs), prefix=_prefix(), tags=["online deployments"])
     app.include_router(asset_routes.router(api.assets, api.workspace_path), prefix=_prefix(), tags=["assets"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from moorings.api.bodies import Json, JsonBody
-from moorings.api.rollout_reports import RolloutReports
 from moorings.api.rollouts import Rollouts, rollout_json
 
 
-def router(rollouts: Rollouts, reports: RolloutReports, workspace: str) -> APIRouter:
+def router(rollouts: Rollouts, workspace: str) -> APIRouter:
     """Rollouts have names; `latest` stands for the newest one."""
     made = APIRouter(prefix="/onlineEndpoints/{endpoint}/rollouts")
 
@@ -27,8 +26,8 @@ def router(rollouts: Rollouts, reports: RolloutReports, workspace: str) -> APIRo
         return rollout_json(rollouts.rollout(endpoint, rollout), workspace)
 
     @made.get("/{rollout}/report")
-    async def report(endpoint: str, rollout: str) -> Json:
-        return await reports.of(endpoint, rollout)
+    def report(endpoint: str, rollout: str) -> Json:
+        return rollouts.report(endpoint, rollout)
 
     @made.post("/{rollout}/pause")
     def pause(endpoint: str, rollout: str) -> Json:

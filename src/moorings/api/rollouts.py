@@ -9,7 +9,9 @@ from typing import Any
 
 from moorings.api.errors import body_of
 from moorings.errors.exceptions import Failure, MooringsError, error, failure
+from moorings.errors.sentence import Sentence, sentence
 from moorings.lib.timing import rfc3339
+from moorings.observe.pairs import comparison_from, report_of
 from moorings.spec.rollout import (
     ABORT,
     PAUSED,
@@ -57,12 +59,15 @@ class Rollouts:
             going = next((each for each in earlier if not has_ended(each)), None)
             if going is not None:
                 at = going.name.partition("/")[2]
-                fix = f"Wait for it: moor rollout wait -e {endpoint}   (or end it: moor rollout abort -e {endpoint})"
+                fix = sentence(
+                    "Wait for it: moor rollout wait -e {endpoint}   (or end it: moor rollout abort -e {endpoint})",
+                    endpoint=endpoint,
+                )
                 raise _conflict(endpoint, f"rollout {at} of endpoint {endpoint} goes on", fix)
             name = name or _free_name(earlier)
             key = f"{endpoint}/{name}"
             if any(each.name == key for each in earlier):
-                fix = f"Give it another name, or none: moor rollout start -e {endpoint} ..."
+                fix = sentence("Give it another name (`--name`), or none.")
                 raise _conflict(endpoint, f"endpoint {endpoint} had a rollout {name} before", fix)
             ended = sorted(earlier, key=lambda each: each.created_at)
             for old in ended[: max(0, len(ended) - KEPT + 1)]:
@@ -82,6 +87,31 @@ class Rollouts:
         with self.database.read() as tx:
             _endpoint(tx, endpoint)
             return _find(tx, endpoint, name)
+
+    def report(self, endpoint: str, name: str) -> dict[str, Any]:
+        """What a rollout's copies of requests came to. Raises RolloutNotFound, also for one that did not begin with any."""
+        row = self.rollout(endpoint, name)
+        step = next((s for s in reversed(row.status.get("steps", ())) if s.get("mirror")), None)
+        short = row.name.partition("/")[2]
+        if step is None:
+            text = f"rollout {short} of endpoint {endpoint} has made no copies of requests"
+            fix = sentence(
+                "Start one that does: moor rollout start -e {endpoint} --from {source} --to {target} --mirror-first 10%:5m",
+                endpoint=endpoint,
+                source=row.spec["from"],
+                target=row.spec["to"],
+            )
+            raise error("RolloutNotFound", text, target=row.name, fix=fix)
+        return {
+            "rollout": short,
+            "from": row.spec["from"],
+            "to": row.spec["to"],
+            "mirror": step["mirror"],
+            "tolerance": row.spec["tolerance"],
+            "since": rfc3339(step["setAt"]),
+            "until": _when(step["endedAt"]),
+            **report_of(comparison_from(step.get("comparison"))),
+        }
 
     def wish(self, endpoint: str, name: str, verb: str) -> Resource:
         """`pause`, `resume` or `abort`. Raises RolloutNotFound, RolloutEnded."""
@@ -190,23 +220,27 @@ def _check_ready(endpoint: Resource, spec: RolloutSpec, source: Resource, target
             fix = f"moor online-deployment show -e {spec.endpoint} -n {name}"
             found.append((f"{name} does not serve yet", fix))
     if found:
-        details = [_failure(spec.endpoint, text, f"First: {fix}") for text, fix in found]
+        details = [_failure(spec.endpoint, text, _first(fix)) for text, fix in found]
         raise MooringsError(
             failure(
                 "RolloutConflict",
                 "; ".join(d.message for d in details),
                 target=spec.endpoint,
                 details=details if len(details) > 1 else (),
-                fields={"remedy": f"First: {found[0][1]}", "endpoint": spec.endpoint},
+                fields={"remedy": _first(found[0][1]), "endpoint": spec.endpoint},
             )
         )
 
 
-def _failure(endpoint: str, text: str, remedy: str) -> Failure:
+def _first(command: str) -> Sentence:
+    return sentence("First: {command}", command=command)
+
+
+def _failure(endpoint: str, text: str, remedy: Sentence) -> Failure:
     return failure("RolloutConflict", text, target=endpoint, fields={"remedy": remedy, "endpoint": endpoint})
 
 
-def _conflict(endpoint: str, text: str, remedy: str) -> MooringsError:
+def _conflict(endpoint: str, text: str, remedy: Sentence) -> MooringsError:
     return MooringsError(_failure(endpoint, text, remedy))
 
 

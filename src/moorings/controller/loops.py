@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from moorings.controller.loop import Loop, Reconcile
 from moorings.controller.publisher import Publisher
-from moorings.controller.rollout import goes_on
+from moorings.controller.shifting import goes_on
 from moorings.controller.status import fail_operations
 from moorings.engines.base import Engine
 from moorings.errors.exceptions import MooringsError, failure
@@ -69,7 +69,7 @@ class Loops:
         """All resources that there is something to do for, by kind. On a thread."""
         with self._database.read() as tx:
             found = {kind: [r.name for r in tx.resources(kind)] for kind in (ENDPOINT, DEPLOYMENT)}
-            return {**found, ROLLOUT: [r.name for r in tx.resources(ROLLOUT) if goes_on(r)]}
+            return {**found, ROLLOUT: [r.name for r in tx.resources(ROLLOUT) if goes_on(r.status)]}
 
     def wake(self, kind: str, name: str) -> None:
         """Have `(kind, name)` looked at now; on the event loop."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from moorings.controller.scaled import wanted
 from moorings.controller.scoring import Scoring
+from moorings.controller.shifting import goes_on
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
 from moorings.gateway.state import TOKENS, Caller, GatewayState, GatewayStatus, Issuer, Published
@@ -23,7 +24,7 @@ from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.scaling import scales
 from moorings.state.database import Database
 from moorings.state.lookup import container_routes
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Resource
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT, Resource
 
 GATEWAY_PATIENCE_S = 5.0
 """How long a failure of the gateway must stand before who waits for it is told so; the work itself goes on."""
@@ -224,7 +225,9 @@ class Publisher:
                 callers: tuple[Caller, ...] = ()
                 if self._scoring is not None and spec.auth_mode is AuthMode.AAD_TOKEN:
                     callers = self._scoring.callers(tx, row.name)
-                inputs.append(EndpointInput(spec, keys, deployments, taken, callers))
+                going = tx.resources(ROLLOUT, below=row.name) if spec.mirror_traffic else ()
+                compared = any(goes_on(each.status) for each in going)
+                inputs.append(EndpointInput(spec, keys, deployments, taken, callers, compared))
         token_keys = ""
         if any(item.token_audience for item in inputs):
             token_keys = self._tokens.public_keys()

@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from moorings.controller.copies import Copies, Pending
 from moorings.controller.shifting import ENDED, MIRRORING, Look, Phase, Progress, Share, decide, progress_from
 from moorings.lib.timing import Clock
 from moorings.observe.access_tail import AccessTail
 from moorings.observe.outcomes import GOOD, MODEL_FAILED, Outcomes
+from moorings.observe.pairs import Comparison, comparison_from
 from moorings.spec.rollout import RolloutSpec, rollout_from
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
@@ -38,6 +40,8 @@ class _Memory:
     before: Mapping[int, int] | None = None
     """Answers of the new deployment when copies began to be counted."""
     copies: Outcomes = field(default_factory=Outcomes)
+    comparison: Comparison = field(default_factory=Comparison)
+    pending: Pending = field(default_factory=Pending)
     began: float = 0.0
     """Monotonic, of the running step."""
     written_at: float = 0.0
@@ -65,6 +69,7 @@ class RolloutReconciler:
     answered: Callable[[str], Awaitable[Mapping[int, int]]]
     """`<endpoint>~<deployment>` -> how often its workers answered with which status, copies of requests included; counts
     that only grow, until the gateway starts anew. Raises OSError while nobody can tell."""
+    matcher: Copies
     _memories: dict[str, _Memory] = field(default_factory=dict)
 
     async def reconcile(self, key: str) -> float | None:
@@ -109,6 +114,14 @@ class RolloutReconciler:
             memory.tail = AccessTail(self.access_log, spec.endpoint, at.since)
         if at.step == MIRRORING:
             await self._count_copies(spec, memory)
+            memory.comparison = await self.matcher.look(
+                f"{spec.endpoint}/{spec.source}",
+                f"{spec.endpoint}/{spec.target}",
+                memory.comparison,
+                memory.pending,
+                tolerance=spec.tolerance,
+                now=self.clock.monotonic(),
+            )
         return await asyncio.to_thread(memory.tail.read)
 
     async def _count_copies(self, spec: RolloutSpec, memory: _Memory) -> None:
@@ -134,10 +147,11 @@ class RolloutReconciler:
         if memory.tail is not None:
             memory.tail.close()
         memory.tail = memory.before = None
-        memory.copies = Outcomes()
+        memory.copies, memory.comparison, memory.pending = Outcomes(), Comparison(), Pending()
         passed_s = 0.0
         if before is None and then.since is not None:
             passed_s = max(0.0, self.clock.now() - then.since)
+            memory.comparison = comparison_from(then.steps[-1].get("comparison"))
         memory.began = self.clock.monotonic() - passed_s
 
     def _look(
@@ -162,6 +176,7 @@ class RolloutReconciler:
             old=outcomes.get(spec.source, Outcomes()),
             new=memory.copies if at.step == MIRRORING else outcomes.get(spec.target, Outcomes()),
             complete=complete,
+            comparison=memory.comparison if at.step == MIRRORING else None,
         )
 
     # --- state ---
@@ -207,11 +222,6 @@ class RolloutReconciler:
                 tx.add_event(ENDPOINT, spec.endpoint, f"Rollout{then.phase}", message)
                 logger.info("rollout %s: %s, %s", row.name, then.phase, message)
         return True
-
-
-def goes_on(row: Resource) -> bool:
-    """Whether there is still something to decide for this rollout."""
-    return row.status.get("phase") not in ENDED
 
 
 def _said(spec: RolloutSpec, at: Progress) -> str:

@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import Any
 
 from moorings.errors.exceptions import Failure, failure
+from moorings.errors.sentence import sentence
 from moorings.observe.comparing import Check, Summary, check, summary_of
 from moorings.observe.outcomes import Outcomes
+from moorings.observe.pairs import Comparison
 from moorings.spec.rollout import ABORT, PAUSED, ROLLBACK, RUN, RolloutSpec
 
 MIRRORING = -1
@@ -37,6 +39,11 @@ class Phase(StrEnum):
 
 
 ENDED = (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED, Phase.FAILED)
+
+
+def goes_on(status: Mapping[str, Any]) -> bool:
+    """Whether there is still something to decide for a rollout with this stored status."""
+    return status.get("phase") not in ENDED
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,8 @@ class Look:
     new: Outcomes = field(default_factory=Outcomes)
     complete: bool = True
     """All requests that were logged are in the figures."""
+    comparison: Comparison | None = None
+    """Answers to copies beside the originals', while copies are made."""
 
 
 def decide(spec: RolloutSpec, at: Progress, look: Look) -> Progress:
@@ -260,6 +269,7 @@ def _noted(spec: RolloutSpec, at: Progress, look: Look, checks: tuple[Check, ...
         "outcome": outcome,
         "figures": {"from": summary_of(look.old).to_json(), "to": summary_of(look.new).to_json()},
         "checks": [c.to_json() for c in checks],
+        **({} if look.comparison is None else {"comparison": look.comparison.to_json()}),
     }
     return replace(at, steps=(*at.steps[:-1], record))
 
@@ -333,7 +343,10 @@ def _without_traffic(spec: RolloutSpec, at: Progress, answers: int) -> Failure:
 
 
 def _conflict(spec: RolloutSpec, text: str) -> Failure:
-    remedy = f"Go on with it as it is now: moor rollout resume -e {spec.endpoint}   (or: moor rollout abort -e {spec.endpoint})"
+    remedy = sentence(
+        "Go on with it as it is now: moor rollout resume -e {endpoint}   (or: moor rollout abort -e {endpoint})",
+        endpoint=spec.endpoint,
+    )
     return failure(
         "RolloutConflict", text, target=spec.endpoint, fields={"remedy": remedy, "endpoint": spec.endpoint}
     )

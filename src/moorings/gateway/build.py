@@ -39,6 +39,8 @@ class EndpointInput:
     deployments: tuple[DeploymentInput, ...] = ()
     token_audience: str | None = None
     callers: tuple[Caller, ...] = ()
+    compared: bool = False
+    """A rollout puts the answers to mirrored requests beside the originals'."""
 
 
 def build(
@@ -75,6 +77,7 @@ def _endpoint(item: EndpointInput, rate_limit_per_s: int, local_requires_key: bo
         deployments=deployments,
         traffic=_shares(item.spec.traffic, names),
         mirror=_shares(item.spec.mirror_traffic, names),
+        compared=item.compared,
         rate_limit_per_s=own.rate_limit_per_s or rate_limit_per_s,
         max_request_bytes=own.max_request_bytes,
         max_response_bytes=own.max_response_bytes,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from moorings.contract import HEADER_COLLECT, HEADER_COMPARE
 from moorings.gateway import envoy_tokens
 from moorings.gateway.envoy_clusters import cluster_name, seconds, typed
 from moorings.gateway.state import DeploymentRoute, EndpointRoute
@@ -210,7 +211,10 @@ def _forward(
     mirror = [
         (name, share) for name, share in sorted(endpoint.mirror.items()) if share and name != deployment.name
     ]
+    kept: dict[str, Any] = {}
     if mirrored and mirror:
+        if endpoint.compared:  # copies carry it, too; what callers send under this name is removed before
+            kept["request_headers_to_add"] = [header(HEADER_COMPARE, "1")]
         action["request_mirror_policies"] = [
             {
                 "cluster": cluster_name(endpoint.name, name),
@@ -225,7 +229,8 @@ def _forward(
         "match": match,
         "route": action,
         "metadata": _forward_metadata(endpoint, deployment),
-        "request_headers_to_remove": ["authorization"],
+        "request_headers_to_remove": ["authorization", HEADER_COMPARE, HEADER_COLLECT],
+        **kept,
         "response_headers_to_add": [header(DEPLOYMENT_HEADER, deployment.name)],
     }
 

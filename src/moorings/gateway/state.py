@@ -80,6 +80,8 @@ class EndpointRoute:
     traffic: Mapping[str, int] = field(default_factory=dict)
     """Deployment -> per cent; sums to 0 or 100."""
     mirror: Mapping[str, int] = field(default_factory=dict)
+    compared: bool = False
+    """Whether workers shall keep their answers for a moment, to be put beside those to copies."""
     rate_limit_per_s: int = RATE_LIMIT_PER_S
     """1 to `MAX_RATE_LIMIT_PER_S`; over it: 429."""
     max_request_bytes: int = MAX_BODY_BYTES

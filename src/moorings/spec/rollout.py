@@ -20,6 +20,7 @@ DEFAULT_MIN_REQUESTS = 50
 DEFAULT_PATIENCE_S = 3600.0
 MOST_STEPS = 50
 LONGEST_S = 30 * 86_400.0
+DEFAULT_TOLERANCE = 1e-6
 MIRROR_MOST_PER_CENT = 50
 
 _DURATION = re.compile(
@@ -59,6 +60,8 @@ class RolloutSpec:
     """How much longer than `every_s` a step waits for them."""
     on_breach: str = ROLLBACK
     mirror: Mirror | None = None
+    tolerance: float = DEFAULT_TOLERANCE
+    """How far numbers in answers to copies may be from the originals' (a part of the larger one, where that is above 1)."""
     begins_at: int = 100
     """Per cent that the serving deployment had when the rollout was accepted; the new one had none."""
     wish: str = RUN
@@ -82,6 +85,7 @@ class RolloutSpec:
             "patienceSeconds": self.patience_s,
             "onBreach": self.on_breach,
             "mirrorFirst": None if mirror is None else {"perCent": mirror.per_cent, "seconds": mirror.for_s},
+            "tolerance": self.tolerance,
             "beginsAt": self.begins_at,
             "wish": self.wish,
             "resumed": self.resumed,
@@ -106,6 +110,7 @@ def rollout_from(data: Mapping[str, Any]) -> RolloutSpec:
         patience_s=float(data["patienceSeconds"]),
         on_breach=data["onBreach"],
         mirror=None if mirror is None else Mirror(int(mirror["perCent"]), float(mirror["seconds"])),
+        tolerance=float(data["tolerance"]),
         begins_at=int(data["beginsAt"]),
         wish=data.get("wish", RUN),
         resumed=int(data.get("resumed", 0)),
@@ -144,11 +149,14 @@ def check_rollout(endpoint: str, body: Mapping[str, Any]) -> tuple[RolloutSpec |
     if breach not in ON_BREACH:
         note("onBreach", f"found {breach!r}; expected {' or '.join(ON_BREACH)}")
     mirror = _mirror(body.get("mirrorFirst"), note)
+    tolerance = body.get("tolerance", DEFAULT_TOLERANCE)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance <= 1:
+        note("tolerance", f"found {tolerance!r}; expected a number from 0 to 1")
     if problems:
         return None, problems
     found = RolloutSpec(
         endpoint, source, target, steps, every_s, ",".join(c.text for c in parse_guard(str(guard))[0]),
-        int(fewest), patience_s, str(breach), mirror,
+        int(fewest), patience_s, str(breach), mirror, float(tolerance),
     )  # fmt: skip
     return found, []
 
@@ -164,6 +172,7 @@ _KEYS = frozenset(
         "patience",
         "onBreach",
         "mirrorFirst",
+        "tolerance",
     }
 )
 

@@ -25,7 +25,6 @@ from moorings.api.listener import Access
 from moorings.api.logs import DeploymentLogs
 from moorings.api.quota import Quotas
 from moorings.api.resources import Resources
-from moorings.api.rollout_reports import RolloutReports
 from moorings.api.rollouts import Rollouts
 from moorings.api.secrets import Secrets
 from moorings.assets.store import AssetStore
@@ -151,7 +150,6 @@ class Served:
             local_requires_key=False,
             diagnoses=self,
             rollouts=rollouts,
-            rollout_reports=RolloutReports(rollouts, self.engine, self.clock),
             facts=lambda: {"home": "/home"},
             listener=self.listener,
         )

@@ -53,12 +53,27 @@ async def test_a_rollout_is_made_shown_and_told_what_to_do(shop: Served) -> None
 
 async def test_everything_that_is_wrong_is_said(shop: Served) -> None:
     ready(shop)
-    body = {**GOOD, "to": "pink", "steps": "10,5", "guard": "p42<1ms", "name": "a b", "speed": 9}
+    body = {
+        **GOOD,
+        "to": "pink",
+        "steps": "10,5",
+        "guard": "p42<1ms",
+        "name": "a b",
+        "speed": 9,
+        "tolerance": 2,
+    }
     answer = await shop.ask("POST", ROLLOUTS, body)
     assert answer.status_code == 400
     wrong = answer.json()["error"]
     assert wrong["code"] == "RolloutInvalid"
-    assert {each["target"] for each in wrong["details"]} == {"to", "steps", "guard", "name", "speed"}
+    assert {each["target"] for each in wrong["details"]} == {
+        "to",
+        "steps",
+        "guard",
+        "name",
+        "speed",
+        "tolerance",
+    }
 
 
 @pytest.mark.parametrize(
@@ -83,3 +98,7 @@ async def test_what_is_not_there(shop: Served) -> None:
     for name in ("latest", "r7"):
         answer = await shop.ask("GET", f"{ROLLOUTS}/{name}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "RolloutNotFound")
+    assert (await shop.ask("POST", ROLLOUTS, GOOD)).status_code in (200, 201)
+    answer = await shop.ask("GET", f"{ROLLOUTS}/latest/report")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "RolloutNotFound")
+    assert "--mirror-first" in answer.text

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from moorings.api.rollouts import Rollouts, rollout_json
+from moorings.controller.copies import Copies
 from moorings.controller.rollout import RolloutReconciler
 from moorings.errors.exceptions import MooringsError
 from moorings.state.transaction import ENDPOINT, ROLLOUT
@@ -28,6 +29,7 @@ class Shop:
         self.requests = 100
         self.copies: dict[int, int] = {200: 7}
         """Answers of green as the gateway counts them."""
+        self.compared = 0
         self.history: list[int] = []
         self.reconciler: RolloutReconciler | None = None
         self.restart()
@@ -36,12 +38,25 @@ class Shop:
         if self.reconciler is not None:
             self.reconciler.close()
         self.reconciler = RolloutReconciler(
-            self.world.database, self.world.clock, self.log, lambda *_: None, self._answered
+            self.world.database,
+            self.world.clock,
+            self.log,
+            lambda *_: None,
+            self._answered,
+            Copies(lambda owner: (f"/run/{owner}.sock",), self._kept),
         )
 
     async def _answered(self, cluster: str) -> dict[int, int]:
         assert cluster == "shop~green"
         return dict(self.copies)
+
+    async def _kept(self, address: str, wanted: str) -> bytes:
+        """Each look finds one more copy; both deployments answer alike."""
+        if wanted == "*":
+            assert "green" in address
+            self.compared += 1
+            wanted = f"request-{self.compared}"
+        return json.dumps({"answers": [[wanted, 200, 1.0, 2, "same", None]], "skipped": 0}).encode()
 
     async def open(self) -> None:
         self.world.put_endpoint("shop")
@@ -154,6 +169,33 @@ async def test_copies_come_first_and_a_deployment_that_fails_them_gets_no_caller
     assert found["history"][0]["figures"]["to"]["requests"] >= 50
     assert shop.history == ([0, 10, 100] if phase == "Succeeded" else [0])
     assert shop.world.row("shop", ENDPOINT).spec["mirror_traffic"] == {}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_copies_are_compared_and_only_figures_are_kept(shop: Shop, restarts: bool) -> None:
+    """While there are copies, the gateway has workers keep what they answer; a daemon that starts anew goes on counting."""
+
+    def kept() -> list[bool]:
+        return [route.compared for route in shop.world.gateway.states[-1].endpoints]
+
+    key = shop.start(mirrorFirst="20%:8s")
+    assert kept() == [False]
+    seen = []
+    for n in range(40):
+        shop.copies[200] += 60
+        await shop.look(key)
+        seen += kept()
+        if restarts and n == 5:
+            shop.restart()
+    await shop.until_ended(key)
+    assert True in seen
+    assert kept() == [False]
+    report = shop.rollouts.report("shop", "latest")
+    assert report["pairs"] >= 8
+    assert report["pairs"] in (shop.compared, shop.compared - 1), "what was found last may not be written"
+    assert report["bodies"]["identical"] == report["sameStatus"] == report["pairs"]
+    assert report["tolerance"] == 1e-6
+    assert "same" not in json.dumps(shop.rollouts.rollout("shop", "latest").status)
 
 
 async def test_without_traffic_it_asks_in_the_end(shop: Shop) -> None:

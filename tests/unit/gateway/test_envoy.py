@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moorings.contract import HEADER_COLLECT, HEADER_COMPARE
 from moorings.errors.catalogue import CATALOGUE
 from moorings.gateway import envoy, envoy_clusters, envoy_listener, envoy_replies, envoy_routes
 from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState
@@ -200,6 +201,21 @@ def test_mirroring_is_on_shared_routes_only_and_never_to_itself():
         if rule.get("route", {}).get("request_mirror_policies")
     ]
     assert mirrored == [("shop/blue", False)]
+
+
+@pytest.mark.parametrize("compared, mirror, kept", [(True, 20, 1), (True, 0, 0), (False, 20, 0)])
+def test_answers_are_kept_only_where_copies_are_compared_and_nobody_else_can_ask_for_it(
+    compared, mirror, kept
+):
+    shop = endpoint(
+        "shop", deployment("blue"), deployment("next"), traffic={"blue": 100}, mirror={"next": mirror}
+    )
+    shop = dataclasses.replace(shop, compared=compared)
+    rules = [rule for rule in routes(shop) if "route" in rule]
+    for rule in rules:
+        assert {HEADER_COMPARE, HEADER_COLLECT} <= set(rule["request_headers_to_remove"])
+    asked = [each for rule in rules for each in rule.get("request_headers_to_add", ())]
+    assert [each["header"] for each in asked] == [{"key": HEADER_COMPARE, "value": "1"}] * kept
 
 
 def test_every_forwarding_route_drops_the_key_and_names_its_deployment():

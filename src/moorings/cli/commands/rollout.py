@@ -29,9 +29,16 @@ LISTED: Columns = (
 )
 COMPARED: Columns = (
     ("Compared", lambda c: c["compared"]),
-    ("Same", lambda c: c["same"]),
+    ("Pairs", lambda c: c["same"]),
     ("Of", lambda c: c["of"]),
 )
+_BODIES = {
+    "identical": "body, byte for byte",
+    "equal": "body, as JSON",
+    "withinTolerance": "body, within the tolerance",
+    "different": "body differs",
+    "notCompared": "body too long to compare, or a stream",
+}
 STEPS: Columns = (
     ("Step", lambda s: _step(s)),
     ("Outcome", lambda s: s["outcome"]),
@@ -91,6 +98,14 @@ def _name(*, what: str) -> click.Option:
         help="Before the first step, copy a share of the requests for a time (10%:5m); the rates of the guard have to hold "
         "of the answers, which no caller sees.",
     ),
+    click.Option(
+        ["--tolerance"],
+        type=click.FloatRange(0, 1),
+        default=spec.DEFAULT_TOLERANCE,
+        show_default=True,
+        help="How far numbers in answers to copies may be from the original ones: a part of the larger one, where that is "
+        "above 1.",
+    ),
     click.Option(["--name", "-n"], metavar="NAME", help="Its name; else r1, r2, ..."),
     click.Option(["--no-wait"], is_flag=True, default=True, hidden=True),
     click.Option(["--wait", "waits"], is_flag=True, help="Stay until it has ended, and show each step."),
@@ -107,6 +122,7 @@ def start(
     patience: str,
     on_breach: str,
     mirror_first: str | None,
+    tolerance: float,
     name: str | None,
     no_wait: bool,
     waits: bool,
@@ -121,6 +137,7 @@ def start(
         "minRequests": min_requests,
         "patience": patience,
         "onBreach": on_breach,
+        "tolerance": tolerance,
         **({"mirrorFirst": mirror_first} if mirror_first else {}),
         **({"name": name} if name else {}),
     }
@@ -166,22 +183,36 @@ def report(session: Session, endpoint_name: str | None, name: str | None) -> Non
     if session.options.output not in (None, "table") or session.options.query is not None:
         session.emit(found)
         return
-    pairs = found["pairs"]
-    rows = [
-        {"compared": "status", "same": found["sameStatus"], "of": pairs},
-        {"compared": "length of body", "same": found["sameLength"], "of": pairs},
-    ]
+    _say_compared(session, found)
+
+
+def _say_compared(session: Session, found: Mapping[str, Any]) -> None:
+    bodies, same = found["bodies"], found["sameStatus"]
+    rows = [{"compared": "status", "same": same, "of": found["pairs"]}]
+    rows += [{"compared": words, "same": bodies[kind], "of": same} for kind, words in _BODIES.items()]
     session.emit(rows, COMPARED, usual="table")
+    if bodies["withinTolerance"]:
+        most = _number(found["largestDeviation"])
+        session.say(f"Numbers are at most {most} apart, {_number(found['tolerance'])} is allowed.")
     live, copy = (found["latencyMs"][side] for side in ("live", "copy"))
     times = ", ".join(f"{key} {_number(copy[key])} | {_number(live[key])}" for key in live)
     session.say(f"{found['to']} beside {found['from']}, milliseconds in the worker: {times}")
+    for each in found["statuses"]:
+        if each["live"] != each["copy"]:
+            session.say(f"  {each['count']} times {each['copy']} where callers got {each['live']}")
     for each in found["examples"]:
         shown = " / ".join(
-            f"{each[side]['status']}, {each[side]['length']} bytes" for side in ("copy", "live")
+            f"{each[side]['status']}, {_bytes(each[side]['length'])}" for side in ("copy", "live")
         )
-        session.say(f"  {each['requestId']}: {shown}")
-    if found["unmatched"]:
-        session.say(f"{found['unmatched']} answers to copies have no partner in the log of {found['from']}.")
+        session.say(f"  {each['requestId']}: {shown}" + (f", from {each['at']} on" if "at" in each else ""))
+    if found["unmatched"] or found["skipped"]:
+        session.say(
+            f"{found['unmatched']} copies have no original that is known; {found['skipped']} more were not looked at."
+        )
+
+
+def _bytes(length: int | None) -> str:
+    return "a stream" if length is None else f"{length} bytes"
 
 
 @leaf(
