@@ -228,9 +228,9 @@ def test_scaling_and_the_queue_restart_nothing(shop: Any) -> None:
 
     before = workers()
     update = ("online-deployment", "update", "-e", "shop", "-n", "green", "--set")
-    shop.moor(*update, "instance_count=2")
+    changed = ("request_settings.max_queue_wait_ms=250", "--set", "properties.team=a")
+    shop.moor(*update, "instance_count=2", "--set", *changed)
     assert before < workers()
-    shop.moor(*update, "request_settings.max_queue_wait_ms=250", "--set", "properties.team=a")
     shop.moor(*update, "instance_count=1")
     deadline = time.monotonic() + 30
     while workers() != before:
