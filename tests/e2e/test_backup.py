@@ -5,10 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 CODE = """
 import os
@@ -21,15 +18,9 @@ def run(data):
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def shop(request: pytest.FixtureRequest, new_workspace: Any) -> Iterator[Any]:
-    made = new_workspace()
-    if request.param == "postgresql":
-        made.env["MOORINGS_STATE_URL"] = request.getfixturevalue("postgres").new_url()
-    yield made
-
-
-def test_a_serving_workspace_comes_up_again_from_its_backup(shop: Any, new_workspace: Any) -> None:
+def test_a_serving_workspace_comes_up_again_from_its_backup(new_workspace: Any, postgres: Any) -> None:
+    """With its state in a file before, and in PostgreSQL afterwards."""
+    shop = new_workspace()
     (shop.files / "model").mkdir()
     (shop.files / "model" / "words.txt").write_text("learned once")
     (shop.files / "secret").write_text("from the vault")
@@ -75,6 +66,7 @@ def test_a_serving_workspace_comes_up_again_from_its_backup(shop: Any, new_works
     shop.moor("workspace", "stop")
 
     other = new_workspace()  # with settings of its own: another port
+    other.env["MOORINGS_STATE_URL"] = postgres.new_url()
     restored = other.moor("workspace", "restore", str(file), "--passphrase-file", str(shop.files / "pass"))
     assert "Start it" in restored.stderr
     again = other.moor(

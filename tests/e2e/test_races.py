@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # test folders are no packages
+from kill_points import Operation, Row, operations, try_point
 from killing import Killing, eventually
 
 from moorings.lib.procs import start_ticks
@@ -122,6 +123,21 @@ def test_a_daemon_killed_at_every_step_of_a_delete_leaves_nothing(killing: Killi
         killing.gone(name)
         killing.clean()
         assert len(killing.instances()) == 1
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [o for o in operations() if not o.name.startswith(("deployment", "environment"))],
+    ids=lambda o: o.name.replace(" ", "-"),
+)
+def test_a_daemon_killed_after_a_commit_has_what_was_committed(
+    killing: Killing, operation: Operation
+) -> None:
+    """One step of each operation that has no test of its own; all steps: `make kill-points`."""
+    row = Row(operation.name)
+    killing.start()
+    assert try_point(killing, operation, 3, 1001, row), f"{operation.name} has fewer than 3 steps"
+    assert (row.points, row.lost, row.leftovers) == (1, [], [])
 
 
 def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(killing: Killing) -> None:

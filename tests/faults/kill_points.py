@@ -1,7 +1,7 @@
 """Every operation of the control plane, its daemon killed with -9 at each of its steps, restarted and looked at.
 
 As a script (`make kill-points`) all points are tried, in as many rounds as it takes to reach `LEAST`, and
-`docs/kill-points.md` is written from what was seen; `test_kill_points.py` tries a sample.
+`docs/kill-points.md` is written from what was seen; `tests/e2e/test_races.py` tries a sample.
 """
 
 from __future__ import annotations

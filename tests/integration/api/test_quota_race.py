@@ -123,8 +123,9 @@ def test_a_thousand_creates_and_deletes_at_once_take_no_more_than_there_is_and_l
 ) -> None:
     # Every other process dies at one of its first commits, before it or right after it. What it was told it has stays
     # held, whatever became of it; the test gives it back in its place.
-    share = OPERATIONS // PROCESSES
-    dying = [start(ending, path, f"dying{n}", 100 * OPERATIONS, 1 + n) for n in range(PROCESSES // 2)]
+    wanted = OPERATIONS if isinstance(path, Path) else OPERATIONS // 3  # each takes longer on a server
+    share = wanted // PROCESSES
+    dying = [start(ending, path, f"dying{n}", 100 * wanted, 1 + n) for n in range(PROCESSES // 2)]
     living = [start(ending, path, f"living{n}", share, 0) for n in range(PROCESSES // 2)]
     database = Database.at(path, SystemClock())
     quotas = Quotas(database, lambda: Capacity(100, 1000 * GIB, 0))
@@ -139,16 +140,16 @@ def test_a_thousand_creates_and_deletes_at_once_take_no_more_than_there_is_and_l
         out, err = worker.communicate()
         assert worker.returncode == 0, err
         steps += [json.loads(line) for line in out.splitlines()]
-    last = start(ending, path, "last", max(1, OPERATIONS - len(steps)), 0)
+    last = start(ending, path, "last", max(1, wanted - len(steps)), 0)
     out, err = last.communicate()
     assert last.returncode == 0, err
     steps += [json.loads(line) for line in out.splitlines()]
 
-    assert len(steps) >= OPERATIONS
+    assert len(steps) >= wanted
     assert max(step["most"] for step in steps) == QUOTA // CORES_EACH, (
         "the quota was never used up, or exceeded"
     )
-    assert sum(step["refused"] for step in steps) > 100
+    assert sum(step["refused"] for step in steps) > wanted // 10
 
     with database.write() as tx:
         drop(tx, "shop/")
