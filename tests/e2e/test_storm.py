@@ -117,3 +117,41 @@ def test_a_storm_of_callers_of_whom_half_leave(workspace: Any) -> None:
     lines = logged(Path(workspace.home) / "gateway" / "access.log", sent)
     assert {name: len(lines[name]) for name in sent if len(lines[name]) != 1} == {}
     assert {name: lines[name][0]["code"] for name in storm.answers} == storm.answers
+
+
+ASYNC_SCRIPT = """
+import asyncio
+running, most, cancelled = 0, 0, 0
+def init(): pass
+async def run(data):
+    global running, most, cancelled
+    running += 1
+    most = max(most, running)
+    try:
+        if "long" in data:
+            await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.2)  # what it still has to do keeps its place
+        cancelled += 1
+        raise
+    finally:
+        running -= 1
+    return {"most": most, "cancelled": cancelled}
+"""
+
+
+def test_async_work_ends_when_its_caller_leaves_the_gateway(workspace: Any) -> None:
+    workspace.endpoint("leave")
+    code = workspace.script("leave", ASYNC_SCRIPT)
+    settings = {"max_concurrent_requests_per_instance": 1, "request_timeout_ms": 60_000}
+    workspace.deploy(workspace.spec("leave", "blue", code, request_settings=settings), "--all-traffic")
+    request = (
+        "POST /api/v1/endpoint/leave/score HTTP/1.1\r\nHost: g\r\n"
+        f'Authorization: Bearer {workspace.key("leave")}\r\nContent-Length: 6\r\n\r\n"long"'
+    ).encode()
+    for left in (1, 2):
+        with socket.create_connection(("127.0.0.1", workspace.port), timeout=20) as connection:
+            connection.sendall(request)
+            time.sleep(0.5)
+        answer = workspace.score("leave", "now")
+        assert (answer.status, answer.json) == (200, {"most": 1, "cancelled": left})

@@ -137,6 +137,14 @@ def catches(pid: int, signum: signal.Signals) -> bool:
     return False
 
 
+def is_unreaped(pid: int, parent: int) -> bool:
+    """Whether `pid` is a child of `parent` that has ended without `parent` having taken note."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        state, its_parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return state == "Z" and int(its_parent) == parent
+    return False
+
+
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 

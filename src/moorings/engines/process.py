@@ -1,7 +1,7 @@
 """The engine that runs instances as processes of this machine: folders, locks and a supervisor per instance.
 
-It keeps nothing in memory: the folders are the truth, and the lock of a folder says whether its supervisor
-lives. It knows neither HTTP nor what a worker does.
+It keeps nothing in memory but since when a supervisor has done nothing: the folders are the truth, and the lock of a
+folder says whether its supervisor lives. It knows neither HTTP nor what a worker does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -34,9 +35,12 @@ from moorings.engines.base import (
 )
 from moorings.engines.inspection import watched
 from moorings.engines.logfolder import LogFolder
+from moorings.engines.neglect import LATE_S, UNREAPED_S, Neglect
 from moorings.errors.exceptions import MooringsError, error
 from moorings.lib import atomic, procs
 from moorings.lib.logfile import Line, LogSource, most_telling, tail
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -80,6 +84,7 @@ class ProcessEngine:
     def __init__(self, settings: ProcessEngineSettings) -> None:
         self._settings = settings
         self._logs_kept = LogFolder(settings.logs_root)
+        self._neglect = Neglect()
         self._mutex = (
             threading.Lock()
         )  # one look or change at a time; other processes are kept out by the locks
@@ -340,6 +345,7 @@ class ProcessEngine:
                 _tell(status)  # whoever has written the wish may have been killed before it could
             stopping = wished or status.get("phase") == layout.PHASE_STOPPED
             phase = Phase.STOPPING if stopping else Phase(status.get("phase", Phase.STARTING))
+            self._mind_supervisor(folder, status, stopping=stopping)
         elif _has_ended(folder):
             held = procs.try_lock(folder / layout.LOCK)
             if held is not None:
@@ -365,6 +371,21 @@ class ProcessEngine:
             model_dir=str(status.get("model_dir", "")),
             boot_budget_s=status.get("boot_budget_s"),
         )
+
+    def _mind_supervisor(self, folder: Path, status: Mapping[str, Any], *, stopping: bool) -> None:
+        """End a supervisor that leaves undone what it is there for: the instance then begins anew, or is removed."""
+        supervisor, now = status.get("supervisor", {}), time.monotonic()
+        pid = supervisor.get("pid")
+        if pid is None or procs.start_ticks(pid) != supervisor.get("ticks"):
+            return
+        workers = [w["pid"] for w in status.get("workers", []) if w["pid"] is not None]
+        unreaped = any(children.is_unreaped(worker, pid) for worker in workers)
+        grace_s = float(layout.read(folder / layout.STOP).get("grace_s", 0.0)) if stopping else 0.0
+        hangs = self._neglect.lasts(folder.name, "reap", unreaped, allowed_s=UNREAPED_S, now=now)
+        late = self._neglect.lasts(folder.name, "stop", stopping, allowed_s=grace_s + LATE_S, now=now)
+        if hangs or late:
+            logger.warning("the supervisor of %s (pid %d) does nothing any more: killed", folder.name, pid)
+            children.kill(pid)
 
     def _log_sources(self, owner: str) -> list[LogSource]:
         phases = {i.id: i.phase for i in self._observe(owner)}

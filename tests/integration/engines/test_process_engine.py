@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -50,6 +51,33 @@ async def test_a_killed_supervisor_leaves_no_orphan(harbour):
     again = (await harbour.phase(Phase.RUNNING))[0]
     assert not left & set(harbour.processes())
     assert again.pids["supervisor"] != instance.pids["supervisor"]
+
+
+async def test_a_supervisor_that_is_stopped_is_left_alone_until_a_worker_needs_it(harbour, monkeypatch):
+    monkeypatch.setattr("moorings.engines.process.UNREAPED_S", 0.3)
+    group = harbour.group()
+    instance = await harbour.started(group)
+    os.kill(instance.pids["supervisor"], signal.SIGSTOP)
+    for _ in range(20):
+        assert (await harbour.engine.observe())[0].phase is Phase.RUNNING
+        await asyncio.sleep(0.05)
+    assert harbour.ask(instance.addresses[0], "/") == b"Healthy"
+    os.kill(instance.pids["worker-0"], signal.SIGKILL)
+    await harbour.phase(Phase.GONE)
+    await harbour.engine.apply(group)
+    again = (await harbour.phase(Phase.RUNNING))[0]
+    assert not {*instance.pids.values()} & {*again.pids.values()}
+    assert harbour.ask(again.addresses[0], "/") == b"Healthy"
+
+
+async def test_a_supervisor_that_is_stopped_keeps_nobody_from_removing_its_instance(harbour, monkeypatch):
+    monkeypatch.setattr("moorings.engines.process.LATE_S", 0.3)
+    group = harbour.group()
+    instance = await harbour.started(group)
+    os.kill(instance.pids["supervisor"], signal.SIGSTOP)
+    await harbour.engine.remove(OWNER, group.revision, grace_s=0.1)
+    assert await harbour.until(lambda seen: not seen) == []
+    await harbour.settled(lambda: not harbour.processes())
 
 
 async def test_what_a_worker_started_ends_with_it(harbour):
