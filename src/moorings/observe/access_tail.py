@@ -34,7 +34,8 @@ class AccessTail:
         self._needle = f'"{endpoint}"'.encode()
         self._rest = b""
         self._open: IO[bytes] | None = None
-        self._pending: list[Path] = [log.with_name(f"{log.name}.1"), log]
+        self._pending: list[IO[bytes]] | None = None
+        """Opened together, so that a log that is renamed while the one before it is read is read all the same."""
 
     def read(self) -> bool:
         """Take in what was written since the last look; whether all of it was."""
@@ -47,32 +48,36 @@ class AccessTail:
             if data:
                 left -= len(data)
                 self._take(data)
-            elif self._replaced():
-                self.close()
-                self._pending = [self._log]
-            elif self._pending:
-                self.close()
+            elif self._pending or self._replaced():
+                self._leave()
             else:
                 return True
         return False
 
     def close(self) -> None:
+        """Let go of the files."""
+        self._leave()
+        for handle in self._pending or ():
+            handle.close()
+        self._pending = []
+
+    def _leave(self) -> None:
         if self._open is not None:
             self._open.close()
             self._open = None
             self._rest = b""
 
     def _next(self) -> bool:
-        while self._pending:
-            path = self._pending.pop(0)
-            with contextlib.suppress(OSError):
-                self._open = path.open("rb")
-                self._open.seek(first_offset(self._open, self.since - LATE_S))
-                return True
-        if self._log.exists():
-            self._pending = [self._log]
-            return self._next()
-        return False
+        """Open the next file: what was there at first, then whatever has the log's name."""
+        if self._pending is None:
+            self._pending = _opened(self._log, self._log.with_name(f"{self._log.name}.1"))
+        if not self._pending:
+            self._pending = _opened(self._log)
+        if not self._pending:
+            return False
+        self._open = self._pending.pop(0)
+        self._open.seek(first_offset(self._open, self.since - LATE_S))
+        return True
 
     def _replaced(self) -> bool:
         """Whether the open file is not the one that is written to now."""
@@ -81,8 +86,7 @@ class AccessTail:
             now = self._log.stat()
         except OSError:
             return False
-        mine = os.fstat(self._open.fileno())
-        return not self._pending and (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino)
+        return _identity(os.fstat(self._open.fileno())) != _identity(now)
 
     def _take(self, data: bytes) -> None:
         whole, _, self._rest = (self._rest + data).rpartition(b"\n")
@@ -94,6 +98,21 @@ class AccessTail:
                 ours = entry.get("endpoint") == self._endpoint and entry.get("deployment")
                 if ours and seconds_of(entry.get("time")) >= self.since:
                     self.outcomes.setdefault(str(entry["deployment"]), Outcomes()).add(entry)
+
+
+def _opened(*paths: Path) -> list[IO[bytes]]:
+    """Those that can be opened, the last first; one that has got another's name meanwhile only once."""
+    found: dict[tuple[int, int], IO[bytes]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            handle = path.open("rb")
+            if found.setdefault(_identity(os.fstat(handle.fileno())), handle) is not handle:
+                handle.close()
+    return list(reversed(found.values()))
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def first_offset(handle: IO[bytes], since: float) -> int:

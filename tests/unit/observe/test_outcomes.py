@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moorings.observe import access_tail
 from moorings.observe.access_tail import AccessTail, first_offset
 from moorings.observe.comparing import check, shows_more, summary_of, upper_bound
 from moorings.observe.outcomes import Outcomes, total
@@ -158,6 +159,23 @@ def test_a_daemon_that_begins_later_reads_the_renamed_log_too(tmp_path: Path) ->
     assert tail.outcomes["blue"].requests == 2
     tail.close()
     assert AccessTail(tmp_path / "none.log", "shop", 0.0).read()
+
+
+def test_a_log_that_is_renamed_while_the_one_before_is_read_is_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_tail, "MOST_AT_ONCE_BYTES", 300)
+    log, before = tmp_path / "access.log", tmp_path / "access.log.1"
+    before.write_text("".join(line(n) for n in range(1000, 1010)))
+    log.write_text(line(1010) + line(1011))
+    tail = AccessTail(log, "shop", 1000.0)
+    assert not tail.read()
+    log.rename(before)
+    log.write_text(line(1012))
+    while not tail.read():
+        pass
+    assert tail.outcomes["blue"].requests == 13
+    tail.close()
 
 
 def test_a_long_log_is_entered_near_its_moment(tmp_path: Path) -> None:
