@@ -51,6 +51,7 @@ from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
 from moorings.controller.leadership import Election
 from moorings.controller.loops import Loops
+from moorings.controller.marks import Marks
 from moorings.controller.provision import ImageProvisioner, Provisioner
 from moorings.controller.publisher import Publisher
 from moorings.controller.rollout import RolloutReconciler
@@ -369,12 +370,14 @@ class Daemon:
 
     def _controller(self, engine: Engine) -> DeploymentReconciler:
         options, acting = self._settings.controller, self._database.acting()
+        marks = Marks(acting, self._clock)
         prober = Prober(self._clock)
         verdicts = Verdicts(engine, prober, self._settings.home)
         self._diagnoses = Diagnoses(self._database, self._clock, verdicts)
         deployments = DeploymentReconciler(
             Tools(
                 database=acting,
+                marks=marks,
                 clock=self._clock,
                 engine=engine,
                 environments=self._environments,
@@ -390,7 +393,9 @@ class Daemon:
                 progress_deadline_s=options.progress_deadline_s,
             )
         )
-        endpoints = EndpointReconciler(acting, self._clock, self._publisher, options.resync_s, options.busy_s)
+        endpoints = EndpointReconciler(
+            acting, marks, self._clock, self._publisher, options.resync_s, options.busy_s
+        )
         self._rollouts = RolloutReconciler(
             acting,
             self._clock,
@@ -401,6 +406,7 @@ class Daemon:
         )
         self._loops = Loops(
             acting,
+            marks,
             self._publisher,
             {
                 DEPLOYMENT: deployments.reconcile,

@@ -43,7 +43,13 @@ def workspace_with(settings: Any, env: Mapping[str, str] | None = None) -> Itera
     workspace = made.make_workspace(base, settings)
     workspace.env.update(env or {})
     try:
-        yield workspace
+        try:
+            yield workspace
+        except BaseException:
+            workspace.moor(
+                "workspace", "stop", check=False
+            )  # what went wrong is told, not what is left of it
+            raise
         made.end(workspace)
     finally:
         shutil.rmtree(base, ignore_errors=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from moorings import daemon
+from moorings.api import resources
 from moorings.engines.base import GroupSpec, Instance
 from moorings.engines.fake import FakeEngine
 from moorings.lib.timing import SystemClock
@@ -27,6 +28,8 @@ from moorings.lib.timing import SystemClock
 FOLDER = "HOLLOW_FOLDER"
 """Variable: where the links, what instances there are, and what was measured are."""
 SERVER, KEPT, PASSES = "all.sock", "instances", "passes.jsonl"
+MANY = 100_000
+"""In place of the limits of a workspace, which are those of the ecosystem and lower than what is to be shown."""
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nHealthy"
 
 
@@ -99,4 +102,5 @@ if __name__ == "__main__":
         asyncio.run(_serve(sys.argv[2]))
     else:
         daemon.Daemon = HollowDaemon  # type: ignore[misc]
+        resources.MAX_ENDPOINTS = resources.MAX_DEPLOYMENTS = MANY  # type: ignore[attr-defined]
         sys.exit(daemon.main())

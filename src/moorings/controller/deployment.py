@@ -15,8 +15,10 @@ from typing import Any
 
 from moorings.controller.access import Access
 from moorings.controller.generations import bounds_of, good_of, note_served
+from moorings.controller.glance import Instances, Look, of_deployments
 from moorings.controller.health import Prober
 from moorings.controller.held import granted, released, type_name
+from moorings.controller.marks import Marks
 from moorings.controller.plan import Desired, Plan, Seen, plan
 from moorings.controller.preparation import ContentStore, Environments, Preparer
 from moorings.controller.publisher import GatewayView, Publisher
@@ -61,6 +63,7 @@ class Tools:
     """Everything the reconciler works with; made once, by the daemon."""
 
     database: Database
+    marks: Marks
     clock: Clock
     engine: Engine
     environments: Environments
@@ -93,6 +96,10 @@ class _Memory:
     """Since when the engine has not answered."""
     untrusted: Failure | None = None
     """What an instance that may not take traffic for it answered to the sample request."""
+    looked: Look | None = None
+    """What the last look has seen."""
+    settled: Look | None = None
+    """The same, where there was nothing to do."""
     judged: dict[tuple[str, float, bool], Failure] = field(default_factory=dict)
     """Verdicts on instances while the deployment serves: (instance, when it ended, whether it is silent) -> why."""
 
@@ -105,17 +112,22 @@ class DeploymentReconciler:
     def __post_init__(self) -> None:
         t = self.tools
         self._preparer = Preparer(t.database, t.clock, t.environments, t.store, t.access, t.journal, t.busy_s)
+        self._glance = of_deployments(t.marks, t.clock, t.publisher, t.engine, t.prober)
         self._remover = Remover(
             t.database, t.clock, t.engine, t.publisher, t.prober, t.journal, self._preparer, t.busy_s
         )
 
     async def reconcile(self, key: str) -> float | None:
         """Look at `<endpoint>/<deployment>` and do the next step."""
+        known = self._memories.get(key)
+        if known is not None and known.settled is not None and await self._glance.same(key, known.settled):
+            return self.tools.resync_s
         row, waiting = await asyncio.to_thread(self._load, key)
         if row is None:
             self._forget(key)
             return await self._remover.vanished(key)
         memory = self._memories.setdefault(key, _Memory())
+        memory.looked = memory.settled = None
         if row.deleting:
             try:
                 delay = await self._remover.delete(row)
@@ -130,7 +142,7 @@ class DeploymentReconciler:
         status = Status(row, self.tools.clock.now())
         fresh = status.begin(DEPLOYMENT_PHASES)
         if fresh:
-            self.tools.publisher.changed()
+            self.tools.publisher.changed(spec.endpoint_name)
         status.mark(QUOTA_GRANTED, Truth.TRUE, "Granted", granted(spec, most_of(row.autoscale)))
         if fresh and memory.told != row.generation:
             memory.told = row.generation
@@ -151,6 +163,10 @@ class DeploymentReconciler:
         await self._store(row, status, memory, waiting)
         if not status.changed:
             self._preparer.stored(row.name)
+            # Time alone may change what is said of those that are not well.
+            well = status.is_true(READY) and status.is_true(INSTANCES_HEALTHY)
+            if well and delay == self.tools.resync_s and not waiting:
+                memory.settled = memory.looked
         return delay
 
     async def _engine_away(self, row: Resource, memory: _Memory, failed: Failure) -> None:
@@ -188,6 +204,8 @@ class DeploymentReconciler:
         tried = await self._tried(row, spec, status, memory, template, instances, ready)
         self._bound(row, status, memory, revision)
         view = await self.tools.publisher.publish()
+        routed = self.tools.publisher.routed(row.name)
+        memory.looked = self._glance.look(row, view, Instances(instances, ready, routed, times))
         seen = self._seen(row.name, spec, instances, tried, view)
         started = status.data.get("started") == row.generation
         gave_up = template is None or status.gave_up is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from moorings.controller.glance import Glance, Look, of_endpoints
+from moorings.controller.marks import Marks
 from moorings.controller.publisher import GatewayView, Publisher
 from moorings.controller.status import ENDPOINT_PHASES, Status, fail_operations
 from moorings.errors.exceptions import failure
@@ -17,13 +19,20 @@ from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT, OperationS
 @dataclass(frozen=True)
 class EndpointReconciler:
     database: Database
+    marks: Marks
     clock: Clock
     publisher: Publisher
     resync_s: float
     busy_s: float
+    _settled: dict[str, Look] = field(default_factory=dict)
+    """By name: the last look, where there was nothing to do."""
 
     async def reconcile(self, key: str) -> float | None:
         """Look at an endpoint and do the next step."""
+        known = self._settled.pop(key, None)
+        if known is not None and await self._glance.same(key, known):
+            self._settled[key] = known
+            return self.resync_s
         row, waiting = await asyncio.to_thread(self._load, key)
         if row is None:
             return None
@@ -31,7 +40,7 @@ class EndpointReconciler:
             return await self._delete(row)
         status = Status(row, self.clock.now())
         if status.begin(ENDPOINT_PHASES):
-            self.publisher.changed()
+            self.publisher.changed(row.name)
         view = await self.publisher.publish()
         self._judge(row, status, view)
         outcome = OperationStatus.SUCCEEDED if status.is_true(READY) else None
@@ -41,7 +50,15 @@ class EndpointReconciler:
             await asyncio.to_thread(self._write, row, status, outcome)
         if waiting and outcome is None and view.stuck:
             await asyncio.to_thread(fail_operations, self.database, row, view.stuck)
-        return self.resync_s if outcome else self.busy_s
+        if outcome is None:
+            return self.busy_s
+        if not status.changed and not waiting:
+            self._settled[key] = self._glance.look(row, view)
+        return self.resync_s
+
+    @property
+    def _glance(self) -> Glance:
+        return of_endpoints(self.marks, self.clock, self.publisher)
 
     def _judge(self, row: Resource, status: Status, view: GatewayView) -> None:
         refused = view.rejected(row.name)
@@ -67,7 +84,7 @@ class EndpointReconciler:
             status.mark(READY, Truth.UNKNOWN, "Progressing", why)
 
     async def _delete(self, row: Resource) -> float | None:
-        self.publisher.changed()
+        self.publisher.changed(row.name)
         view = await self.publisher.publish()
 
         def drop() -> bool:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from moorings.controller.loop import Loop, Reconcile
+from moorings.controller.marks import Marks
 from moorings.controller.publisher import Publisher
 from moorings.controller.shifting import goes_on
 from moorings.controller.status import fail_operations
@@ -33,11 +34,13 @@ class Loops:
     def __init__(
         self,
         database: Database,
+        marks: Marks,
         publisher: Publisher,
         reconcilers: Mapping[str, Reconcile],
     ) -> None:
         """`reconcilers`: by kind, for deployments, endpoints and rollouts."""
         self._database = database
+        self._marks = marks
         self._publisher = publisher
         backoff = Backoff(first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S, jitter=JITTER)
         self._loops = {
@@ -51,28 +54,25 @@ class Loops:
         except MooringsError as problem:  # the engine is away: each deployment says so when it is looked at
             logger.error("the instances cannot be seen yet: %s", problem)
             instances = []
-        names = await asyncio.to_thread(self.names)
-        self._publisher.expect(names[DEPLOYMENT])
-        self._loops[DEPLOYMENT].watch(sorted({*names[DEPLOYMENT], *(i.owner for i in instances)}))
+        names = await asyncio.to_thread(self._deployments)
+        self._publisher.expect(names)
+        self._loops[DEPLOYMENT].watch(sorted({*names, *(i.owner for i in instances)}))
 
     async def scan(self) -> None:
         """Look after whatever is in the state, for ever."""
         while True:
             try:
-                for kind, found in (await asyncio.to_thread(self.names)).items():
-                    self._loops[kind].watch(found)
+                found = await self._marks.refresh()
+                found[ROLLOUT] = await asyncio.to_thread(self._rollouts)
+                for kind, names in found.items():
+                    self._loops[kind].watch(names)
             except MooringsError as problem:
                 logger.error("cannot list resources: %s", problem)
             await asyncio.sleep(SCAN_PERIOD_S)
 
-    def names(self) -> dict[str, Sequence[str]]:
-        """All resources that there is something to do for, by kind. On a thread."""
-        with self._database.read() as tx:
-            found = {kind: [r.name for r in tx.resources(kind)] for kind in (ENDPOINT, DEPLOYMENT)}
-            return {**found, ROLLOUT: [r.name for r in tx.resources(ROLLOUT) if goes_on(r.status)]}
-
     def wake(self, kind: str, name: str) -> None:
         """Have `(kind, name)` looked at now; on the event loop."""
+        self._marks.forget(kind, name)
         self._loops[kind].hint(name)
 
     def hinter(self) -> Callable[[str, str], None]:
@@ -81,9 +81,18 @@ class Loops:
 
         def hint(kind: str, name: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closing: the next start looks anyway
-                loop.call_soon_threadsafe(self._loops[kind].hint, name)
+                loop.call_soon_threadsafe(self.wake, kind, name)
 
         return hint
+
+    def _deployments(self) -> list[str]:
+        with self._database.read() as tx:
+            return tx.names(DEPLOYMENT)
+
+    def _rollouts(self) -> list[str]:
+        """Those that there is still something to decide for."""
+        with self._database.read() as tx:
+            return [r.name for r in tx.resources(ROLLOUT) if goes_on(r.status)]
 
     async def close(self) -> None:
         for each in self._loops.values():

@@ -24,14 +24,17 @@ from moorings.spec.endpoint import AuthMode, EndpointSpec
 from moorings.spec.scaling import scales
 from moorings.state.database import Database
 from moorings.state.lookup import container_routes
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT, Resource
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT, Resource, Transaction
 
+REREAD_S = 300.0
+"""How often everything is read anew, whatever was said to have changed."""
 GATEWAY_PATIENCE_S = 5.0
 """How long a failure of the gateway must stand before who waits for it is told so; the work itself goes on."""
 
 
 class Gateway(Protocol):
-    """What is needed of the gateway's control: hand over a state, read what became of it. Both block briefly."""
+    """What is needed of the gateway's control: hand over a state, which blocks; read what became of it, which takes no
+    longer than to see that nothing is new, mostly."""
 
     def publish(self, state: GatewayState) -> Published: ...
 
@@ -77,6 +80,11 @@ class GatewayView:
             return None
         return self.status.rejected.get(endpoint)
 
+    def of(self, endpoint: str, deployment: str = "") -> object:
+        """Everything here that concerns an endpoint, or one of its deployments: equal values, nothing new."""
+        healthy = self.healthy(endpoint, deployment) if deployment else frozenset()
+        return self.settled(endpoint), self.rejected(endpoint), healthy, self.stuck
+
     def healthy(self, endpoint: str, deployment: str) -> frozenset[str]:
         """Addresses that Envoy itself holds healthy."""
         if self.status is None:
@@ -84,9 +92,18 @@ class GatewayView:
         return frozenset(self.status.healthy.get(f"{endpoint}~{deployment}", ()))
 
 
+@dataclass(frozen=True)
+class _Input:
+    """What is desired of an endpoint, and when time alone will change it (Unix seconds)."""
+
+    desired: EndpointInput
+    due_at: float
+
+
 class Publisher:
     """Holds the addresses that may take traffic, per deployment; publishes when anything has changed.
 
+    What has changed is read alone: a change must not cost more where there are many endpoints.
     Nothing is published before every deployment has been looked at once after a start of the daemon: an empty
     table must never replace the one that serves.
     """
@@ -123,7 +140,13 @@ class Publisher:
         self._unseen: set[str] = set()
         self._published: Published | None = None
         self._lock = asyncio.Lock()
+        self._inputs: dict[str, _Input] = {}
+        """Of each endpoint, as it was read last."""
+        self._named: set[str] = set()
+        """Endpoints that have changed since they were read."""
         self._dirty = True
+        """All have to be read."""
+        self._reread_at = math.inf
 
     def expect(self, deployments: Iterable[str]) -> None:
         """Deployments that must have been looked at before anything is published."""
@@ -143,7 +166,7 @@ class Publisher:
             self._bounds.pop(deployment, None)
         else:
             self._routed[deployment] = new
-        self._dirty = True
+        self._named.add(deployment.partition("/")[0])
 
     def presume(self, deployment: str) -> None:
         """A deployment cannot be looked at: it keeps the addresses it had, so that the others need not wait for it."""
@@ -160,32 +183,43 @@ class Publisher:
             del self._bounds[deployment]
         else:
             self._bounds[deployment] = spec
-        self._dirty = True
+        self._named.add(deployment.partition("/")[0])
 
     def routed(self, deployment: str) -> frozenset[str]:
         """The addresses of a deployment that may take traffic, as last said."""
         return frozenset(self._routed.get(deployment, ()))
 
-    def changed(self) -> None:
-        """A spec, a key or a deployment list has changed in the state."""
-        self._dirty = True
+    def changed(self, endpoint: str | None = None) -> None:
+        """A spec, a key or the list of deployments of an endpoint has changed in the state; None: of any."""
+        if endpoint is None:
+            self._dirty = True
+        else:
+            self._named.add(endpoint)
 
     async def publish(self) -> GatewayView:
         """Publish if anything has changed since; returns how things stand."""
         async with self._lock:
-            if self._clock.now() >= self._due_at:
+            if self._clock.now() >= self._due_at or self._clock.monotonic() >= self._reread_at:
                 self._dirty = True
-            if self._dirty and not self._unseen:
-                self._dirty = False
-                try:
-                    state, self._due_at = await asyncio.to_thread(self._state)
-                    self._published = await asyncio.to_thread(self._gateway.publish, state)
-                except BaseException:
-                    self._dirty = True
-                    raise
-            status = await asyncio.to_thread(self._gateway.status)
+            if (self._dirty or self._named) and not self._unseen:
+                await self._put()
+            status = self._gateway.status()
             self.stuck = self._stuck(status)
             return GatewayView(self._published, status, self.stuck)
+
+    async def _put(self) -> None:
+        """Read what has changed and hand over the whole. What fails is to be done again."""
+        everything, named = self._dirty, self._named
+        self._dirty, self._named = False, set()
+        try:
+            await asyncio.to_thread(self._take_in, None if everything else named)
+            state, self._due_at = await asyncio.to_thread(self._state)
+            self._published = await asyncio.to_thread(self._gateway.publish, state)
+        except BaseException:
+            self._dirty = True
+            raise
+        if everything:
+            self._reread_at = self._clock.monotonic() + REREAD_S
 
     def _stuck(self, status: GatewayStatus | None) -> Failure | None:
         """What has kept the gateway from working for longer than a moment."""
@@ -197,37 +231,44 @@ class Publisher:
         self._problem_since = now if self._problem_since is None else self._problem_since
         return problem if now - self._problem_since >= GATEWAY_PATIENCE_S else None
 
+    def _take_in(self, named: Iterable[str] | None) -> None:
+        """Read these endpoints anew; None: all."""
+        now = self._clock.now()
+        with self._database.read() as tx:
+            names = set(tx.names(ENDPOINT) if named is None else named)
+            found = {name: self._read(tx, row, now) for name in names if (row := tx.resource(ENDPOINT, name))}
+        kept = {} if named is None else {n: i for n, i in self._inputs.items() if n not in names}
+        self._inputs = {**kept, **{name: each for name, each in found.items() if each is not None}}
+
+    def _read(self, tx: Transaction, row: Resource, now: float) -> _Input | None:
+        """What is desired of an endpoint; None: it is to go."""
+        if row.deleting:
+            return None
+        spec = EndpointSpec.model_validate(row.spec)
+        deployments = tuple(
+            DeploymentInput(
+                self._capped(d), self._routed.get(d.name, ()), health_path(d.status), self._waiting_room(d)
+            )
+            for d in tx.resources(DEPLOYMENT, below=row.name)
+            if not d.deleting
+        )
+        stored = self._opened(tx.secret_values(ENDPOINT, row.name))
+        switch = Switch.from_text(stored.get(SWITCH, ""))
+        kinds = valid_kinds(spec.auth_mode, switch, now)
+        due_at = switch.until if switch is not None and now < switch.until else math.inf
+        keys = tuple(stored[k] for k in (PRIMARY, SECONDARY) if k in stored and AuthMode.KEY in kinds)
+        taken = audience(row.uid) if AuthMode.AML_TOKEN in kinds else None
+        callers: tuple[Caller, ...] = ()
+        if self._scoring is not None and spec.auth_mode is AuthMode.AAD_TOKEN:
+            callers = self._scoring.callers(tx, row.name)
+        going = tx.resources(ROLLOUT, below=row.name) if spec.mirror_traffic else ()
+        compared = any(goes_on(each.status) for each in going)
+        return _Input(EndpointInput(spec, keys, deployments, taken, callers, compared), due_at)
+
     def _state(self) -> tuple[GatewayState, float]:
         """What is desired, and when time alone will change it (Unix seconds)."""
-        now, due_at, inputs = self._clock.now(), math.inf, []
-        with self._database.read() as tx:
-            for row in tx.resources(ENDPOINT):
-                if row.deleting:
-                    continue
-                spec = EndpointSpec.model_validate(row.spec)
-                deployments = tuple(
-                    DeploymentInput(
-                        self._capped(d),
-                        self._routed.get(d.name, ()),
-                        health_path(d.status),
-                        self._waiting_room(d),
-                    )
-                    for d in tx.resources(DEPLOYMENT, below=row.name)
-                    if not d.deleting
-                )
-                stored = self._opened(tx.secret_values(ENDPOINT, row.name))
-                switch = Switch.from_text(stored.get(SWITCH, ""))
-                kinds = valid_kinds(spec.auth_mode, switch, now)
-                if switch is not None and now < switch.until:
-                    due_at = min(due_at, switch.until)
-                keys = tuple(stored[k] for k in (PRIMARY, SECONDARY) if k in stored and AuthMode.KEY in kinds)
-                taken = audience(row.uid) if AuthMode.AML_TOKEN in kinds else None
-                callers: tuple[Caller, ...] = ()
-                if self._scoring is not None and spec.auth_mode is AuthMode.AAD_TOKEN:
-                    callers = self._scoring.callers(tx, row.name)
-                going = tx.resources(ROLLOUT, below=row.name) if spec.mirror_traffic else ()
-                compared = any(goes_on(each.status) for each in going)
-                inputs.append(EndpointInput(spec, keys, deployments, taken, callers, compared))
+        inputs = [each.desired for each in self._inputs.values()]
+        due_at = min((each.due_at for each in self._inputs.values()), default=math.inf)
         token_keys = ""
         if any(item.token_audience for item in inputs):
             token_keys = self._tokens.public_keys()

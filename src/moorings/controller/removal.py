@@ -45,7 +45,7 @@ class Remover:
         """The next step of a deletion: out of the gateway, then the instances, then the row with its operations."""
         await self.preparer.end(row.name)
         self.publisher.route(row.name, None)
-        self.publisher.changed()
+        self.publisher.changed(row.name.partition("/")[0])
         view = await self.publisher.publish()
         endpoint = row.name.partition("/")[0]
         instances = await self.engine.observe(row.name)

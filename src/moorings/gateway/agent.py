@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway import admin, binary, descriptors, locks, snapshot
@@ -172,7 +171,7 @@ class Agent:
     async def _take_snapshot(self) -> None:
         """Take in a new snapshot: have its changes checked, publish the rest with the last good of what is
         refused."""
-        signature = _signature(self._settings.snapshot)
+        signature = snapshot.signature(self._settings.snapshot)
         if signature == self._seen and self._taken is not None:
             return
         self._seen = signature
@@ -307,14 +306,6 @@ def _nothing(problem: Failure) -> GatewayStatus:
 
 def _text(problem: Failure | None) -> str | None:
     return f"({problem.code}) {problem.message}" if problem is not None else None
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return (0,)
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def main(options: argparse.Namespace) -> None:

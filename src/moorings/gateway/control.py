@@ -17,13 +17,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moorings.gateway import envoy, locks, snapshot
+from moorings.gateway import locks, snapshot
 from moorings.gateway.admin import Admin, AdminError, Load
 from moorings.gateway.envoy_clusters import cluster_name, cluster_parts
+from moorings.gateway.publication import Publication
 from moorings.gateway.state import GatewayState, GatewayStatus, Published
 from moorings.gateway.waiting import room_path
 from moorings.lib import procs
 from moorings.spec.limits import MAX_CONNECTIONS
+
+_TICK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class GatewayControl:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
+        self._publication = Publication(settings.snapshot)
+        self._status: tuple[tuple[int, ...], GatewayStatus | None] | None = None
         settings.make_folders()
 
     def publish(self, state: GatewayState) -> Published:
@@ -109,12 +114,10 @@ class GatewayControl:
 
         The file is written only when something changed. Raises OSError when it can't be.
         """
-        last = snapshot.read(self.settings.snapshot)
-        wanted = snapshot.of(envoy.resources(state).values(), after=last)
-        if wanted is not last:
-            snapshot.write(self.settings.snapshot, wanted)
+        published, written = self._publication.put(state)
+        if written:
             self._poke()
-        return Published(wanted.version, wanted.endpoints)
+        return published
 
     def workers(self, endpoint: str, deployment: str) -> tuple[str, ...]:
         """Addresses of a deployment that take traffic by what was published last, by whichever daemon."""
@@ -125,7 +128,15 @@ class GatewayControl:
     def status(self) -> GatewayStatus | None:
         """The agent's last word, or None when there is none. It does not say that the agent lives: `running`
         does."""
-        return snapshot.read_status(self.settings.status)
+        signature = snapshot.signature(self.settings.status)
+        if self._status is not None and self._status[0] == signature:
+            return self._status[1]
+        found = snapshot.read_status(self.settings.status)
+        # The signature was taken first, so an older file is never kept for a newer one; and a file that is this young may
+        # be replaced by another that looks the same, within one tick of the clock of the file system.
+        old = time.time() - signature[0] / 1e9 > _TICK_S
+        self._status = (signature, found) if old else None
+        return found
 
     def waiting_room(self, endpoint: str, deployment: str) -> str:
         """The socket where requests to the deployment wait while it has no instance."""

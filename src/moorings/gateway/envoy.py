@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moorings.gateway import envoy_clusters, envoy_routes, envoy_tokens
-from moorings.gateway.state import MAX_RATE_LIMIT_PER_S, TOKENS, EndpointRoute, GatewayState
+from moorings.gateway.state import MAX_RATE_LIMIT_PER_S, TOKENS, EndpointRoute, GatewayState, Issuer
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
@@ -63,15 +63,48 @@ Resources = Mapping[str, Bundle]
 """Endpoint name -> bundle."""
 
 
+@dataclass(frozen=True)
+class EndpointPart:
+    """All that an endpoint's bundle is made of: equal parts make equal bundles."""
+
+    endpoint: EndpointRoute
+    hosts: tuple[str, ...]
+
+    def bundle(self) -> Bundle:
+        """Raises ValueError for a rate limit out of range."""
+        return _bundle(self.endpoint, self.hosts)
+
+
+@dataclass(frozen=True)
+class TokensPart:
+    """The same of what endpoints share to check tokens with."""
+
+    token_keys: str
+    issuers: tuple[Issuer, ...]
+
+    def bundle(self) -> Bundle:
+        check = envoy_tokens.extension(self.token_keys or None, self.issuers)
+        return Bundle(TOKENS, (Resource(EXTENSION, check["name"], check),), {})
+
+
+Part = EndpointPart | TokensPart
+
+
+def parts(state: GatewayState) -> dict[str, Part]:
+    """What `state` is served with, by the name of the bundle."""
+    hosts = _hosts([endpoint.name for endpoint in state.endpoints])
+    found: dict[str, Part] = {
+        endpoint.name: EndpointPart(endpoint, tuple(hosts[endpoint.name])) for endpoint in state.endpoints
+    }
+    if state.token_keys or state.issuers:
+        found[TOKENS] = TokensPart(state.token_keys, tuple(state.issuers))
+    return found
+
+
 def resources(state: GatewayState) -> dict[str, Bundle]:
     """The resources of every endpoint of `state`, and the shared ones. Raises ValueError for a rate limit
     out of range."""
-    hosts = _hosts([endpoint.name for endpoint in state.endpoints])
-    found = {endpoint.name: _bundle(endpoint, hosts[endpoint.name]) for endpoint in state.endpoints}
-    if state.token_keys or state.issuers:
-        check = envoy_tokens.extension(state.token_keys or None, state.issuers)
-        found[TOKENS] = Bundle(TOKENS, (Resource(EXTENSION, check["name"], check),), {})
-    return found
+    return {name: part.bundle() for name, part in parts(state).items()}
 
 
 def no_tokens() -> Resource:

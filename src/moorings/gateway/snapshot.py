@@ -37,11 +37,17 @@ class Snapshot:
 def of(bundles: Iterable[Bundle], *, after: Snapshot | None = None) -> Snapshot:
     """The snapshot of exactly these bundles; `after` itself when it holds just them, else with the next serial."""
     ordered = tuple(sorted(bundles, key=lambda bundle: bundle.endpoint))
-    content = content_hash([[bundle.endpoint, bundle.version] for bundle in ordered])
-    before, _, serial = after.version.partition("-") if after is not None else ("", "", "0")
-    if after is not None and before == content:
-        return after
-    return Snapshot(f"{content}-{int(serial or 0) + 1}", ordered)
+    endpoints = {bundle.endpoint: bundle.version for bundle in ordered}
+    version = next_version(endpoints, after.version if after is not None else "")
+    return after if after is not None and version == after.version else Snapshot(version, ordered)
+
+
+def next_version(endpoints: Mapping[str, str], after: str) -> str:
+    """The version of a snapshot of these bundles (endpoint -> version); `after` itself where it is of just them, else with
+    the next serial."""
+    content = content_hash(sorted([name, version] for name, version in endpoints.items()))
+    before, _, serial = after.partition("-")
+    return after if before == content else f"{content}-{int(serial or 0) + 1}"
 
 
 def write(path: Path, snapshot: Snapshot) -> bool:
@@ -55,6 +61,15 @@ def read(path: Path) -> Snapshot | None:
         return _decode(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def signature(path: Path) -> tuple[int, ...]:
+    """Differs whenever another file has been put at `path`."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0,)
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def workers(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
@@ -117,16 +132,24 @@ def _status_json(status: GatewayStatus) -> dict[str, Any]:
 
 
 def _encode(snapshot: Snapshot) -> bytes:
-    bundles = [
-        {
-            "endpoint": bundle.endpoint,
-            "version": bundle.version,
-            "caps": dict(bundle.caps),
-            "resources": [[r.type, r.name, r.version, r.body] for r in bundle.resources],
-        }
-        for bundle in snapshot.bundles
-    ]
-    return json.dumps({"version": snapshot.version, "bundles": bundles}, sort_keys=True).encode()
+    return joined(snapshot.version, map(bundle_text, snapshot.bundles))
+
+
+def joined(version: str, bundles: Iterable[bytes]) -> bytes:
+    """A snapshot of bundles that are in their text form."""
+    head, tail = json.dumps({"bundles": [], "version": version}).encode().split(b"[]", 1)
+    return b"".join((head, b"[", b", ".join(bundles), b"]", tail))
+
+
+def bundle_text(bundle: Bundle) -> bytes:
+    """A bundle as it is in the file."""
+    data = {
+        "endpoint": bundle.endpoint,
+        "version": bundle.version,
+        "caps": dict(bundle.caps),
+        "resources": [[r.type, r.name, r.version, r.body] for r in bundle.resources],
+    }
+    return json.dumps(data, sort_keys=True).encode()
 
 
 def _decode(data: Mapping[str, Any]) -> Snapshot:

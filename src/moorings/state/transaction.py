@@ -18,7 +18,7 @@ from moorings.state.principal_rows import PrincipalRows
 from moorings.state.quota_rows import QuotaRows
 from moorings.state.secret_rows import SecretRows
 
-__all__ = ["Asset", "Event", "Operation", "OperationStatus", "Resource", "Transaction"]
+__all__ = ["Asset", "Event", "Mark", "Operation", "OperationStatus", "Resource", "Transaction"]
 
 ENDPOINT = "endpoint"
 ROLLOUT = "rollout"
@@ -59,6 +59,23 @@ class Resource:
     """The autoscale setting of a deployment (the document of the API); None: it has none."""
     scale: Mapping[str, Any] | None = None
     """What the scaler has decided last: `count`, `at` (Unix seconds), `reason`, `message`."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What differs whenever there is something new to do for a resource."""
+
+    uid: str
+    generation: int
+    deleting: bool
+    autoscale: Mapping[str, Any] | None
+    scale: Mapping[str, Any] | None
+    waiting: bool = False
+    """Whether an operation on it goes on."""
+
+    @staticmethod
+    def of(row: Resource, *, waiting: bool) -> Mark:
+        return Mark(row.uid, row.generation, row.deleting, row.autoscale, row.scale, waiting)
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,25 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
             # All that begin with "<below>/", told by the order of characters: "0" is the one after "/".
             query = query.where(t.c.name > f"{below}/", t.c.name < f"{below}0")
         return [_resource(row) for row in self._connection.execute(query)]
+
+    def marks(self, kind: str, name: str | None = None) -> dict[str, Mark]:
+        """What tells whether resources are still as they were, by name, sorted: of all of a kind, or of one. Far cheaper than
+        to read them."""
+        t, o = tables.resources, tables.operations
+        going = select(o.c.name).where(o.c.kind == kind, o.c.status == OperationStatus.IN_PROGRESS)
+        query = select(t.c.name, t.c.uid, t.c.generation, t.c.deleting, t.c.autoscale, t.c.scale)
+        query = query.where(t.c.kind == kind).order_by(t.c.name)
+        if name is not None:
+            going, query = going.where(o.c.name == name), query.where(t.c.name == name)
+        waiting = set(self._connection.execute(going).scalars())
+        return {row[0]: Mark(*row[1:], row[0] in waiting) for row in self._connection.execute(query)}
+
+    def names(self, kind: str) -> Sequence[str]:
+        """Of all of a kind, sorted: a list that is asked for every second must not decode what they hold."""
+        t = tables.resources
+        return list(
+            self._connection.execute(select(t.c.name).where(t.c.kind == kind).order_by(t.c.name)).scalars()
+        )
 
     def put(
         self,

@@ -17,6 +17,7 @@ from moorings.controller.access import Access
 from moorings.controller.deployment import DeploymentReconciler, Tools
 from moorings.controller.endpoint import EndpointReconciler
 from moorings.controller.health import Prober
+from moorings.controller.marks import Marks
 from moorings.controller.preparation import Built
 from moorings.controller.publisher import Publisher
 from moorings.controller.resolve import Content
@@ -255,10 +256,11 @@ class World:
             self.database, self.gateway, self.vault, self.tokens, self.clock, rate_limit_per_s=100
         )
         self.publisher = publisher
-        prober = Prober(self.clock, self._answers)
+        prober, marks = Prober(self.clock, self._answers), Marks(self.database, self.clock)
         self.deployments = DeploymentReconciler(
             Tools(
                 database=self.database,
+                marks=marks,
                 clock=self.clock,
                 engine=self.engine,
                 environments=self.environments,
@@ -274,7 +276,7 @@ class World:
                 progress_deadline_s=0.0,
             )
         )
-        self.endpoints = EndpointReconciler(self.database, self.clock, publisher, 1.0, 0.001)
+        self.endpoints = EndpointReconciler(self.database, marks, self.clock, publisher, 1.0, 0.001)
         with self.database.read() as tx:
             rows = [r.name for r in tx.resources(DEPLOYMENT)]
             names = [r.name for r in tx.resources(ENDPOINT)]

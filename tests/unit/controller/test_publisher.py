@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from moorings.controller.publisher import GatewayView
+from moorings.controller.publisher import REREAD_S, GatewayView
 from moorings.gateway.state import GatewayStatus, Published
 
 World = Any
@@ -81,6 +81,62 @@ async def test_nothing_is_published_twice_and_every_change_once(world: World) ->
     await world.publisher.publish()
     assert len(calls) == 2
     assert world.publisher.routed("shop/blue") == frozenset()
+
+
+def reads(world: World) -> list[str]:
+    """Filled with the name of each endpoint that is read from now on."""
+    seen: list[str] = []
+    original = world.publisher._read
+
+    def read(tx: Any, row: Any, now: float) -> Any:
+        seen.append(row.name)
+        return original(tx, row, now)
+
+    world.publisher._read = read
+    return seen
+
+
+async def test_a_change_is_read_alone_and_the_others_stay_published(world: World) -> None:
+    for name in ("bank", "shop", "club"):
+        world.put_endpoint(name)
+    await world.settle()
+    seen = reads(world)
+    world.put_endpoint("shop", auth_mode="aml_token")
+    await world.look("endpoint", "shop")
+    assert seen == ["shop"]
+    endpoints = {each.name: each for each in world.gateway.states[-1].endpoints}
+    assert sorted(endpoints) == ["bank", "club", "shop"]
+    assert endpoints["shop"].token_audience is not None
+    world.delete("endpoint", "bank")
+    await world.settle()
+    assert [each.name for each in world.gateway.states[-1].endpoints] == ["club", "shop"]
+
+
+async def test_everything_is_read_anew_now_and_then(world: World) -> None:
+    for name in ("bank", "shop"):
+        world.put_endpoint(name)
+    await world.settle()
+    seen = reads(world)
+    world.clock.advance(REREAD_S - 1)
+    await world.publisher.publish()
+    assert seen == []
+    world.clock.advance(1)
+    await world.publisher.publish()
+    assert sorted(seen) == ["bank", "shop"]
+
+
+async def test_after_a_publication_that_failed_everything_is_read(world: World) -> None:
+    for name in ("bank", "shop"):
+        world.put_endpoint(name)
+    await world.settle()
+    world.gateway.unwritable = True
+    world.publisher.route("shop/blue", ["/a"])
+    with pytest.raises(OSError, match="No space"):
+        await world.publisher.publish()
+    world.gateway.unwritable = False
+    seen = reads(world)
+    await world.publisher.publish()
+    assert sorted(seen) == ["bank", "shop"]
 
 
 async def test_what_could_not_be_published_is_published_next_time(world: World) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import time
 
 import pytest
 
@@ -66,6 +68,60 @@ def test_publishing_needs_no_agent_and_writes_only_changes(tmp_path):
     assert back.endpoints == versions.endpoints
     assert back.version not in (versions.version, changed.version)
     assert (control.status(), control.running()) == (None, False)
+
+
+def test_what_is_published_is_the_snapshot_of_it_however_it_came_about(tmp_path):
+    control = GatewayControl(GatewaySettings(tmp_path, tmp_path / "g", tmp_path / "r", 1))
+    published = [
+        control.publish(one) for one in (state("shop", "bank"), state("shop"), state("bank", "shop", "club"))
+    ][-1]
+    written = snapshot.read(control.settings.snapshot)
+    assert written is not None
+    assert written.bundles == snapshot.of(bundles("shop", "bank", "club")).bundles
+    assert (written.version, written.endpoints) == (published.version, published.endpoints)
+
+
+def test_of_a_change_only_what_has_changed_is_made_anew(tmp_path, monkeypatch):
+    control = GatewayControl(GatewaySettings(tmp_path, tmp_path / "g", tmp_path / "r", 1))
+    control.publish(state("shop", "bank"))
+    made = []
+    original = envoy.EndpointPart.bundle
+    monkeypatch.setattr(
+        envoy.EndpointPart, "bundle", lambda part: made.append(part.endpoint.name) or original(part)
+    )
+    both = (*state("bank").endpoints, *state("shop", timeout_ms=1).endpoints)
+    control.publish(GatewayState(both))
+    assert made == ["shop"]
+
+
+def test_a_snapshot_of_another_process_is_gone_on_from(tmp_path):
+    settings = GatewaySettings(tmp_path, tmp_path / "g", tmp_path / "r", 1)
+    first, second = GatewayControl(settings), GatewayControl(settings)
+    first.publish(state("shop"))
+    other = second.publish(state("bank"))
+    again = first.publish(state("shop"))
+    assert snapshot.read(settings.snapshot).endpoints == again.endpoints
+    assert int(again.version.partition("-")[2]) == int(other.version.partition("-")[2]) + 1
+
+
+def test_a_status_is_read_again_when_there_is_another_and_not_before(tmp_path, monkeypatch):
+    control = GatewayControl(GatewaySettings(tmp_path, tmp_path / "g", tmp_path / "r", 1))
+    path, read = control.settings.status, []
+    original = snapshot.read_status
+    monkeypatch.setattr(snapshot, "read_status", lambda path: read.append(path) or original(path))
+
+    def write(version, seconds_ago):
+        snapshot.write_status(path, GatewayStatus(version, {}, {}, {}, 7, True))
+        os.utime(path, (time.time() - seconds_ago,) * 2)
+
+    write("a", 5)
+    assert [control.status().snapshot_version for _ in range(3)] == ["a"] * 3
+    assert len(read) == 1
+    write("b", 0)
+    assert [control.status().snapshot_version for _ in range(2)] == ["b"] * 2
+    assert len(read) == 3, "one that young may have been replaced by another that looks the same"
+    path.unlink()
+    assert control.status() is None
 
 
 def test_a_change_of_workers_is_the_same_subject_and_a_change_of_routes_is_not():
