@@ -427,7 +427,7 @@ class Daemon:
         return LogKeeper(
             engine,
             self._journal,
-            lambda: loops.names()[DEPLOYMENT],
+            loops.deployments,
             self._clock,
             kept_days=kept.kept_days,
             kept_bytes=kept.kept_bytes,

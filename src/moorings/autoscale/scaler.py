@@ -32,7 +32,7 @@ from moorings.spec.autoscale import (
 )
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.instance_types import lookup
-from moorings.spec.scaling import count_of, scales
+from moorings.spec.scaling import TARGET_UTILIZATION, count_of, scales
 from moorings.spec.status import is_ready
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, Resource
@@ -163,7 +163,7 @@ class Scaler:
         with self._database.read() as tx:
             return [
                 row
-                for row in tx.resources(DEPLOYMENT)
+                for row in tx.may_scale(TARGET_UTILIZATION)
                 if not row.deleting and scales(row.spec, row.autoscale)
             ]
 

@@ -19,7 +19,7 @@ from moorings.engines.base import Engine
 from moorings.errors.exceptions import MooringsError, failure
 from moorings.lib.timing import Backoff
 from moorings.state.database import Database
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT
+from moorings.state.transaction import DEPLOYMENT, ROLLOUT
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Loops:
         except MooringsError as problem:  # the engine is away: each deployment says so when it is looked at
             logger.error("the instances cannot be seen yet: %s", problem)
             instances = []
-        names = await asyncio.to_thread(self._deployments)
+        names = await asyncio.to_thread(self.deployments)
         self._publisher.expect(names)
         self._loops[DEPLOYMENT].watch(sorted({*names, *(i.owner for i in instances)}))
 
@@ -85,7 +85,8 @@ class Loops:
 
         return hint
 
-    def _deployments(self) -> list[str]:
+    def deployments(self) -> Sequence[str]:
+        """The names of all. On a thread."""
         with self._database.read() as tx:
             return tx.names(DEPLOYMENT)
 

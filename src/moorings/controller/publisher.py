@@ -13,8 +13,16 @@ from moorings.controller.scaled import wanted
 from moorings.controller.scoring import Scoring
 from moorings.controller.shifting import goes_on
 from moorings.errors.exceptions import Failure, MooringsError
-from moorings.gateway.build import DeploymentInput, EndpointInput, build
-from moorings.gateway.state import TOKENS, Caller, GatewayState, GatewayStatus, Issuer, Published
+from moorings.gateway.build import DeploymentInput, EndpointInput, route, together
+from moorings.gateway.state import (
+    TOKENS,
+    Caller,
+    EndpointRoute,
+    GatewayState,
+    GatewayStatus,
+    Issuer,
+    Published,
+)
 from moorings.lib.timing import Clock
 from moorings.security.credentials import PRIMARY, SECONDARY, SWITCH, Switch, audience, valid_kinds
 from moorings.security.tokens import TokenIssuer
@@ -94,9 +102,9 @@ class GatewayView:
 
 @dataclass(frozen=True)
 class _Input:
-    """What is desired of an endpoint, and when time alone will change it (Unix seconds)."""
+    """What the gateway is to do for an endpoint, and when time alone will change it (Unix seconds)."""
 
-    desired: EndpointInput
+    route: EndpointRoute
     due_at: float
 
 
@@ -263,28 +271,26 @@ class Publisher:
             callers = self._scoring.callers(tx, row.name)
         going = tx.resources(ROLLOUT, below=row.name) if spec.mirror_traffic else ()
         compared = any(goes_on(each.status) for each in going)
-        return _Input(EndpointInput(spec, keys, deployments, taken, callers, compared), due_at)
+        desired = route(
+            EndpointInput(spec, keys, deployments, taken, callers, compared),
+            rate_limit_per_s=self._rate_limit_per_s,
+            local_requires_key=self._local_requires_key,
+        )
+        return _Input(desired, due_at)
 
     def _state(self) -> tuple[GatewayState, float]:
         """What is desired, and when time alone will change it (Unix seconds)."""
-        inputs = [each.desired for each in self._inputs.values()]
+        routes = [each.route for each in self._inputs.values()]
         due_at = min((each.due_at for each in self._inputs.values()), default=math.inf)
         token_keys = ""
-        if any(item.token_audience for item in inputs):
+        if any(item.token_audience for item in routes):
             token_keys = self._tokens.public_keys()
             due_at = min(due_at, self._tokens.next_change_at())
         issuers: tuple[Issuer, ...] = ()
-        if self._scoring is not None and any(item.callers for item in inputs):
+        if self._scoring is not None and any(item.callers for item in routes):
             issuers = self._scoring.issuers()
             due_at = min(due_at, self._scoring.next_change_at())
-        state = build(
-            inputs,
-            issuers=issuers,
-            rate_limit_per_s=self._rate_limit_per_s,
-            token_keys=token_keys,
-            local_requires_key=self._local_requires_key,
-        )
-        return state, due_at
+        return together(routes, token_keys=token_keys, issuers=issuers), due_at
 
     def _capped(self, row: Resource) -> DeploymentSpec:
         """The spec of a deployment, or the one that bounds it, with the instances that its cap of pending requests is for:

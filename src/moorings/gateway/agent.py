@@ -34,6 +34,8 @@ _BUSY_S = 5.0
 """How long health is asked for at the busy pace after what is expected has changed; then gently, then at
 leisure."""
 _HALF_BUSY_S = 60.0
+_OBSERVE_SHARE = 9.0
+"""Asked for a tenth of the time at most."""
 _RETRY_BINARY_S = 5.0
 _SILENT_LIMIT = 3
 """Questions in a row that Envoy may leave unanswered (2 s each) before it no longer counts as ready."""
@@ -47,6 +49,8 @@ class Agent:
     def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
+        self._snapshot = snapshot.SnapshotFile(settings.snapshot)
+        self._serving = snapshot.SnapshotFile(settings.serving)
         self._wake = asyncio.Event()
         self._stopped = False
         self._taken: snapshot.Snapshot = snapshot.of(())
@@ -63,6 +67,7 @@ class Agent:
         self._expected: frozenset[tuple[str, str]] = frozenset()
         self._expected_since_s = clock.monotonic()
         self._observed_s = 0.0
+        self._observing_took_s = 0.0
         self._rooms = WaitingRooms()
         self._starts = 0
         self._silent = 0
@@ -175,7 +180,7 @@ class Agent:
         if signature == self._seen and self._taken is not None:
             return
         self._seen = signature
-        found = snapshot.read(self._settings.snapshot)
+        found = self._snapshot.read()
         if found is not None:
             self._taken = found
         self._invalid = await self._validator.refusals(self._taken.bundles)
@@ -222,12 +227,19 @@ class Agent:
             self._publish()
         versions = {name: bundle.version for name, bundle in self._good.items()}
         if versions != self._good_written:
-            snapshot.write(self._settings.serving, snapshot.of(self._good.values()))
+            self._serving.write(snapshot.of(self._good.values()))
             self._good_written = versions
 
     async def _observe(self) -> None:
         """Ask Envoy how it is."""
-        self._observed_s = self._clock.monotonic()
+        began_s = self._clock.monotonic()
+        try:
+            await self._ask()
+        finally:
+            self._observed_s = self._clock.monotonic()
+            self._observing_took_s = self._observed_s - began_s
+
+    async def _ask(self) -> None:
         if self._process.pid is None:
             self._ready, self._healthy = False, {}
             return
@@ -268,10 +280,11 @@ class Agent:
         return any(worker not in self._healthy.get(cluster, ()) for cluster, worker in self._expected)
 
     def _observe_pace_s(self) -> float:
+        """Where there are very many workers an answer is long: to ask must not keep Envoy and us from our work."""
         waited_s = self._clock.monotonic() - self._expected_since_s
-        if waited_s > _HALF_BUSY_S or not self._pending():
-            return _OBSERVE_S
-        return _POLL_BUSY_S if waited_s < _BUSY_S else _POLL_S
+        at_leisure = waited_s > _HALF_BUSY_S or not self._pending()
+        wanted_s = _OBSERVE_S if at_leisure else _POLL_BUSY_S if waited_s < _BUSY_S else _POLL_S
+        return max(wanted_s, _OBSERVE_SHARE * self._observing_took_s)
 
     def _pause_s(self) -> float:
         return min(_POLL_S, self._observe_pace_s())

@@ -3,7 +3,7 @@ knows no Envoy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from moorings.gateway.state import (
@@ -56,18 +56,29 @@ def build(
     Equal inputs in any order give equal states. `token_keys` are left out where no endpoint takes tokens. With
     `local_requires_key` local endpoints want a credential like all others.
     """
-    ordered = sorted(endpoints, key=lambda item: item.spec.name)
+    routes = [
+        route(item, rate_limit_per_s=rate_limit_per_s, local_requires_key=local_requires_key)
+        for item in endpoints
+    ]
+    return together(routes, token_keys=token_keys, issuers=issuers)
+
+
+def together(
+    routes: Iterable[EndpointRoute], *, token_keys: str = "", issuers: Sequence[Issuer] = ()
+) -> GatewayState:
+    """The state of these routes, in any order, with as much of what they share as any of them needs."""
+    ordered = tuple(sorted(routes, key=lambda item: item.name))
     taken = any(item.token_audience is not None for item in ordered)
-    routes = tuple(_endpoint(item, rate_limit_per_s, local_requires_key) for item in ordered)
     named = {caller.issuer for item in ordered for caller in item.callers}
     return GatewayState(
-        routes,
+        ordered,
         token_keys if taken else "",
         tuple(sorted((each for each in issuers if each.name in named), key=lambda each: each.name)),
     )
 
 
-def _endpoint(item: EndpointInput, rate_limit_per_s: int, local_requires_key: bool) -> EndpointRoute:
+def route(item: EndpointInput, *, rate_limit_per_s: int, local_requires_key: bool) -> EndpointRoute:
+    """What the gateway does for one endpoint."""
     deployments = tuple(_deployment(d) for d in sorted(item.deployments, key=lambda d: d.spec.name))
     names = {deployment.name.lower(): deployment.name for deployment in deployments}
     own = item.spec.properties.moorings

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from moorings.gateway import envoy_clusters, envoy_routes, envoy_tokens
@@ -54,6 +55,11 @@ class Bundle:
         if not self.version:
             parts = [[r.type, r.name, r.version] for r in self.resources]
             object.__setattr__(self, "version", content_hash([parts, self.caps]))
+
+    @cached_property
+    def subject(self) -> str:
+        """Hash of what is validated: a change of workers or caps alone leaves it as it is."""
+        return content_hash([[r.type, r.name, r.version] for r in self.resources if r.type != ASSIGNMENT])
 
     def of_type(self, type_name: str) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.resources if resource.type == type_name)

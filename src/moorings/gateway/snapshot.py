@@ -7,6 +7,7 @@ per endpoint, in the same form. Both hold keys: 0600.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from moorings.gateway.envoy import ASSIGNMENT, Bundle, Resource, content_hash
 from moorings.gateway.state import GatewayStatus
 from moorings.gateway.waiting import is_room
 from moorings.lib import atomic
+
+_HEAD, _BETWEEN, _TAIL = b'{"bundles": [\n', b",\n", b"\n], "
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,56 @@ def next_version(endpoints: Mapping[str, str], after: str) -> str:
 
 def write(path: Path, snapshot: Snapshot) -> bool:
     """Make `path` hold the snapshot (0600). True when it was written, False when it held it already."""
-    return atomic.write_if_changed(path, _encode(snapshot))
+    return SnapshotFile(path).write(snapshot)
 
 
 def read(path: Path) -> Snapshot | None:
     """The snapshot of `path`, or None when the file is absent or is no snapshot."""
-    try:
-        return _decode(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    return SnapshotFile(path).read()
+
+
+class SnapshotFile:
+    """One file that is read, or written, again and again: bundles that are as they were are neither decoded nor encoded
+    again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decoded: dict[bytes, Bundle] = {}
+        """By a hash of their text."""
+        self._encoded: dict[str, tuple[str, bytes]] = {}
+        """Version and text by endpoint."""
+
+    def read(self) -> Snapshot | None:
+        """None when the file is absent or is no snapshot."""
+        try:
+            return self._decode(self._path.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, snapshot: Snapshot) -> bool:
+        """Make the file hold the snapshot (0600). True when it was written, False when it held it already."""
+        known = self._encoded
+        self._encoded = {
+            bundle.endpoint: found
+            if (found := known.get(bundle.endpoint)) is not None and found[0] == bundle.version
+            else (bundle.version, bundle_text(bundle))
+            for bundle in snapshot.bundles
+        }
+        texts = (self._encoded[bundle.endpoint][1] for bundle in snapshot.bundles)
+        return atomic.write_if_changed(self._path, joined(snapshot.version, texts))
+
+    def _decode(self, data: bytes) -> Snapshot:
+        if not data.startswith(_HEAD):  # none in it, or written by an older version
+            found = json.loads(data)
+            return Snapshot(found["version"], tuple(map(_bundle, found["bundles"])))
+        body, _, tail = data[len(_HEAD) :].rpartition(_TAIL)
+        version = json.loads(b"{" + tail)["version"]
+        decoded: dict[bytes, Bundle] = {}
+        for text in body.split(_BETWEEN):
+            key = hashlib.blake2b(text, digest_size=16).digest()
+            decoded[key] = self._decoded.get(key) or _bundle(json.loads(text))
+        self._decoded = decoded
+        return Snapshot(version, tuple(decoded.values()))
 
 
 def signature(path: Path) -> tuple[int, ...]:
@@ -131,14 +175,11 @@ def _status_json(status: GatewayStatus) -> dict[str, Any]:
     }
 
 
-def _encode(snapshot: Snapshot) -> bytes:
-    return joined(snapshot.version, map(bundle_text, snapshot.bundles))
-
-
 def joined(version: str, bundles: Iterable[bytes]) -> bytes:
-    """A snapshot of bundles that are in their text form."""
-    head, tail = json.dumps({"bundles": [], "version": version}).encode().split(b"[]", 1)
-    return b"".join((head, b"[", b", ".join(bundles), b"]", tail))
+    """A snapshot of bundles that are in their text form: JSON with a line for each, for texts hold no line break."""
+    body = _BETWEEN.join(bundles)
+    tail = json.dumps({"version": version}).encode()[1:]
+    return b"".join((_HEAD, body, _TAIL, tail)) if body else b'{"bundles": [], ' + tail
 
 
 def bundle_text(bundle: Bundle) -> bytes:
@@ -152,16 +193,12 @@ def bundle_text(bundle: Bundle) -> bytes:
     return json.dumps(data, sort_keys=True).encode()
 
 
-def _decode(data: Mapping[str, Any]) -> Snapshot:
-    bundles = tuple(
-        Bundle(
-            endpoint=item["endpoint"],
-            resources=tuple(
-                Resource(kind, name, body, version) for kind, name, version, body in item["resources"]
-            ),
-            caps=item["caps"],
-            version=item["version"],
-        )
-        for item in data["bundles"]
+def _bundle(item: Mapping[str, Any]) -> Bundle:
+    return Bundle(
+        endpoint=item["endpoint"],
+        resources=tuple(
+            Resource(kind, name, body, version) for kind, name, version, body in item["resources"]
+        ),
+        caps=item["caps"],
+        version=item["version"],
     )
-    return Snapshot(data["version"], bundles)

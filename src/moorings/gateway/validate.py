@@ -60,13 +60,6 @@ def candidate(bundles: Sequence[envoy.Bundle]) -> dict[str, Any]:
     }
 
 
-def subject(bundle: envoy.Bundle) -> str:
-    """Hash of what is validated of a bundle: a change of workers or caps alone leaves it as it is."""
-    return envoy.content_hash(
-        [[r.type, r.name, r.version] for r in bundle.resources if r.type != envoy.ASSIGNMENT]
-    )
-
-
 class Validator:
     """Verdicts on bundles, remembered by content. `folder` holds candidates (0600: they contain keys)
     meanwhile."""
@@ -85,19 +78,19 @@ class Validator:
     def trust(self, bundles: Sequence[envoy.Bundle]) -> None:
         """Take bundles as valid that an earlier process has validated."""
         for bundle in bundles:
-            self._verdicts[subject(bundle)] = None
+            self._verdicts[bundle.subject] = None
 
     async def refusals(self, bundles: Sequence[envoy.Bundle]) -> dict[str, str]:
         """Endpoint -> Envoy's message, for each bundle that Envoy would refuse."""
-        unknown = [bundle for bundle in bundles if subject(bundle) not in self._verdicts]
+        unknown = [bundle for bundle in bundles if bundle.subject not in self._verdicts]
         if unknown:
             message = await self._ask(unknown)
             if message is None or len(unknown) == 1:
-                self._verdicts.update({subject(bundle): message for bundle in unknown})
+                self._verdicts.update({bundle.subject: message for bundle in unknown})
             else:
                 for bundle in unknown:
-                    self._verdicts[subject(bundle)] = await self._ask([bundle])
-        current = {subject(bundle): bundle.endpoint for bundle in bundles}
+                    self._verdicts[bundle.subject] = await self._ask([bundle])
+        current = {bundle.subject: bundle.endpoint for bundle in bundles}
         # Only what is wanted now is remembered: the map would grow with every key that was ever made.
         self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if key in current}
         return {current[key]: verdict for key, verdict in self._verdicts.items() if verdict is not None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, null, select, update
+from sqlalchemy import Row, Text, cast, delete, insert, null, or_, select, update
 
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
@@ -120,6 +120,13 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
         if below is not None:
             # All that begin with "<below>/", told by the order of characters: "0" is the one after "/".
             query = query.where(t.c.name > f"{below}/", t.c.name < f"{below}0")
+        return [_resource(row) for row in self._connection.execute(query)]
+
+    def may_scale(self, text: str) -> Sequence[Resource]:
+        """Deployments that have an autoscale setting, or this text anywhere in their spec; sorted by name."""
+        t = tables.resources
+        said = or_(t.c.autoscale.is_not(null()), cast(t.c.spec, Text).contains(text, autoescape=True))
+        query = select(t).where(t.c.kind == DEPLOYMENT, said).order_by(t.c.name)
         return [_resource(row) for row in self._connection.execute(query)]
 
     def marks(self, kind: str, name: str | None = None) -> dict[str, Mark]:
