@@ -23,7 +23,7 @@ from moorings.state.database import Database, Fence
 from moorings.state.dump import OURS
 from moorings.state.servers import parse_url
 from moorings.state.tables import metadata
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT, KEEP_EVENTS, OperationStatus, Transaction
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, KEEP_EVENTS, Mark, OperationStatus, Transaction
 
 
 @pytest.fixture
@@ -541,3 +541,45 @@ def test_every_table_of_every_revision_is_known_to_backups(empty: Path | str) ->
             seen |= set(inspect(connection).get_table_names())
     engine.dispose()
     assert len(seen) > 10 and seen <= OURS
+
+
+def test_only_what_may_scale_is_read_for_scaling(database: Database) -> None:
+    plain = {"scale_settings": {"type": "default", "target_utilization_percentage": 70}}
+    scaling = {"scale_settings": {"type": "target_utilization"}}
+    with database.write() as tx:
+        tx.put(DEPLOYMENT, "shop/plain", plain)
+        tx.put(DEPLOYMENT, "shop/scaling", scaling)
+        tx.put(DEPLOYMENT, "shop/ruled", plain)
+        tx.set_autoscale(tx.resource(DEPLOYMENT, "shop/ruled"), {"name": "rules"})
+        tx.put(ENDPOINT, "shop", scaling)
+    with database.read() as tx:
+        assert [row.name for row in tx.may_scale('"target_utilization"')] == ["shop/ruled", "shop/scaling"]
+
+
+def test_a_mark_differs_whenever_there_is_something_new_to_do(database: Database) -> None:
+    def mark() -> Mark | None:
+        with database.read() as tx:
+            assert tx.marks(DEPLOYMENT).get("shop/blue") == tx.marks(DEPLOYMENT, "shop/blue").get("shop/blue")
+            assert tx.names(DEPLOYMENT) == list(tx.marks(DEPLOYMENT))
+            return tx.marks(DEPLOYMENT).get("shop/blue")
+
+    seen = [mark()]
+    with database.write() as tx:
+        row = tx.put(DEPLOYMENT, "shop/blue", {"a": 1})
+        tx.put(DEPLOYMENT, "shop/green", {"a": 1})
+    seen.append(mark())
+    with database.write() as tx:
+        tx.set_status(row, {"seen": True})
+        tx.start_operation("update", tx.put(DEPLOYMENT, "shop/green", {"a": 2}))
+    assert mark() == seen[-1], "what was observed is nothing new to do, nor is what others wait for"
+    for change in (
+        lambda tx: tx.start_operation("update", row),
+        lambda tx: tx.set_autoscale(row, {"name": "rules"}),
+        lambda tx: tx.set_scale(row, {"count": 2}),
+        lambda tx: tx.put(DEPLOYMENT, "shop/blue", {"a": 2}),
+        lambda tx: tx.mark_deleting(DEPLOYMENT, "shop/blue"),
+    ):
+        with database.write() as tx:
+            change(tx)
+        assert mark() not in seen
+        seen.append(mark())

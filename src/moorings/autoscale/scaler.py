@@ -163,7 +163,7 @@ class Scaler:
         with self._database.read() as tx:
             return [
                 row
-                for row in tx.may_scale(TARGET_UTILIZATION)
+                for row in tx.may_scale(f'"{TARGET_UTILIZATION}"')
                 if not row.deleting and scales(row.spec, row.autoscale)
             ]
 
