@@ -29,6 +29,8 @@ from moorings.settings import Settings
 
 CHANGES = 20
 PASSES = 20
+AT_ONCE = 50
+"""So many are made at a time."""
 PASS_S, CHANGE_S = 2.0, 1.0
 PROMISE = f"all looked at within {PASS_S:g} s, a change in force within {CHANGE_S:g} s"
 SCRIPT = "def init(): pass\ndef run(data): return data\n"
@@ -130,9 +132,10 @@ def _populate(made: Hollow, names: list[str]) -> None:
     workspace.deploy(workspace.spec(first, BLUE, workspace.script(first, SCRIPT)), "--all-traffic")
     client = made.client()
     endpoint, deployment = client.endpoint(first), client.deployment(first, BLUE)
-    _all(client, {name: client.put_endpoint(name, _asked(endpoint, traffic={})) for name in names[1:]})
-    _all(client, {name: client.put_deployment(name, BLUE, _asked(deployment)) for name in names[1:]})
-    _all(client, {name: client.put_endpoint(name, _asked(endpoint)) for name in names[1:]})
+    for some in (names[at : at + AT_ONCE] for at in range(1, len(names), AT_ONCE)):
+        _all(client, {name: client.put_endpoint(name, _asked(endpoint, traffic={})) for name in some})
+        _all(client, {name: client.put_deployment(name, BLUE, _asked(deployment)) for name in some})
+        _all(client, {name: client.put_endpoint(name, _asked(endpoint)) for name in some})
 
 
 def _asked(shown: dict[str, Any], **properties: Any) -> dict[str, Any]:

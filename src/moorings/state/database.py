@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,8 +45,16 @@ class Database:
     """One state database. Safe to use from several threads; every method blocks, so call it off the event loop."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, fence: Fence | None = None, read_fence: Fence | None = None
+        self,
+        engine: Engine,
+        clock: Clock,
+        fence: Fence | None = None,
+        read_fence: Fence | None = None,
+        writers: threading.Lock | None = None,
     ) -> None:
+        """`writers`: held by whoever writes in this process."""
+        # SQLite has no queue: who finds the lock taken sleeps and tries again, and of many some try in vain for too long.
+        self._writers = writers or threading.Lock()
         self._engine = engine
         self._clock = clock
         self._fence = fence
@@ -61,11 +70,11 @@ class Database:
 
     def fenced(self, fence: Fence) -> Database:
         """The same database, for whoever may write under a lease only."""
-        return Database(self._engine, self._clock, fence)
+        return Database(self._engine, self._clock, fence, writers=self._writers)
 
     def acting(self) -> Database:
         """The same database, for whoever starts and ends things by what is read: that needs the lease, too."""
-        return Database(self._engine, self._clock, self._fence, self._fence)
+        return Database(self._engine, self._clock, self._fence, self._fence, self._writers)
 
     @property
     def shown(self) -> str:
@@ -131,7 +140,7 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that may write: all of it is on disk when the block has ended, or none of it."""
-        with self._translated():
+        with self._writers, self._translated():
             with self._engine.begin() as connection:
                 tx = Transaction(connection, self._clock.now())
                 if self._fence is not None:
