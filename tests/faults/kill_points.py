@@ -49,6 +49,7 @@ an answer, and what was asked for was not so afterwards. *Left over*: temporary 
 processes that nothing accounts for 30 s later.
 """
 LEAST = 500
+SLOWEST = "environment build"
 SCRIPT = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
 ENDPOINT = "steps"
 
@@ -393,14 +394,19 @@ def run_apart(name: str, rounds: int) -> Row:
 
 
 def run_all(at_once: int) -> list[Row]:
-    """All points of all operations, in as many rounds as it takes to reach `LEAST`."""
+    """All points of all operations; then again, but for the slowest, in as many rounds as it takes to reach `LEAST`."""
     names = [each.name for each in operations()]
+    left = names
     rows: dict[str, Row] = {}
     with ThreadPoolExecutor(at_once) as pool:
         while (points := sum(row.points for row in rows.values())) < LEAST:
-            rounds = -(-(LEAST - points) // points) if points else 1
-            for more in pool.map(lambda name, rounds=rounds: run_apart(name, rounds), reversed(names)):
+            each = sum(rows[name].points for name in left) if rows else 0
+            if rows and not each:
+                break  # nothing could be tried: the rows say so
+            rounds = -(-(LEAST - points) // each) if each else 1
+            for more in pool.map(lambda name, rounds=rounds: run_apart(name, rounds), reversed(left)):
                 rows[more.operation] = added(rows.get(more.operation, Row(more.operation)), more)
+            left = [name for name in names if name != SLOWEST]
     return [rows[name] for name in names]
 
 
@@ -418,7 +424,7 @@ def added(one: Row, other: Row) -> Row:
 def page(run: dict[str, Any]) -> str:
     lines = [
         HEAD,
-        f"Commit `{run['commit']}`, {run['date']}, {run['machine']}; {run['seconds'] / 60:.0f} min.",
+        f"Commit `{run['commit']}`, {run['date']}, {run['machine']}; {run['seconds'] / 60:.0f} min, added up.",
         "",
         "| operation | kills | of them after the answer | answered and lost | left over |",
         "|---|---:|---:|---:|---:|",
@@ -457,7 +463,7 @@ def main() -> int:
         "commit": commit,
         "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "seconds": round(time.time() - began),
+        "seconds": sum(row.seconds for row in rows),
         "rows": [asdict(row) for row in rows],
     }
     RESULTS.write_text(json.dumps(run, indent=1) + "\n")
