@@ -280,7 +280,7 @@ def operations() -> list[Operation]:
             act=lambda k, n: put_traffic(k, _share(n)),
             done=lambda k, _n: endpoint_state(k, ENDPOINT) == "Succeeded",
             holds=lambda k, n: traffic_of(k).get("first", 0) == _share(n),
-            undo=lambda k, _n: set_traffic(k, 100),
+            undo=lambda k, _n: set_traffic(k, 0),
         ),
         Operation(
             "deployment delete",
