@@ -20,7 +20,7 @@ MAGIC = b"MOORINGS BACKUP 1\n"
 CHUNK_BYTES = 1 << 20
 _TAG_BYTES = 16
 _HEAD_BYTES = 4096
-_COST, _LARGEST_COST = 1 << 16, 1 << 20
+_COST, _LARGEST_COST = 1 << 16, 1 << 18
 """scrypt's n, with r = 8 and p = 1: 64 MiB and a few tenths of a second for each guess."""
 
 
