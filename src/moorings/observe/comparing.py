@@ -177,4 +177,4 @@ def _per_cent(share: float | None) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g} ms"
+    return "none" if value is None else f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
