@@ -29,7 +29,7 @@ from moorings.lib.timing import SystemClock
 from moorings.security.vault import Vault
 from moorings.state.binding import RESTORING, mark, open_bound
 from moorings.state.database import Database
-from moorings.state.transaction import DEPLOYMENT, ENDPOINT
+from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT
 
 PASSPHRASE = "correct horse"
 KINDS = ("sqlite", "postgresql")
@@ -74,6 +74,7 @@ def make(home: Path, place: Path | str) -> None:
             row = tx.put(DEPLOYMENT, "shop/blue", {"y": [1.5, None, "\u00e4"]})
             tx.set_status(row, {"resolved": {"python": str(home)}})
             tx.start_operation("create", row)
+            tx.set_status(tx.put(ROLLOUT, "shop/r1", {"to": "green"}), {"phase": "RolledBack"})
             tx.add_asset("models", "m", "1", digest=tree.digest, body={"isAnonymous": True})
             tx.put_vault("kv", rbac=False, tags={"a": "b"})
             tx.add_vault_secret("kv", "s", vault.encrypt("deep secret"), content_type="", tags={})
@@ -125,7 +126,8 @@ def test_a_workspace_comes_back_whole(
                 and row.status == {}
                 and len(tx.running_operations(DEPLOYMENT, "shop/blue")) == 1
             )
-    before["resources"] = [{**r, "status": {}} for r in before["resources"]]
+            rollout = tx.resource(ROLLOUT, "shop/r1")
+            assert rollout is not None and rollout.status == {"phase": "RolledBack"}, "it must not begin anew"
     assert after == before
     assert asset.digest is not None
     store = AssetStore(other / "assets", home=other)

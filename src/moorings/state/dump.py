@@ -1,6 +1,7 @@
 """All rows of a state as values that either database can take: how a workspace is backed up, and moved from one to the other.
 
 What only means something where it was made is left out: leases, and what was observed of deployments (paths, processes).
+What became of rollouts stays: one that has ended must not begin anew.
 Other tables, which somebody else has in the same schema, are neither read nor touched.
 """
 
@@ -16,6 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy import JSON, Connection, MetaData, String, Table, Text, insert, inspect, select
 
 from moorings.state.tables import metadata
+from moorings.state.transaction import ROLLOUT
 
 LEFT_OUT = frozenset({"alembic_version", "leases"})
 OURS = frozenset({"alembic_version", *metadata.tables})
@@ -50,7 +52,7 @@ def rows_of(connection: Connection) -> Iterator[tuple[str, dict[str, Any]]]:
         query = select(table) if number is None else select(table).order_by(table.c[number])
         for row in connection.execute(query):
             values = {key: value for key, value in row._mapping.items() if key != number}
-            if name == "resources":
+            if name == "resources" and values["kind"] != ROLLOUT:
                 values["status"] = {}
             yield name, values
 
