@@ -25,7 +25,7 @@ from moorings.lib.processes import scan, send
 from moorings.settings import Settings
 
 PATIENCE_S = 60.0
-KILLS = 20
+KILLS = 8
 
 
 class Control:
