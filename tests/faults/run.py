@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import capacity
 import healing
 import many
+import rows
 import scenarios
-import table
 from clock import clock_jump
 from corpus_site import workspace_with
 from disk import Disk
@@ -164,7 +164,7 @@ def main() -> int:
         print(*NAMES, size, sep="\n")
         return 0
     if options.page:
-        PAGE.write_text(table.page(table.read(RESULTS)))
+        PAGE.write_text(rows.page(rows.read(RESULTS)))
         return 0
     machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
     commit, all_held, since = _commit(), True, time.monotonic()
@@ -178,8 +178,8 @@ def main() -> int:
         )
         all_held &= outcome.held
         if options.write:
-            kept = table.row(outcome, table.Run(size.name, began, commit, machine), minutes)
-            PAGE.write_text(table.page(table.keep(RESULTS, kept)))
+            kept = rows.row(outcome, rows.Run(size.name, began, commit, machine), minutes)
+            PAGE.write_text(rows.page(rows.keep(RESULTS, kept)))
         since = time.monotonic()
     return 0 if all_held else 1
 

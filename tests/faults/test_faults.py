@@ -9,8 +9,8 @@ from random import Random
 
 import healing
 import pytest
+import rows
 import scenarios
-import table
 from corpus_site import borrowed, workspace_with
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,14 +113,14 @@ def test_means_leave_out_the_beginning_and_what_is_not_whole() -> None:
 
 def _row(fault: str, size: str, *, held: bool = True) -> dict[str, object]:
     outcome = Outcome(fault, f"title of {fault}", 2, 1000, 1 - held, "0 failed", held, {"p99_ms": 3.5})
-    return table.row(outcome, table.Run(size, "2026-01-02T03:04:05Z", "abc", "2 CPUs"), 1.5)
+    return rows.row(outcome, rows.Run(size, "2026-01-02T03:04:05Z", "abc", "2 CPUs"), 1.5)
 
 
 def test_a_row_takes_the_place_of_the_one_before_it_and_of_no_other() -> None:
-    rows = table.merged(
+    found = rows.merged(
         [_row("a", "long"), _row("a", "short"), _row("b", "long")], _row("a", "long", held=False)
     )
-    assert [(each["fault"], each["size"], each["held"]) for each in rows] == [
+    assert [(each["fault"], each["size"], each["held"]) for each in found] == [
         ("a", "long", False),
         ("a", "short", True),
         ("b", "long", True),
@@ -128,7 +128,7 @@ def test_a_row_takes_the_place_of_the_one_before_it_and_of_no_other() -> None:
 
 
 def test_a_row_that_did_not_hold_is_on_the_page() -> None:
-    page = table.page([_row("a", "long"), _row("b", "short", held=False)])
+    page = rows.page([_row("a", "long"), _row("b", "short", held=False)])
     assert "| title of b | 2 | 1 / 1,000 |" in page
     assert "| **no** | p99 ms 3.5 | short, 2026-01-02, `abc`, 1.5 min, machine 1 |" in page
 
