@@ -66,7 +66,7 @@ def _score(killing: Killing, name: str) -> Any:
 
 def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killing: Killing) -> None:
     killing.start()
-    for at in killing.points("create", least=12, stride=2):
+    for at in killing.points("create", least=8, stride=5):
         name = f"d{at}x"
         spec = _spec(killing, name)
         killing.arm(at)
@@ -88,7 +88,7 @@ def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killi
 def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing: Killing) -> None:
     before = "fine"
     killing.start()
-    for at in killing.points("update", least=12, stride=2):
+    for at in killing.points("update", least=8, stride=5):
         after = f"change {at}"
         spec = _spec(killing, "first", environment_variables={"SAYS": after})
         killing.arm(at)
@@ -106,7 +106,7 @@ def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing:
 
 def test_a_daemon_killed_at_every_step_of_a_delete_leaves_nothing(killing: Killing) -> None:
     killing.start()
-    for at in killing.points("delete", least=5, stride=2):
+    for at in killing.points("delete", least=4, stride=3):
         name = f"d{at}x"
         killing.put(_spec(killing, name))
         killing.ready(name)
@@ -130,7 +130,7 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
     killing.start()
     killing.client.delete_deployment("steps", "first")
     killing.gone("first")
-    for at in killing.points("environment", least=3, first=15, stride=9):
+    for at in killing.points("environment", least=3, first=25, stride=9):
         name = f"e{at}x"
         spec = _spec(killing, name)
         shutil.rmtree(folder, ignore_errors=True)

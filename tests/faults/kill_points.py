@@ -46,7 +46,7 @@ process is killed with -9 at its first step, then at its second, and so on until
 of the state (one before it, one after), a sync to disk, a rename, a folder or file that is made, linked or removed, a
 process that is started, and a word to the gateway. After each kill it is started again. *Answered and lost*: the caller had
 an answer, and what was asked for was not so afterwards. *Left over*: temporary files, folders, sockets, instances or
-processes that nothing accounts for ten seconds later.
+processes that nothing accounts for 30 s later.
 """
 LEAST = 500
 SCRIPT = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
@@ -444,7 +444,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", help="an operation; its row is printed")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--at-once", type=int, default=3, help="operations, each in a workspace of its own")
+    parser.add_argument("--at-once", type=int, default=4, help="operations, each in a workspace of its own")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(asdict(run_one(given.one, given.rounds))))

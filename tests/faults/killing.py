@@ -64,7 +64,7 @@ for line in sys.stdin:
 """
 
 
-def eventually(check: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+def eventually(check: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := check()):
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
@@ -263,7 +263,7 @@ class Killing:
         return [f"process {p.pid}, {p.role} of {p.owner}" for p in found]
 
     def clean(self) -> None:
-        eventually(lambda: not self.leftovers(), f"nothing to be left over, not {self.leftovers()}", 10)
+        eventually(lambda: not self.leftovers(), f"nothing to be left over, not {self.leftovers()}", 30)
 
 
 def _ours(path: Path) -> bool:

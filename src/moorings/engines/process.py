@@ -272,11 +272,7 @@ class ProcessEngine:
             return
         status = layout.read(folder / layout.STATUS)
         if changed or status.get("phase") != Phase.STOPPING:
-            supervisor = status.get("supervisor", {})
-            pid = supervisor.get("pid")
-            # One that has not written its status yet looks for the wish right after it does.
-            if pid is not None and procs.start_ticks(pid) == supervisor.get("ticks"):
-                children.kill(pid, signal.SIGTERM)
+            _tell(status)
 
     def _discard(self, folder: Path) -> None:
         """Remove a folder nobody lives in (its lock is held by us), and what its processes left behind."""
@@ -339,7 +335,10 @@ class ProcessEngine:
         if not folder.exists():
             return None
         if locked:
-            stopping = (folder / layout.STOP).exists() or status.get("phase") == layout.PHASE_STOPPED
+            wished = (folder / layout.STOP).exists()
+            if wished and status.get("phase") not in (Phase.STOPPING, layout.PHASE_STOPPED):
+                _tell(status)  # whoever has written the wish may have been killed before it could
+            stopping = wished or status.get("phase") == layout.PHASE_STOPPED
             phase = Phase.STOPPING if stopping else Phase(status.get("phase", Phase.STARTING))
         elif _has_ended(folder):
             held = procs.try_lock(folder / layout.LOCK)
@@ -391,6 +390,14 @@ def _unnamed(content: bytes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _tell(status: Mapping[str, Any]) -> None:
+    """Have the supervisor look at the wish to end. One that has not written its status yet does so right after that."""
+    supervisor = status.get("supervisor", {})
+    pid = supervisor.get("pid")
+    if pid is not None and procs.start_ticks(pid) == supervisor.get("ticks"):
+        children.kill(pid, signal.SIGTERM)
 
 
 def _has_ended(folder: Path) -> bool:

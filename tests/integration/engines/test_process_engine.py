@@ -87,6 +87,14 @@ async def test_scaling_down_drains(harbour):
     assert text == "drained\n"
 
 
+async def test_an_instance_ends_whose_wish_to_end_was_written_by_one_that_was_killed_then(harbour):
+    instance = await harbour.started(harbour.group())
+    folder = harbour.settings.root / "shop.blue" / instance.id
+    atomic.write(folder / "stop.json", json.dumps({"grace_s": 5}).encode())  # and the supervisor was not told
+    assert [i.phase for i in await harbour.engine.observe(OWNER)] == [Phase.STOPPING]
+    await harbour.until(lambda seen: not seen)
+
+
 async def test_a_flood_of_output_stays_within_its_bounds(harbour):
     group = harbour.group(environment_variables={"FLOOD": str(8 * 1024 * 1024)})
     await harbour.engine.apply(group)
