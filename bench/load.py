@@ -23,6 +23,8 @@ import uvloop
 
 MOST_FAILURES = 5_000
 """So many are listed; all are counted."""
+MOST_BODIES = 100
+"""So many different good answers are listed, those that came most often."""
 LONGEST_S = 4 * 3600
 
 
@@ -67,7 +69,7 @@ class Tally:
             "max_ms": _quantile(good, 1.0),
             "failed_p50_ms": _quantile(bad, 0.5),
             "failed_p99_ms": _quantile(bad, 0.99),
-            "bodies": dict(self.bodies.most_common(5)),
+            "bodies": dict(self.bodies.most_common(MOST_BODIES)),
             "failures": self.failures,
         }
 

@@ -18,6 +18,8 @@ import psutil
 from scene import BIN, BLUE, ENDPOINT, INSTANCES, PLACES, RUN_MS, Outcome, Scene, outcome, script
 
 OUT_OF_ROTATION_S, ENVOY_BACK_S = 1.0, 1.0
+ENVOY_STEADY_S = 11.0
+"""An Envoy that ends sooner after its start is waited for longer and longer: that would be another fault."""
 FEW_FILES = 512
 
 
@@ -133,15 +135,18 @@ def _killing(
     within_s: float,
     *,
     by_envoy: bool = False,
+    apart_s: float = 0.0,
 ) -> Outcome:
-    """Kill, wait until all is well again, and again. At most `lost_each` requests are lost each time, all of them under way
-    when it happened, and the last ends within `within_s`; each has a code unless it is Envoy that ends."""
+    """Kill, wait until all is well again, and again, not within `apart_s` of the time before. At most `lost_each` requests are
+    lost each time, all of them under way when it happened, and the last ends within `within_s`; each has a code unless it is
+    Envoy that ends."""
     moments: list[float] = []
     with scene.load() as result:
         for _ in range(times):
             moments.append(kill())
             time.sleep(1.0)
             scene.settled()
+            time.sleep(max(0.0, moments[-1] + apart_s - time.monotonic()))
     seen = result.seen
     last_s = round(seen.failed_longest_after_s(moments), 2)
     losses = seen.losses(moments)
@@ -231,8 +236,17 @@ def kill_envoy(scene: Scene, size: Size) -> Outcome:
     def kill() -> float:
         return scene.kill(scene.pids("envoy")[0])
 
+    title = f"kill -9 of Envoy, {ENVOY_STEADY_S:g} s apart"
     return _killing(
-        scene, "kill-envoy", "kill -9 of Envoy", kill, size.times, PLACES, ENVOY_BACK_S, by_envoy=True
+        scene,
+        "kill-envoy",
+        title,
+        kill,
+        size.times,
+        PLACES,
+        ENVOY_BACK_S,
+        by_envoy=True,
+        apart_s=ENVOY_STEADY_S,
     )
 
 
