@@ -401,7 +401,7 @@ def noisy_neighbour(scene: Scene, size: Size) -> Outcome:
 
 def _code(stderr: str) -> str:
     """The code in what the command said, or nothing."""
-    found = re.search(r"ERROR: \((\w+)\)", stderr)
+    found = re.search(r"ERROR: \((\w+)[,)]", stderr)
     return found[1] if found else ""
 
 

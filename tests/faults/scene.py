@@ -23,6 +23,8 @@ BIN = Path(sys.executable).parent
 LOAD = ROOT / "bench" / "load.py"
 ENDPOINT, BLUE = "steady", "blue"
 INSTANCES, PLACES, RUN_MS = 2, 20, 10
+ENDING_S = 0.05
+"""Until the kernel has ended a killed process, and what hangs on it, it takes connections: what began then was under way."""
 """Each instance runs so many requests at once; each request takes so long."""
 
 SCRIPT = """
@@ -107,7 +109,7 @@ class Seen:
             before = [moment for moment in moments if moment <= each.at]
             if before:
                 by_moment[before[-1]].append(each)
-        running = [f for moment, found in by_moment.items() for f in found if f.began <= moment]
+        running = [f for moment, found in by_moment.items() for f in found if f.began <= moment + ENDING_S]
         return Losses(
             most=max((len(found) for found in by_moment.values()), default=0),
             running=len(running),
