@@ -185,8 +185,16 @@ def main() -> int:
 
 
 def _commit() -> str:
-    argv = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False).stdout.strip()
+    """What was run; what this command itself writes makes it no other."""
+
+    def git(*argv: str) -> str:
+        return subprocess.run(
+            ["git", *argv], capture_output=True, text=True, cwd=ROOT, check=False
+        ).stdout.strip()
+
+    written = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
+    changed = git("status", "--porcelain", "--", ".", *written)
+    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 if __name__ == "__main__":
