@@ -205,10 +205,11 @@ class Scene:
         ]
 
     def kill(self, pid: int) -> float:
-        """kill -9; when, by `time.monotonic`."""
+        """kill -9; when it was sent, by `time.monotonic`: what it costs may be seen before we go on."""
+        at = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return time.monotonic()
+        return at
 
     def settled(self, *, timeout_s: float = 60) -> None:
         """Wait until every instance serves again, and the daemon answers."""
