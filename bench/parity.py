@@ -58,7 +58,7 @@ def run(rounds: int, seconds: int, out: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.parity", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moor-parity-") as folder:

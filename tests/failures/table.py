@@ -28,7 +28,7 @@ HEAD = """\
 # The failure corpus: how well failures are named
 
 Written by `python tests/failures/table.py --write` from a run of every case on one machine; do not edit it. Each row is a
-deployment in `tests/failures/cases` that truly fails. All of them run with the tests, which compare code, evidence, place
+deployment in `tests/failures/cases` that truly fails. One of each code runs with the tests, which compare code, evidence, place
 and fix; the times are not compared.
 
 *Seconds* is what it takes from the command that deploys it (or from the request that breaks it) to the verdict in the
