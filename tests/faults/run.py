@@ -55,6 +55,7 @@ ON_THE_SCENE: tuple[Callable[[Scene, Size], Outcome], ...] = (
     scenarios.daemon_away,
     scenarios.kill_agent,
     scenarios.kill_envoy,
+    scenarios.kill_envoy_handed_on,
     healing.sick_workers,
     scenarios.rotate_keys,
     scenarios.few_files,

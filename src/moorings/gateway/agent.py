@@ -20,6 +20,7 @@ from moorings.gateway import admin, binary, descriptors, locks, snapshot
 from moorings.gateway.__main__ import keeper_argv
 from moorings.gateway.ads import DiscoveryServer
 from moorings.gateway.control import GatewaySettings
+from moorings.gateway.doorstep import Doorstep
 from moorings.gateway.envoy import Bundle
 from moorings.gateway.process import EnvoyProcess, process_env
 from moorings.gateway.state import GatewayStatus
@@ -39,6 +40,8 @@ _OBSERVE_SHARE = 9.0
 _RETRY_BINARY_S = 5.0
 _SILENT_LIMIT = 3
 """Questions in a row that Envoy may leave unanswered (2 s each) before it no longer counts as ready."""
+_DOORSTEP_S = 5.0
+"""How long callers are kept waiting for an Envoy that is gone."""
 DRAIN_S = 10.0
 ACCESS_LOG_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -69,6 +72,9 @@ class Agent:
         self._observed_s = 0.0
         self._observing_took_s = 0.0
         self._rooms = WaitingRooms()
+        self._doorstep = Doorstep(settings.bind, settings.port, self._visit)
+        self._visited = False
+        self._away_since_s: float | None = None
         self._starts = 0
         self._silent = 0
 
@@ -92,7 +98,9 @@ class Agent:
         self._validator = Validator(envoy_binary.path, settings.dir, process_env(settings, "envoy-check"))
         self._validator.sweep()
         self._ads = DiscoveryServer(messages, settings.discovery_socket, self._wake.set)
-        self._process = EnvoyProcess(settings, envoy_binary, self._clock, self._wake.set)
+        self._process = EnvoyProcess(
+            settings, envoy_binary, self._clock, self._wake.set, lambda: self._doorstep.is_open
+        )
         self._resume()
         # Before anything is listened on: an Envoy that runs on would be told that there are no endpoints.
         await self._take_snapshot()
@@ -110,6 +118,7 @@ class Agent:
         finally:
             asyncio.get_running_loop().remove_reader(wake)
             wake.close()
+        self._doorstep.close()
         await self._process.stop(DRAIN_S)
         supervisor.cancel()
         await self._ads.stop()
@@ -168,8 +177,11 @@ class Agent:
             self._healthy, self._ready = {}, False
             self._expected_since_s = self._clock.monotonic()
             self._observed_s = 0.0
+        self._hand_on()
         if self._clock.monotonic() - self._observed_s >= self._observe_pace_s():
             await self._observe()
+        if self._ready and self._process.pid is not None and self._process.shares_port:
+            self._doorstep.open()
         self._let_in()
         self._write_status(self._current())
 
@@ -246,10 +258,11 @@ class Agent:
         try:
             self._healthy = await self._process.admin.healthy()
             if not self._ready:
-                live = await self._process.admin.live()
+                # Who asks at the door while nobody but us is behind it gets no answer.
+                live = not self._doorstep.is_open and await self._process.admin.live()
                 self._ready = live and await admin.answers(self._settings.bind, self._settings.port)
-                if self._ready:
-                    self._process.mark_ready()
+            if self._ready:
+                self._process.mark_ready()
             await self._rotate_access_log()
             self._silent = 0
         except admin.AdminError:
@@ -257,6 +270,26 @@ class Agent:
             self._ready = self._ready and self._silent < _SILENT_LIMIT
             # It may be busy or on its way out; its end is noticed elsewhere, and health is never guessed.
             return
+
+    def _visit(self) -> None:
+        self._visited = True
+        self._wake.set()
+
+    def _hand_on(self) -> None:
+        """Who waits at the door goes to Envoy as soon as it listens, and is not kept for long where it does not come."""
+        if not self._doorstep.is_open:
+            return
+        serves = self._ready and self._process.pid is not None
+        now_s = self._clock.monotonic()
+        if serves:
+            self._away_since_s = None
+        elif self._away_since_s is None:
+            self._away_since_s = now_s
+        too_long = self._away_since_s is not None and now_s - self._away_since_s > _DOORSTEP_S
+        # While all is well somebody can have come to our door only in the moment that we opened it.
+        if too_long or ((self._visited or not serves) and not self._doorstep.is_alone()):
+            self._doorstep.close()
+            self._visited, self._away_since_s = False, None
 
     def _let_in(self) -> None:
         """Requests that wait for an instance go on as soon as Envoy itself holds a worker healthy."""

@@ -86,6 +86,8 @@ class ListenerSettings:
     access_log: str
     max_connections: int = MAX_CONNECTIONS
     """Callers' connections at once; one more is closed."""
+    shares_port: bool = False
+    """Whether another socket of this user may listen beside it."""
 
 
 def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
             "layers": [{"name": "caps", "rtds_layer": {"name": "caps", "rtds_config": _DISCOVERED}}],
         },
         "static_resources": {
-            "listeners": [listener(settings.bind, settings.port, manager)],
+            "listeners": [listener(settings.bind, settings.port, manager, shares_port=settings.shares_port)],
             "clusters": [_discovery_cluster(settings.discovery_socket)],
         },
         "overload_manager": {
@@ -128,14 +130,14 @@ def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
     }
 
 
-def listener(bind: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
-    """A listener with `manager` on `bind:port`."""
+def listener(bind: str, port: int, manager: dict[str, Any], *, shares_port: bool = False) -> dict[str, Any]:
+    """A listener with `manager` on `bind:port`; `shares_port`: another socket of this user may listen beside it."""
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": bind, "port_value": port}},
         # With the default a second gateway would bind the same port without a word and get half of the
-        # requests.
-        "enable_reuse_port": False,
+        # requests. Who has a doorstep asks for the port before Envoy is started.
+        "enable_reuse_port": shares_port,
         "per_connection_buffer_limit_bytes": 1_048_576,
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}

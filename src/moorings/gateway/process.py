@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorings.errors.exceptions import Failure, failure
-from moorings.gateway import envoy_listener, locks
+from moorings.gateway import doorstep, envoy_listener, locks
 from moorings.gateway.admin import Admin, AdminError
 from moorings.gateway.binary import EnvoyBinary
 from moorings.gateway.control import GatewaySettings
@@ -29,8 +29,8 @@ from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, Clock
 
 _BACKOFF = Backoff(first_s=0.05, cap_s=2.0)
-_STEADY_S = 10.0
-"""An Envoy that has run this long ended by something new: the back-off starts again."""
+_STEADY_S = 1.0
+"""An Envoy that has answered for so long ended by something new: the next one is started at once."""
 _LOCK_WAIT_S = 0.05
 _TERM_WAIT_S = 5.0
 _OWN_FILES = 100
@@ -43,15 +43,25 @@ class Launch:
     """How Envoy is started: equal launches are the same Envoy, so a running one can be adopted."""
 
     bootstrap: Path
+    document: bytes
     argv: tuple[str, ...]
+    shares_port: bool
+    """Whether a doorstep may be beside it."""
 
 
 class EnvoyProcess:
     """Keeps one Envoy running. `changed()` is called when it starts, ends or fails."""
 
     def __init__(
-        self, settings: GatewaySettings, binary: EnvoyBinary, clock: Clock, changed: Callable[[], None]
+        self,
+        settings: GatewaySettings,
+        binary: EnvoyBinary,
+        clock: Clock,
+        changed: Callable[[], None],
+        held: Callable[[], bool],
     ) -> None:
+        """`held`: whether we ourselves hold the port for Envoy."""
+        self._held = held
         self._settings = settings
         self._binary = binary
         self._clock = clock
@@ -64,12 +74,15 @@ class EnvoyProcess:
         self.starts = 0
         """How many Envoys this object has started: a new one holds nothing that an earlier one
         acknowledged."""
+        self._ready_since_s: float | None = None
+        self.shares_port = False
+        """Whether the one that runs lets us listen beside it."""
 
     async def run(self) -> None:
         """Adopt or start, watch, start again after an end; until `stop`."""
         failures = 0
         while True:
-            began_s = self._clock.monotonic()
+            self._ready_since_s = None
             pid = await self._bring_up()
             if pid is not None:
                 self.pid = pid
@@ -79,15 +92,22 @@ class EnvoyProcess:
                 self.pid = None
             if self._stopping:
                 return
-            failures = 1 if self._clock.monotonic() - began_s > _STEADY_S else failures + 1
+            failures = 0 if self._served_s() > _STEADY_S else failures + 1
             if pid is not None:
                 self.problem = self._problem_of_death(failures)
             self._changed()
-            await asyncio.sleep(_BACKOFF.delay_s(failures))
+            if failures:
+                await asyncio.sleep(_BACKOFF.delay_s(failures))
+
+    def _served_s(self) -> float:
+        """How long the last one has answered."""
+        return 0.0 if self._ready_since_s is None else self._clock.monotonic() - self._ready_since_s
 
     def mark_ready(self) -> None:
         """Envoy answers: what was wrong before is over."""
         self.problem = None
+        if self._ready_since_s is None:
+            self._ready_since_s = self._clock.monotonic()
 
     async def stop(self, drain_s: float) -> None:
         """Let requests in flight finish (at most `drain_s` seconds), then end Envoy. Unsuccessful drains end
@@ -108,10 +128,13 @@ class EnvoyProcess:
             await asyncio.sleep(0.05)
 
     async def _bring_up(self) -> int | None:
-        launch = self._launch()
+        shares = self._held() or doorstep.possible()
+        launch, other = self._launch(shares_port=shares), self._launch(shares_port=not shares)
         for running in locks.holders(self._settings.envoy_lock, (locks.ROLE_ENVOY,)):
-            if str(launch.bootstrap) in locks.command_line(running):
-                return running
+            for known in (launch, other):
+                if str(known.bootstrap) in locks.command_line(running):
+                    self.shares_port = known.shares_port
+                    return running
             # Another configuration or binary than this agent's: that Envoy can't be changed, only replaced.
             await self._end(running)
         lock = procs.try_lock(self._settings.envoy_lock)
@@ -119,12 +142,15 @@ class EnvoyProcess:
             await asyncio.sleep(_LOCK_WAIT_S)
             return None
         try:
-            self.problem = port_problem(self._settings.bind, self._settings.port)
+            self.problem = self._port_problem()
             return None if self.problem is not None else self._start(launch, lock)
         finally:
             lock.release()
 
-    def _launch(self) -> Launch:
+    def _port_problem(self) -> Failure | None:
+        return None if self._held() else port_problem(self._settings.bind, self._settings.port)
+
+    def _launch(self, *, shares_port: bool) -> Launch:
         settings = self._settings
         document = envoy_listener.bootstrap(
             envoy_listener.ListenerSettings(
@@ -136,27 +162,28 @@ class EnvoyProcess:
                 discovery_socket=str(settings.discovery_socket),
                 admin_socket=str(settings.admin_socket),
                 access_log=str(settings.access_log),
+                shares_port=shares_port,
             ),
             node="gateway",
         )
         name = content_hash([document, self._binary.sha256])
         path = settings.dir / f"bootstrap-{name}.json"
-        if atomic.write_if_changed(path, json.dumps(document).encode()):
-            for other in settings.dir.glob("bootstrap-*.json"):
-                if other != path:
-                    other.unlink(missing_ok=True)
         argv = (
             str(self._binary.path), "-c", str(path), "--concurrency", "1", "--disable-hot-restart",
             # A field that Envoy doesn't know would otherwise be dropped with a warning.
             "--reject-unknown-dynamic-fields", "-l", "warn", "--drain-time-s", "10",
             "--file-flush-interval-msec", "1000",
         )  # fmt: skip
-        return Launch(path, argv)
+        return Launch(path, json.dumps(document).encode(), argv, shares_port)
 
     def _start(self, launch: Launch, lock: procs.Held) -> int | None:
         log = self._settings.envoy_log
         if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
             log.replace(log.with_name(f"{log.name}.1"))
+        if atomic.write_if_changed(launch.bootstrap, launch.document):
+            for other in self._settings.dir.glob("bootstrap-*.json"):
+                if other != launch.bootstrap:
+                    other.unlink(missing_ok=True)
         try:
             with log.open("ab") as output:
                 self._child = subprocess.Popen(
@@ -173,6 +200,7 @@ class EnvoyProcess:
             self.problem = failure("GatewayEnvoyFailed", f"Envoy can't be started: {problem}")
             return None
         self.starts += 1
+        self.shares_port = launch.shares_port
         return self._child.pid
 
     def _reap(self) -> None:
@@ -188,7 +216,7 @@ class EnvoyProcess:
                 return
 
     def _problem_of_death(self, failures: int) -> Failure | None:
-        taken = port_problem(self._settings.bind, self._settings.port)
+        taken = self._port_problem()
         if taken is not None or failures < 2:
             return taken
         lines = _tail(self._settings.envoy_log)
