@@ -211,10 +211,13 @@ def _forward(
     mirror = [
         (name, share) for name, share in sorted(endpoint.mirror.items()) if share and name != deployment.name
     ]
-    kept: dict[str, Any] = {}
+    added: list[dict[str, Any]] = []
+    if deployment.waiting_room:  # how long it may wait there
+        limit_ms = deployment.hold_ms or deployment.request_timeout_ms
+        added.append(header(LIMIT_HEADER, str(limit_ms)))
     if mirrored and mirror:
         if endpoint.compared:  # copies carry it, too; what callers send under this name is removed before
-            kept["request_headers_to_add"] = [header(HEADER_COMPARE, "1")]
+            added.append(header(HEADER_COMPARE, "1"))
         action["request_mirror_policies"] = [
             {
                 "cluster": cluster_name(endpoint.name, name),
@@ -224,23 +227,16 @@ def _forward(
             for name, share in mirror
         ]
     return {
-        **_held(deployment),
         "name": f"{endpoint.name}/{deployment.name}",
         "match": match,
         "route": action,
         "metadata": _forward_metadata(endpoint, deployment),
         "request_headers_to_remove": ["authorization", HEADER_COMPARE, HEADER_COLLECT],
-        **kept,
+        "request_headers_to_add": added,
+        # Where there is no waiting room no model may speak for one.
+        "response_headers_to_remove": [] if deployment.waiting_room else [HELD_HEADER],
         "response_headers_to_add": [header(DEPLOYMENT_HEADER, deployment.name)],
     }
-
-
-def _held(deployment: DeploymentRoute) -> dict[str, Any]:
-    """What a request takes along to a waiting room; where there is none, no model may speak for one."""
-    if not deployment.waiting_room:
-        return {"response_headers_to_remove": [HELD_HEADER]}
-    limit_ms = deployment.hold_ms or deployment.request_timeout_ms
-    return {"request_headers_to_add": [header(LIMIT_HEADER, str(limit_ms))]}
 
 
 def _not_found(endpoint: EndpointRoute, code: str, message: str, match: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from moorings.contract import HEADER_COMPARE
 from moorings.gateway.build import DeploymentInput, EndpointInput, build
 from moorings.gateway.envoy import resources
 from moorings.gateway.envoy_clusters import assignment
 from moorings.gateway.envoy_routes import route_configuration
 from moorings.gateway.snapshot import rooms, workers
 from moorings.gateway.state import DeploymentRoute
-from moorings.gateway.waiting import is_room, room_path
+from moorings.gateway.waiting import LIMIT_HEADER, is_room, room_path
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import EndpointSpec
 
@@ -47,3 +49,14 @@ def test_a_request_may_wait_only_while_nobody_is_there() -> None:
     assert "retriable-headers" not in times["fixed"]["route"]["retry_policy"]["retry_on"]
     assert times["fixed"]["response_headers_to_remove"] == ["x-moorings-held"]
     assert cold.deployments[0].instance_count == 1, "as many wait as one instance takes"
+
+
+def test_a_request_that_is_compared_takes_its_limit_along_all_the_same() -> None:
+    (cold,) = state(()).endpoints
+    compared = replace(cold, compared=True, mirror={"green": 10})
+    found = route_configuration(compared)["virtual_hosts"][0]["routes"]
+    (route,) = (each for each in found if "request_mirror_policies" in each.get("route", {}))
+    assert {each["header"]["key"] for each in route["request_headers_to_add"]} == {
+        HEADER_COMPARE,
+        LIMIT_HEADER,
+    }
