@@ -22,14 +22,8 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # test folders are no packages
-from kill_points import Operation, Row, operations, try_point
+from kill_points import SCRIPT, Operation, Row, operations, prepared, spec_of, try_point
 from killing import Killing, eventually
-
-from moorings.lib.procs import start_ticks
-from moorings.spec.deployment import DeploymentSpec
-from moorings.spec.loader import examine_deployment
-
-GOOD = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
 
 # A connection that is refused because the daemon was killed leaves a socket to the garbage collector.
 pytestmark = [
@@ -41,22 +35,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def killing(workspace: Any) -> Iterator[Killing]:
     """The tests of kill points come first in this file: the others find the daemon started anew."""
-    workspace.endpoint("steps")
-    workspace.deploy(workspace.spec("steps", "first", workspace.script("steps", GOOD)))
-    workspace.key("steps")
-    daemon = workspace.pid("daemon")
-    os.kill(daemon, signal.SIGTERM)
-    eventually(lambda: start_ticks(daemon) is None, "the daemon to end")
-    made = Killing(workspace)
-    try:
+    with prepared(workspace) as made:
         yield made
-    finally:
-        made.close()
-
-
-def _spec(killing: Killing, name: str, **extra: Any) -> DeploymentSpec:
-    folder = killing.workspace.script("steps", GOOD)
-    return examine_deployment(killing.workspace.spec("steps", name, folder, **extra)).valid()
 
 
 def _score(killing: Killing, name: str) -> Any:
@@ -69,7 +49,7 @@ def test_a_daemon_killed_at_every_step_of_a_create_ends_in_that_deployment(killi
     killing.start()
     for at in killing.points("create", least=8, stride=5):
         name = f"d{at}x"
-        spec = _spec(killing, name)
+        spec = spec_of(killing, name)
         killing.arm(at)
         acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
         killing.settle(lambda name=name: killing.state(name) == "Succeeded")  # type: ignore[misc]
@@ -91,7 +71,7 @@ def test_a_daemon_killed_at_every_step_of_an_update_ends_in_that_update(killing:
     killing.start()
     for at in killing.points("update", least=8, stride=5):
         after = f"change {at}"
-        spec = _spec(killing, "first", environment_variables={"SAYS": after})
+        spec = spec_of(killing, "first", environment_variables={"SAYS": after})
         killing.arm(at)
         acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
         killing.settle(lambda: killing.state("first") == "Succeeded" and len(killing.instances()) == 1)
@@ -109,7 +89,7 @@ def test_a_daemon_killed_at_every_step_of_a_delete_leaves_nothing(killing: Killi
     killing.start()
     for at in killing.points("delete", least=4, stride=3):
         name = f"d{at}x"
-        killing.put(_spec(killing, name))
+        killing.put(spec_of(killing, name))
         killing.ready(name)
         killing.arm(at)
         acknowledged = killing.try_(lambda name=name: killing.client.delete_deployment("steps", name))  # type: ignore[misc]
@@ -148,7 +128,7 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
     killing.gone("first")
     for at in killing.points("environment", least=3, first=25, stride=9):
         name = f"e{at}x"
-        spec = _spec(killing, name)
+        spec = spec_of(killing, name)
         shutil.rmtree(folder, ignore_errors=True)
         killing.arm(at)
         acknowledged = killing.try_(lambda spec=spec: killing.put(spec))  # type: ignore[misc]
@@ -166,7 +146,7 @@ def test_a_daemon_killed_while_it_builds_an_environment_builds_it_after_all(kill
 
 def test_two_creates_of_one_name_at_once_end_in_one_deployment(workspace: Any) -> None:
     workspace.endpoint("race")
-    spec = workspace.spec("race", "blue", workspace.script("race", GOOD))
+    spec = workspace.spec("race", "blue", workspace.script("race", SCRIPT))
     ends: list[subprocess.CompletedProcess[str]] = []
 
     def create() -> None:
@@ -209,7 +189,7 @@ def test_delete_during_the_environment_build(workspace: Any) -> None:
     )
     workspace.endpoint("gone")
     environment = {"image": "local/base", "conda_file": "hanging.yaml"}
-    spec = workspace.spec("gone", "env", workspace.script("gone", GOOD), environment=environment)
+    spec = workspace.spec("gone", "env", workspace.script("gone", SCRIPT), environment=environment)
     workspace.deploy(spec, "--no-wait")
     eventually(started.exists, "the build to hang")
     began = time.monotonic()
@@ -236,7 +216,7 @@ def test_delete_while_the_gateway_is_waited_for(workspace: Any) -> None:
     agent = workspace.pid("gateway-agent")
     os.kill(agent, signal.SIGSTOP)
     try:
-        workspace.deploy(workspace.spec("gone3", "gate", workspace.script("gate", GOOD)), "--no-wait")
+        workspace.deploy(workspace.spec("gone3", "gate", workspace.script("gate", SCRIPT)), "--no-wait")
 
         def ready() -> bool:
             shown = workspace.json("online-deployment", "show", "-e", "gone3", "-n", "gate")

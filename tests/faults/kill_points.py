@@ -347,23 +347,30 @@ def borrowed(file: str, name: str) -> ModuleType:
 
 
 @contextmanager
-def killing_workspace() -> Iterator[Killing]:
+def prepared(workspace: Any) -> Iterator[Killing]:
     """With one endpoint and one deployment that serves; its daemon is not running."""
+    workspace.endpoint(ENDPOINT)
+    workspace.deploy(workspace.spec(ENDPOINT, "first", workspace.script("steps", SCRIPT)))
+    workspace.key(ENDPOINT)
+    daemon = workspace.pid("daemon")
+    os.kill(daemon, signal.SIGTERM)
+    eventually(lambda: start_ticks(daemon) is None, "the daemon to end")
+    made = Killing(workspace)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def killing_workspace() -> Iterator[Killing]:
+    """A workspace of its own, prepared."""
     end_to_end = borrowed("e2e/conftest.py", "moorings_kill_points_workspaces")
     base = Path(tempfile.mkdtemp(prefix="moor-kill-"))
     workspace = end_to_end.make_workspace(base)
     try:
-        workspace.endpoint(ENDPOINT)
-        workspace.deploy(workspace.spec(ENDPOINT, "first", workspace.script("steps", SCRIPT)))
-        workspace.key(ENDPOINT)
-        daemon = workspace.pid("daemon")
-        os.kill(daemon, signal.SIGTERM)
-        eventually(lambda: start_ticks(daemon) is None, "the daemon to end")
-        made = Killing(workspace)
-        try:
+        with prepared(workspace) as made:
             yield made
-        finally:
-            made.close()
     finally:
         end_to_end.end(workspace)
         shutil.rmtree(base, ignore_errors=True)

@@ -263,16 +263,6 @@ def deployment_body(*, capacity: int = 1, **properties: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state database with its tables and nothing in them."""
-    path = tmp_path_factory.mktemp("state") / "state.db"
-    database = Database.at(path, ManualClock())
-    database.open()
-    database.close()
-    return path
-
-
 @pytest.fixture
 async def api(tmp_path: Path, empty_state: Path) -> AsyncIterator[Served]:
     home = tmp_path / "home"

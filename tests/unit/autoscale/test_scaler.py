@@ -91,15 +91,6 @@ def world(tmp_path: Path, empty_state: Path) -> Iterator[World]:
     database.close()
 
 
-@pytest.fixture(scope="session")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("state") / "state.db"
-    database = Database.at(path, ManualClock())
-    database.open()
-    database.close()
-    return path
-
-
 async def test_up_at_the_next_look_and_down_after_the_window(world: World) -> None:
     world.put()
     await world.run(1)

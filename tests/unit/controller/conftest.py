@@ -425,16 +425,6 @@ class World:
         return next((d.addresses for e in found for d in e.deployments if d.name == name), ())
 
 
-@pytest.fixture(scope="session")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state database with its tables and nothing in them."""
-    path = tmp_path_factory.mktemp("state") / "state.db"
-    database = Database.at(path, ManualClock())
-    database.open()
-    database.close()
-    return path
-
-
 @pytest.fixture
 async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
     clock = ManualClock()
