@@ -16,8 +16,10 @@ from moorings.spec.rollout import (
     ABORT,
     PAUSED,
     RUN,
+    Phase,
     RolloutSpec,
     check_rollout,
+    goes_on,
     is_rollout_name,
     rollout_from,
 )
@@ -28,7 +30,6 @@ KEPT = 20
 """Rollouts of an endpoint that are kept, the newest; one that goes on is never dropped."""
 LATEST = "latest"
 """In the place of a name: the newest of the endpoint."""
-ENDED = ("Succeeded", "RolledBack", "Aborted", "Superseded", "Failed")
 _WISHES = {"pause": PAUSED, "resume": RUN, "abort": ABORT}
 
 
@@ -131,11 +132,11 @@ class Rollouts:
 
 
 def phase_of(row: Resource) -> str:
-    return str(row.status.get("phase") or "Pending")
+    return str(row.status.get("phase") or Phase.PENDING)
 
 
 def has_ended(row: Resource) -> bool:
-    return phase_of(row) in ENDED
+    return not goes_on(row.status)
 
 
 def rollout_json(row: Resource, workspace: str) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from moorings.controller.loop import Loop, Reconcile
 from moorings.controller.marks import Marks
 from moorings.controller.publisher import Publisher
-from moorings.controller.shifting import goes_on
 from moorings.controller.status import fail_operations
 from moorings.engines.base import Engine
 from moorings.errors.exceptions import MooringsError, failure
 from moorings.lib.timing import Backoff
+from moorings.spec.rollout import goes_on
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ROLLOUT
 

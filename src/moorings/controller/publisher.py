@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from moorings.controller.scaled import wanted
 from moorings.controller.scoring import Scoring
-from moorings.controller.shifting import goes_on
 from moorings.errors.exceptions import Failure, MooringsError
 from moorings.gateway.build import DeploymentInput, EndpointInput, route, together
 from moorings.gateway.state import (
@@ -29,6 +28,7 @@ from moorings.security.tokens import TokenIssuer
 from moorings.security.vault import Vault
 from moorings.spec.deployment import DeploymentSpec
 from moorings.spec.endpoint import AuthMode, EndpointSpec
+from moorings.spec.rollout import goes_on
 from moorings.spec.scaling import scales
 from moorings.state.database import Database
 from moorings.state.lookup import container_routes

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moorings.controller.copies import Copies, Pending
-from moorings.controller.shifting import ENDED, MIRRORING, Look, Phase, Progress, Share, decide, progress_from
+from moorings.controller.shifting import MIRRORING, Look, Progress, Share, decide, progress_from
 from moorings.lib.timing import Clock
 from moorings.observe.access_tail import AccessTail
 from moorings.observe.outcomes import GOOD, MODEL_FAILED, Outcomes
 from moorings.observe.pairs import Comparison, comparison_from
-from moorings.spec.rollout import RolloutSpec, rollout_from
+from moorings.spec.rollout import ENDED, Phase, RolloutSpec, rollout_from
 from moorings.spec.status import READY, Condition, Truth
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, ROLLOUT, Resource, Transaction

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from moorings.errors.exceptions import Failure, failure
@@ -17,33 +16,10 @@ from moorings.errors.sentence import sentence
 from moorings.observe.comparing import Check, Summary, check, summary_of
 from moorings.observe.outcomes import Outcomes
 from moorings.observe.pairs import Comparison
-from moorings.spec.rollout import ABORT, PAUSED, ROLLBACK, RUN, RolloutSpec
+from moorings.spec.rollout import ABORT, ENDED, PAUSED, ROLLBACK, RUN, Phase, RolloutSpec
 
 MIRRORING = -1
 """The step before the first."""
-
-
-class Phase(StrEnum):
-    PENDING = "Pending"
-    PROGRESSING = "Progressing"
-    PAUSED = "Paused"
-    SUCCEEDED = "Succeeded"
-    ROLLED_BACK = "RolledBack"
-    """The guard was broken."""
-    ABORTED = "Aborted"
-    """Somebody asked for it; the traffic is back."""
-    SUPERSEDED = "Superseded"
-    """Somebody else has set the traffic; it stays as they did."""
-    FAILED = "Failed"
-    """A deployment of it is gone."""
-
-
-ENDED = (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED, Phase.FAILED)
-
-
-def goes_on(status: Mapping[str, Any]) -> bool:
-    """Whether there is still something to decide for a rollout with this stored status."""
-    return status.get("phase") not in ENDED
 
 
 @dataclass(frozen=True)

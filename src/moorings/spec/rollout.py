@@ -1,10 +1,12 @@
-"""A rollout as users ask for it: whose traffic goes where, in which steps, and what has to hold meanwhile. Pure."""
+"""A rollout as users ask for it: whose traffic goes where, in which steps, and what has to hold meanwhile; and how far one
+can be. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from moorings.spec.guard import Condition, parse_guard
@@ -29,6 +31,29 @@ _DURATION = re.compile(
 _STEP = re.compile(r"(\d{1,3})%?")
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?")
 _MIRROR = re.compile(r"(?P<share>\d{1,3})%?:(?P<for>[0-9a-z.]+)")
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    PROGRESSING = "Progressing"
+    PAUSED = "Paused"
+    SUCCEEDED = "Succeeded"
+    ROLLED_BACK = "RolledBack"
+    """The guard was broken."""
+    ABORTED = "Aborted"
+    """Somebody asked for it; the traffic is back."""
+    SUPERSEDED = "Superseded"
+    """Somebody else has set the traffic; it stays as they did."""
+    FAILED = "Failed"
+    """A deployment of it is gone."""
+
+
+ENDED = (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED, Phase.FAILED)
+
+
+def goes_on(status: Mapping[str, Any]) -> bool:
+    """Whether there is still something to decide for a rollout with this stored status."""
+    return status.get("phase") not in ENDED
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import URL, Engine, exc, insert, select
 
@@ -94,10 +92,7 @@ class Database:
         `StateServerUnavailable` when the server cannot be used (the machine's fault).
         """
         with self._translated(), self._engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            dump.upgrade(connection, "head")
             found = connection.execute(select(tables.workspace.c.id)).scalar()
             if found is not None:
                 return str(found)

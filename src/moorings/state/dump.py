@@ -64,7 +64,10 @@ def write_rows(connection: Connection, revision: str, rows: Iterable[tuple[str, 
     """
     for table in _tables(connection, all_=True).values():
         table.drop(connection)
-    _upgrade(connection, revision)
+    try:
+        upgrade(connection, revision)
+    except CommandError as problem:
+        raise ValueError(f"revision {revision!r} is not known: {problem}") from None
     tables = _tables(connection)
     batch: list[dict[str, Any]] = []
     of = ""
@@ -78,17 +81,15 @@ def write_rows(connection: Connection, revision: str, rows: Iterable[tuple[str, 
         batch.append(values)
     if batch:
         connection.execute(insert(tables[of]), batch)
-    _upgrade(connection, "head")
+    upgrade(connection, "head")
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
+def upgrade(connection: Connection, revision: str) -> None:
+    """Run the migrations up to `revision`. Raises CommandError where it is not known: of a newer version."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, revision)
-    except CommandError as problem:
-        raise ValueError(f"revision {revision!r} is not known: {problem}") from None
+    command.upgrade(config, revision)
 
 
 def _tables(connection: Connection, *, all_: bool = False) -> dict[str, Table]:

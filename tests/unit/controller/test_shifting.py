@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moorings.controller.shifting import ENDED, Look, Phase, Progress, Share, decide, progress_from
+from moorings.controller.shifting import Look, Progress, Share, decide, progress_from
 from moorings.observe.outcomes import Outcomes
-from moorings.spec.rollout import Mirror, RolloutSpec
+from moorings.spec.rollout import ENDED, Mirror, Phase, RolloutSpec
 
 SPEC = RolloutSpec("shop", "blue", "green", (1, 10, 50, 100), 60.0, "error_rate<1%,p99<1.5x", 50, 300.0)
 BOTH = frozenset({"blue", "green"})
