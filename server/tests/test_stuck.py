@@ -179,8 +179,10 @@ def test_a_worker_with_no_place_left_says_so_to_probes_and_ends(start: Any, make
         start(script, SCORING_TIMEOUT_MS="500", MOORINGS_MAX_CONCURRENT=str(limit))
         for script, limit, _ in HANGING_KINDS
     ]
+    for worker in workers:  # before the first one hangs: it has ended some seconds later
+        worker.ready()
     wires = [
-        worker.ready().connect().send(make_post(body))
+        worker.connect().send(make_post(body))
         for worker, (_, limit, body) in zip(workers, HANGING_KINDS, strict=True)
         for _ in range(limit)
     ]
