@@ -212,7 +212,7 @@ def configuration(variant: Variant, port: int, socket: Path, log: Path) -> dict[
     hosts = [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]
     cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": hosts}]
     full = envoy_listener.bootstrap(
-        envoy_listener.ListenerSettings("127.0.0.1", port, "/none", "/none", str(log)), "bench"
+        envoy_listener.ListenerSettings("127.0.0.1", port, "/none", "/none", str(log), "/none"), "bench"
     )
     found["stats_config"] = full["stats_config"]
     variant.drop(Parts(manager, cluster))

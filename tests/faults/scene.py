@@ -6,12 +6,13 @@ import contextlib
 import json
 import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ BIN = Path(sys.executable).parent
 LOAD = ROOT / "bench" / "load.py"
 ENDPOINT, BLUE = "steady", "blue"
 INSTANCES, PLACES, RUN_MS = 2, 20, 10
-ENDING_S = 0.05
-"""Until the kernel has ended a killed process, and what hangs on it, it takes connections: what began then was under way."""
+LEARNT_S = 0.05
+"""Until Envoy has learnt of the end of a worker that it has connections to: what began then met it ending."""
 """Each instance runs so many requests at once; each request takes so long."""
 
 SCRIPT = """
@@ -54,6 +55,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """When something was killed (by `time.monotonic`), and when it was gone: what begins in between meets it dying."""
+
+    asked: float
+    gone: float
+
+
+@dataclass(frozen=True)
 class Losses:
     """What a fault cost that was done several times."""
 
@@ -63,6 +72,8 @@ class Losses:
     """Lost requests, of all times, that were under way when it happened."""
     later: int
     """Those that came after it."""
+    last_s: float
+    """The longest time from when it was gone to a failure."""
 
 
 @dataclass
@@ -102,27 +113,22 @@ class Seen:
         """Failures that were told without a code of ours, broken connections included."""
         return int(self.report["uncoded"]) + int(self.report["statuses"].get("0", 0))
 
-    def losses(self, moments: list[float]) -> Losses:
-        """What failed at or after these moments, each failure to the last of them before it."""
-        by_moment: dict[float, list[Failed]] = {moment: [] for moment in moments}
+    def losses(self, moments: Sequence[Moment], learnt_s: float) -> Losses:
+        """What failed after these moments, each failure by the last of them before it. `learnt_s`: how long after one who
+        is asked may not know of it."""
+        by_moment: dict[Moment, list[Failed]] = {moment: [] for moment in moments}
         for each in self.failures():
-            before = [moment for moment in moments if moment <= each.at]
+            before = [moment for moment in moments if moment.asked <= each.at]
             if before:
                 by_moment[before[-1]].append(each)
-        running = [f for moment, found in by_moment.items() for f in found if f.began <= moment + ENDING_S]
+        lost = [(moment, each) for moment, found in by_moment.items() for each in found]
+        running = sum(each.began <= moment.gone + learnt_s for moment, each in lost)
         return Losses(
             most=max((len(found) for found in by_moment.values()), default=0),
-            running=len(running),
-            later=sum(map(len, by_moment.values())) - len(running),
+            running=running,
+            later=len(lost) - running,
+            last_s=max((each.at - moment.gone for moment, each in lost), default=0.0),
         )
-
-    def failed_longest_after_s(self, moments: list[float]) -> float:
-        """The longest time from one of these moments to a failure that followed it and no later one."""
-        longest = 0.0
-        for each in self.failures():
-            before = [moment for moment in moments if moment <= each.at]
-            longest = max(longest, each.at - before[-1] if before else 0.0)
-        return longest
 
 
 class Load:
@@ -204,12 +210,17 @@ class Scene:
             if str(each["role"]).startswith(roles) and (each.get("owner") or endpoint).startswith(endpoint)
         ]
 
-    def kill(self, pid: int) -> float:
-        """kill -9; when it was sent, by `time.monotonic`: what it costs may be seen before we go on."""
-        at = time.monotonic()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        return at
+    def kill(self, *pids: int, takes: Sequence[int] = ()) -> Moment:
+        """kill -9 of these; `takes`: what ends with them, and is waited for as well."""
+        watched = [fd for pid in (*pids, *takes) if (fd := _watched(pid)) is not None]
+        asked = time.monotonic()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for fd in watched:
+            select.select([fd], [], [], 10)
+            os.close(fd)
+        return Moment(asked, time.monotonic())
 
     def settled(self, *, timeout_s: float = 60) -> None:
         """Wait until every instance serves again, and the daemon answers."""
@@ -222,6 +233,14 @@ class Scene:
         while self.workspace.score(ENDPOINT, 1).status != 200:
             assert time.monotonic() < deadline, "no answer"
             time.sleep(0.1)
+
+
+def _watched(pid: int) -> int | None:
+    """What is readable once the process has ended; None: it has."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
 
 
 class Result:

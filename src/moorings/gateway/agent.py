@@ -248,8 +248,8 @@ class Agent:
             if not self._ready:
                 live = await self._process.admin.live()
                 self._ready = live and await admin.answers(self._settings.bind, self._settings.port)
-                if self._ready:
-                    self._process.mark_ready()
+            if self._ready:
+                self._process.mark_ready()
             await self._rotate_access_log()
             self._silent = 0
         except admin.AdminError:

@@ -82,6 +82,10 @@ class GatewaySettings:
         return self.run_dir / "admin.sock"
 
     @property
+    def doorstep_socket(self) -> Path:
+        return self.run_dir / "door.sock"
+
+    @property
     def wake_socket(self) -> Path:
         return self.run_dir / "wake.sock"
 

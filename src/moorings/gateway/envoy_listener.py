@@ -34,6 +34,8 @@ CLIENT_REQUEST_ID = "x-ms-client-request-id"
 _FILTER = "envoy.extensions.filters.http"
 _DISCOVERED: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
 
+_BUFFER_BYTES = 1_048_576
+
 SHORT_LENGTH = "[0-9]{1,5}"
 """Lengths that are below every limit of responses an endpoint can have."""
 
@@ -84,6 +86,8 @@ class ListenerSettings:
     discovery_socket: str
     admin_socket: str
     access_log: str
+    doorstep_socket: str
+    """Where callers come who waited for Envoy beside it; the gateway's agent alone speaks there."""
     max_connections: int = MAX_CONNECTIONS
     """Callers' connections at once; one more is closed."""
 
@@ -110,7 +114,10 @@ def bootstrap(settings: ListenerSettings, node: str) -> dict[str, Any]:
             "layers": [{"name": "caps", "rtds_layer": {"name": "caps", "rtds_config": _DISCOVERED}}],
         },
         "static_resources": {
-            "listeners": [listener(settings.bind, settings.port, manager)],
+            "listeners": [
+                listener(settings.bind, settings.port, manager),
+                _doorstep(settings.doorstep_socket, manager),
+            ],
             "clusters": [_discovery_cluster(settings.discovery_socket)],
         },
         "overload_manager": {
@@ -133,13 +140,44 @@ def listener(bind: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": bind, "port_value": port}},
-        # With the default a second gateway would bind the same port without a word and get half of the
-        # requests.
-        "enable_reuse_port": False,
-        "per_connection_buffer_limit_bytes": 1_048_576,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        # The agent listens beside, and has seen to it that nobody else does.
+        "enable_reuse_port": True,
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "filter_chains": [_chain(manager)],
+    }
+
+
+def _doorstep(path: str, manager: dict[str, Any]) -> dict[str, Any]:
+    """The same for callers who are carried here. Rates are counted apart from the listener's.
+
+    Over HTTP/1 it is one request each, the next connection comes by itself. HTTP/2 would be told so before its first
+    answer, which some clients take for the end.
+    """
+    once = {**manager["common_http_protocol_options"], "max_requests_per_connection": 1}
+    http_2 = {"filter_chain_match": {"application_protocols": ["h2c"]}, **_chain(manager)}
+    return {
+        "name": "doorstep",
+        "address": {"pipe": {"path": path, "mode": 0o600}},
+        "tcp_backlog_size": 4096,
+        "listener_filters": [
+            _listener_filter("proxy_protocol", "ProxyProtocol"),
+            _listener_filter("http_inspector", "HttpInspector"),
         ],
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "filter_chains": [http_2, _chain({**manager, "common_http_protocol_options": once})],
+    }
+
+
+def _listener_filter(name: str, type_name: str) -> dict[str, Any]:
+    return {
+        "name": f"envoy.filters.listener.{name}",
+        "typed_config": typed(f"envoy.extensions.filters.listener.{name}.v3.{type_name}"),
+    }
+
+
+def _chain(manager: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
     }
 
 

@@ -23,16 +23,20 @@ from moorings.gateway import envoy_listener, locks
 from moorings.gateway.admin import Admin, AdminError
 from moorings.gateway.binary import EnvoyBinary
 from moorings.gateway.control import GatewaySettings
+from moorings.gateway.doorstep import Doorstep
 from moorings.gateway.envoy import content_hash
 from moorings.gateway.port import port_problem
 from moorings.lib import atomic, procs
 from moorings.lib.timing import Backoff, Clock
 
 _BACKOFF = Backoff(first_s=0.05, cap_s=2.0)
-_STEADY_S = 10.0
-"""An Envoy that has run this long ended by something new: the back-off starts again."""
+_STEADY_S = 1.0
+"""An Envoy that has answered for so long ended by something new: the next one is started at once."""
 _LOCK_WAIT_S = 0.05
 _TERM_WAIT_S = 5.0
+_PATIENCE_S = 5.0
+"""How long callers are kept waiting for an Envoy that is gone."""
+_MOST_WAITING = 1000
 _OWN_FILES = 100
 """Envoy's logs, sockets and events, and some room."""
 _LOG_LIMIT_BYTES = 8 * 1024 * 1024
@@ -64,38 +68,59 @@ class EnvoyProcess:
         self.starts = 0
         """How many Envoys this object has started: a new one holds nothing that an earlier one
         acknowledged."""
+        self._ready_since_s: float | None = None
+        self._doorstep = Doorstep(
+            settings.bind,
+            settings.port,
+            settings.doorstep_socket,
+            patience_s=_PATIENCE_S,
+            most=callers_at_once(_MOST_WAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        )
 
     async def run(self) -> None:
         """Adopt or start, watch, start again after an end; until `stop`."""
         failures = 0
         while True:
-            began_s = self._clock.monotonic()
+            self._ready_since_s = None
             pid = await self._bring_up()
             if pid is not None:
                 self.pid = pid
                 self._changed()
                 await _gone(pid)
+                self._doorstep.left_alone()
                 self._reap()
                 self.pid = None
             if self._stopping:
                 return
-            failures = 1 if self._clock.monotonic() - began_s > _STEADY_S else failures + 1
+            failures = 0 if self._served_s() > _STEADY_S else failures + 1
             if pid is not None:
                 self.problem = self._problem_of_death(failures)
             self._changed()
-            await asyncio.sleep(_BACKOFF.delay_s(failures))
+            if failures:
+                await asyncio.sleep(_BACKOFF.delay_s(failures))
+
+    def _served_s(self) -> float:
+        """How long the last one has answered."""
+        return 0.0 if self._ready_since_s is None else self._clock.monotonic() - self._ready_since_s
 
     def mark_ready(self) -> None:
         """Envoy answers: what was wrong before is over."""
         self.problem = None
+        self._doorstep.attended()
+        if self._ready_since_s is None:
+            self._ready_since_s = self._clock.monotonic()
 
     async def stop(self, drain_s: float) -> None:
         """Let requests in flight finish (at most `drain_s` seconds), then end Envoy. Unsuccessful drains end
         it too."""
         self._stopping = True
+        self._doorstep.close()
         pid = self.pid
-        if pid is None:
-            return
+        if pid is not None:
+            await self._drain(pid, drain_s)
+        await self._doorstep.end()
+
+    async def _drain(self, pid: int, drain_s: float) -> None:
         with contextlib.suppress(AdminError, TimeoutError):
             # SIGTERM alone would cut requests in flight off.
             await self.admin.drain()
@@ -111,6 +136,7 @@ class EnvoyProcess:
         launch = self._launch()
         for running in locks.holders(self._settings.envoy_lock, (locks.ROLE_ENVOY,)):
             if str(launch.bootstrap) in locks.command_line(running):
+                self._doorstep.join()
                 return running
             # Another configuration or binary than this agent's: that Envoy can't be changed, only replaced.
             await self._end(running)
@@ -119,10 +145,24 @@ class EnvoyProcess:
             await asyncio.sleep(_LOCK_WAIT_S)
             return None
         try:
-            self.problem = port_problem(self._settings.bind, self._settings.port)
+            self.problem = self._claim()
             return None if self.problem is not None else self._start(launch, lock)
         finally:
             lock.release()
+
+    def _claim(self) -> Failure | None:
+        """Have the port for Envoy, which shares it with us alone; or say why it cannot be had."""
+        where = self._settings.bind, self._settings.port
+        problem = None if self._doorstep.is_open else port_problem(*where)
+        if problem is None:
+            try:
+                self._doorstep.claim()
+            except OSError as refused:  # taken this very moment
+                message = f"the gateway can't listen on {where[0]}:{where[1]}: {refused.strerror}"
+                problem = port_problem(*where) or failure(
+                    "GatewayCannotListen", message, fields={"port": where[1]}
+                )
+        return problem
 
     def _launch(self) -> Launch:
         settings = self._settings
@@ -136,6 +176,7 @@ class EnvoyProcess:
                 discovery_socket=str(settings.discovery_socket),
                 admin_socket=str(settings.admin_socket),
                 access_log=str(settings.access_log),
+                doorstep_socket=str(settings.doorstep_socket),
             ),
             node="gateway",
         )
@@ -188,7 +229,7 @@ class EnvoyProcess:
                 return
 
     def _problem_of_death(self, failures: int) -> Failure | None:
-        taken = port_problem(self._settings.bind, self._settings.port)
+        taken = self._claim()
         if taken is not None or failures < 2:
             return taken
         lines = _tail(self._settings.envoy_log)

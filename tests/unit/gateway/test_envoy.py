@@ -291,14 +291,25 @@ def test_addresses_of_both_kinds():
     ]
 
 
-def test_the_listener_shares_no_port_and_the_admin_socket_is_private():
+def test_all_but_the_scoring_port_is_private_and_only_the_doorstep_is_told_who_calls():
     document = envoy_listener.bootstrap(
-        envoy_listener.ListenerSettings("127.0.0.1", 8080, "/r/ads.sock", "/r/admin.sock", "/d/access.log"),
+        envoy_listener.ListenerSettings(
+            "127.0.0.1", 8080, "/r/ads.sock", "/r/admin.sock", "/d/access.log", "/r/door.sock"
+        ),
         "node",
     )
-    (listener,) = document["static_resources"]["listeners"]
-    assert listener["enable_reuse_port"] is False
+    scoring, doorstep = document["static_resources"]["listeners"]
+    assert scoring["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 8080}}
+    assert "listener_filters" not in scoring  # anybody could name any address
+    assert doorstep["address"]["pipe"] == {"path": "/r/door.sock", "mode": 0o600}
     assert document["admin"]["address"]["pipe"] == {"path": "/r/admin.sock", "mode": 0o600}
+
+    def filters(chain):
+        return chain["filters"][0]["typed_config"]["http_filters"]
+
+    assert [filters(chain) for chain in doorstep["filter_chains"]] == [
+        filters(scoring["filter_chains"][0])
+    ] * 2
 
 
 def test_every_reply_of_the_gateway_has_the_one_shape_and_a_code_of_the_catalogue():
