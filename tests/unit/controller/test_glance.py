@@ -24,14 +24,14 @@ async def settled(world: World) -> None:
 def whole_looks(world: World) -> list[str]:
     """Filled with the name of each resource that is read as a whole from now on."""
     seen: list[str] = []
-    for reconciler in (world.deployments, world.endpoints):
-        original = reconciler._load
+    for reader, name in ((world.deployments._records, "load"), (world.endpoints, "_load")):
+        original = getattr(reader, name)
 
         def load(key: str, original: Callable[[str], Any] = original) -> Any:
             seen.append(key)
             return original(key)
 
-        object.__setattr__(reconciler, "_load", load)
+        object.__setattr__(reader, name, load)
     return seen
 
 
