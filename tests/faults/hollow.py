@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from moorings import daemon
 from moorings.api import resources
+from moorings.daemon import process, running
 from moorings.engines.base import GroupSpec, Instance
 from moorings.engines.fake import FakeEngine
 from moorings.lib.timing import SystemClock
@@ -73,7 +73,7 @@ class HollowEngine(FakeEngine):
         self._seen, self._began, self._cpu = set(), now, cpu
 
 
-class HollowDaemon(daemon.Daemon):
+class HollowDaemon(running.Daemon):
     def _engine(self, workspace_id: str) -> HollowEngine:
         engine = HollowEngine(Path(os.environ[FOLDER]))
         atexit.register(engine.keep)
@@ -101,6 +101,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         asyncio.run(_serve(sys.argv[2]))
     else:
-        daemon.Daemon = HollowDaemon  # type: ignore[misc]
+        process.Daemon = HollowDaemon  # type: ignore[misc]
         resources.MAX_ENDPOINTS = resources.MAX_DEPLOYMENTS = MANY  # type: ignore[attr-defined]
-        sys.exit(daemon.main())
+        sys.exit(process.main())

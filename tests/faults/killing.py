@@ -27,7 +27,7 @@ from moorings.spec.deployment import DeploymentSpec
 
 FORK_SERVER = """
 import itertools, os, signal, sys
-import moorings.daemon as daemon
+from moorings.daemon import process
 
 EVENTS = ("moorings.", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "subprocess.Popen", "socket.sendto")
 
@@ -47,7 +47,7 @@ def run(arm):
         if number == int(head.split()[1]):
             os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
-    os._exit(daemon.main())
+    os._exit(process.main())
 
 print("ready", flush=True)
 for line in sys.stdin:

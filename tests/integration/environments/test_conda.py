@@ -360,5 +360,5 @@ async def test_a_killed_solve_and_installation_are_done_again(yard: Yard) -> Non
 
 
 def test_the_daemon_never_imports_the_solver() -> None:
-    code = "import sys, moorings.daemon; sys.exit('rattler' in sys.modules)"
+    code = "import sys, moorings.daemon.process; sys.exit('rattler' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
