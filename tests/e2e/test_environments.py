@@ -57,7 +57,7 @@ def test_a_conda_file_is_solved_from_its_channel_and_says_so(workspace: Any) -> 
     shown = deployment(workspace, "conda")["environment_build"]
     prefix = str(workspace.home / "environments" / shown["key"])
     assert (answer.status, answer.json) == (200, [15, prefix, f"{prefix}/share/harbour"])
-    assert (shown["solver"], shown["solverReason"]) == ("conda", f"solved from {channel}")
+    assert (shown["solver"], shown["solver_reason"]) == ("conda", f"solved from {channel}")
 
     (build,) = workspace.json("environment", "list-builds")
     whole = workspace.json("environment", "show", "--key", build["key"][:6])
@@ -75,7 +75,7 @@ def test_a_channel_that_is_not_there_is_told_and_the_file_translated(workspace: 
     deploy(workspace, "index", conda, workspace.script("plain", SCRIPT))
     shown = deployment(workspace, "index")
     assert shown["environment_build"]["solver"] == "index"
-    assert "the channels cannot be reached (conda-forge" in shown["environment_build"]["solverReason"]
+    assert "the channels cannot be reached (conda-forge" in shown["environment_build"]["solver_reason"]
     (ready,) = (one for one in shown["conditions"] if one["type"] == "EnvironmentReady")
     assert "so the conda file was translated" in ready["message"]
 

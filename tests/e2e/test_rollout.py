@@ -128,8 +128,8 @@ def test_a_good_one_costs_no_request_though_the_daemon_is_killed_at_every_step(s
     assert (mirrored["mirror"], mirrored["outcome"]) == (50, "held")
     compared = shop.json("rollout", "report", "-e", "shop")
     assert compared["pairs"] >= 10, compared
-    assert compared["bodies"]["withinTolerance"] == compared["sameStatus"] == compared["pairs"]
-    assert compared["largestDeviation"] == pytest.approx(1e-7)
+    assert compared["bodies"]["within_tolerance"] == compared["same_status"] == compared["pairs"]
+    assert compared["largest_deviation"] == pytest.approx(1e-7)
     table = shop.moor("rollout", "status", "-e", "shop").stdout
     assert "40 %" in table
     assert "error_rate 0 %" in table
@@ -148,7 +148,7 @@ def test_bad_ones_are_taken_back_before_they_do_harm(shop: Any) -> None:
         late = start(shop, "green", "20,100", "error_rate<1%,p50<0.001ms", *QUICK, "--wait")
     assert report["failed"] == 0, report
     assert found["pairs"] >= 5, found
-    assert found["sameStatus"] == 0
+    assert found["same_status"] == 0
     assert {(each["live"], each["copy"]) for each in found["statuses"]} == {(200, 500)}
     assert (shown["phase"], len(shown["history"]), shown["history"][0]["mirror"]) == ("RolledBack", 1, 30)
     assert not shop.json("online-endpoint", "show", "-n", "shop")["mirror_traffic"].get("failing")

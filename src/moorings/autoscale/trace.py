@@ -89,7 +89,7 @@ def _checked(trace: list[Stretch], name: str) -> list[Stretch]:
 def _invalid(name: str, wrong: list[str]) -> Exception:
     message = wrong[0] if len(wrong) == 1 else f"{name} has {len(wrong)} wrong lines"
     told = wrong[:MAX_TOLD] + [f"... and {len(wrong) - MAX_TOLD} more"] * (len(wrong) > MAX_TOLD)
-    return error("TraceInvalid", message, target=name, evidence=told)
+    return error("TraceInvalid", message, target=name, evidence=told, fields={"name": name})
 
 
 def _time(text: str) -> float | None:

@@ -6,6 +6,7 @@ Views never refuse: what a newer or older server answers is shown as far as it i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ _PROBE = (
 )
 _DURATIONS = ("initialDelay", "period", "timeout", "pollingInterval")
 _OWN = "moorings."
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def endpoint_view(arm: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +112,15 @@ def _with_status(view: dict[str, Any], properties: Mapping[str, Any]) -> dict[st
         ("error", "error"),
     ):
         if own.get(theirs):
-            view[ours] = own[theirs]
+            view[ours] = own[theirs] if ours == "error" else snake_case(own[theirs])
     return view
+
+
+def snake_case(value: Any) -> Any:
+    """`value` with the names in it spelled as in the YAML. For facts of ours: not where users choose names."""
+    if isinstance(value, Mapping):
+        return {_CAMEL.sub("_", key).lower(): snake_case(item) for key, item in value.items()}
+    return [snake_case(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -47,6 +47,9 @@ def test_what_cannot_be_simulated_is_told_with_a_code(
     done, _, err = moor(capsys, "simulate", "-f", str(tmp_path / "none.csv"))
     assert (done, "(TraceInvalid)" in err) == (1, True)
     trace = tmp_path / "day.csv"
+    trace.write_text("seconds,rps\n0,5\n20,-3\n")
+    done, _, err = moor(capsys, "simulate", "-f", str(trace))
+    assert (done, "day.csv:3: found '-3'" in err, f"simulate -f {trace}\n" in err) == (1, True, True)
     trace.write_text("seconds,rps\n0,5\n20,3\n")
     done, _, err = moor(capsys, "simulate", "-f", str(trace), "--min", "5", "--max", "2")
     assert (done, "is above `max_instances` (2)" in err) == (1, True)

@@ -125,7 +125,7 @@ def simulate(
     picture_path: Path | None,
     **given: int | None,
 ) -> None:
-    trace = parse(_read(file), file.name)
+    trace = parse(_read(file), str(file))
     spec = _spec(deployment_file, given)
     setting = remote.setting(session.client, autoscale_name) if autoscale_name else None
     policy = policy_of(spec, None if setting is None else replace(setting, enabled=True))

@@ -14,6 +14,7 @@ from moorings.cli.session import Session
 from moorings.client import rollouts as remote
 from moorings.client.faults import from_body
 from moorings.spec import rollout as spec
+from moorings.spec.arm_views import snake_case
 
 EXIT_PAUSED = 3
 """Of `wait` when the rollout is paused or still goes on; one that did not succeed is an error (1)."""
@@ -33,11 +34,11 @@ COMPARED: Columns = (
     ("Of", lambda c: c["of"]),
 )
 _BODIES = {
-    "identical": "body, byte for byte",
-    "equal": "body, as JSON",
-    "withinTolerance": "body, within the tolerance",
-    "different": "body differs",
-    "notCompared": "body too long to compare, or a stream",
+    "identical": "body: the same bytes",
+    "equal": "body: other bytes, the same JSON",
+    "withinTolerance": "body: the same but for numbers, within the tolerance",
+    "different": "body: different",
+    "notCompared": "body: too long to compare, or a stream",
 }
 STEPS: Columns = (
     ("Step", lambda s: _step(s)),
@@ -168,7 +169,7 @@ def status(session: Session, endpoint_name: str | None, name: str | None) -> Non
 )
 def list_(session: Session, endpoint_name: str | None) -> None:
     endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
-    session.emit([_view(each) for each in remote.listed(session.client, endpoint)], LISTED)
+    session.emit([_view(each) for each in remote.listed(session.client, endpoint)], LISTED, usual="table")
 
 
 @leaf(
@@ -181,14 +182,14 @@ def report(session: Session, endpoint_name: str | None, name: str | None) -> Non
     endpoint = session.endpoint_name(endpoint_name, "--endpoint-name")
     found = remote.report(session.client, endpoint, name or remote.LATEST)
     if session.options.output not in (None, "table") or session.options.query is not None:
-        session.emit(found)
+        session.emit(snake_case(found))
         return
     _say_compared(session, found)
 
 
 def _say_compared(session: Session, found: Mapping[str, Any]) -> None:
     bodies, same = found["bodies"], found["sameStatus"]
-    rows = [{"compared": "status", "same": same, "of": found["pairs"]}]
+    rows = [{"compared": "the same status", "same": same, "of": found["pairs"]}]
     rows += [{"compared": words, "same": bodies[kind], "of": same} for kind, words in _BODIES.items()]
     session.emit(rows, COMPARED, usual="table")
     if bodies["withinTolerance"]:
@@ -298,17 +299,8 @@ def _last(properties: Mapping[str, Any]) -> str:
 
 def _view(found: Mapping[str, Any]) -> dict[str, Any]:
     properties = found["properties"]
-    names = {
-        "everySeconds": "every_seconds",
-        "minRequests": "min_requests",
-        "patienceSeconds": "patience_seconds",
-        "onBreach": "on_breach",
-        "mirrorFirst": "mirror_first",
-        "waitingFor": "waiting_for",
-        "startedAt": "started_at",
-        "endedAt": "ended_at",
-    }
-    view = {names.get(key, key): value for key, value in properties.items() if key not in ("wish", "resumed")}
+    kept = {key: value for key, value in properties.items() if key not in ("wish", "resumed", "error")}
+    view = {**snake_case(kept), "error": properties.get("error")}
     return {"name": found["name"], "id": found["id"], **view}
 
 
