@@ -16,7 +16,7 @@ HEAD = """\
 
 Written by `make faults` from `tests/faults/results.json`; do not edit it. Load comes at a fixed rate whatever the answers
 do, from a client that tries nothing again; a request's time counts from when it was due. *Failed* is every request that was
-not answered 200. *95 % bound*: the share of failing requests that is not exceeded with 95 % confidence (3 / total where none
+not answered 200; what it was told stands below the table. *95 % bound*: the share of failing requests that is not exceeded with 95 % confidence (3 / total where none
 failed). Memory is resident MiB; a slope is given with its 95 % interval. Rows that did not hold are shown as they are.
 """
 HIDDEN = ("samples",)
@@ -64,26 +64,32 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
     lines = [
         HEAD,
         *(f"Machine {number}: {machine}.\n" for number, machine in enumerate(machines, 1)),
-        "| fault | times | failed / total | 95 % bound | promise | held | seen | run |",
-        "|---|---|---|---|---|---|---|---|",
+        "| fault | times | failed / total | 95 % bound | promise | held | run |",
+        "|---|---|---|---|---|---|---|",
     ]
     for each in rows:
-        notes = ", ".join(
-            f"{name.replace('_', ' ')} {_told(value)}"
-            for name, value in each["notes"].items()
-            if name not in HIDDEN
-        )
         requests = f"{each['failed']:,} / {each['sent']:,}" if each["sent"] else ""
         bound = f"{each['bound']:.1e}" if each["sent"] else ""
         lines.append(
             f"| {each['title']} | {each['times']} | {requests} | {bound} | {each['promise']} "
-            f"| {'yes' if each['held'] else '**no**'} | {notes} | {each['size']}, {each['began'][:10]}, "
+            f"| {'yes' if each['held'] else '**no**'} | {each['size']}, {each['began'][:10]}, "
             f"`{each['commit']}`, {each['minutes']:g} min, machine {machines.index(each['machine']) + 1} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", "## What was seen", "", *map(_seen, rows)]) + "\n"
+
+
+def _seen(row: Mapping[str, Any]) -> str:
+    """What else a run has noted, as an item of a list."""
+    notes = {
+        name: value
+        for name, value in row["notes"].items()
+        if name not in HIDDEN and value not in ([], {}, "")
+    }
+    told = "".join(f"\n  - {name.replace('_', ' ')}: {_told(value)}" for name, value in notes.items())
+    return f"- **{row['title']}** (`{row['commit']}`){told}"
 
 
 def _told(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {_told(one)}" for name, one in value.items())
+        return "; ".join(f"{name} {_told(one)}" for name, one in value.items() if one not in ([], ""))
     return ", ".join(_told(each) for each in value) if isinstance(value, list) else str(value)
