@@ -139,6 +139,8 @@ class TargetPolicy:
         text = (
             f"at most {peak:.3g} requests in flight for {period_text(int(self.down_after_s))}: {goal} needed"
         )
+        if self.least == 0 and goal == 1:
+            text += f"; none after {period_text(int(self.zero_after_s))} without a request"
         return Decision(goal, "Quiet", text)
 
     def _load(self, concurrent: float, wanted: int) -> str:

@@ -160,6 +160,9 @@ def test_the_last_instance_goes_after_its_own_longer_time_and_comes_back_at_once
     policy = TargetPolicy(least=0, most=3, slots=1, utilization=1, down_after_s=3, zero_after_s=10)
     counts = play(policy, [3.0] + [0.0] * 11 + [0.2], 1)
     assert counts == [3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1]
+    points = history([0.0] * 5)
+    decision = policy.decide({CONCURRENCY: points}, Moment(points[-1][0], 0, 3))
+    assert (decision.count, decision.message.rpartition("; ")[2]) == (1, "none after 10s without a request")
 
 
 # --- rules --------------------------------------------------------------------------------------------------
