@@ -259,6 +259,17 @@ def postgres() -> Iterator[Any]:
         server.close()
 
 
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group (`tests/groups.py`) below which the kernel limits memory."""
+    spec = importlib.util.spec_from_file_location("tests_groups", Path(__file__).parent / "groups.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.memory_group() as made:
+        yield made
+
+
 def fill(archive: tarfile.TarFile) -> None:
     """Put a root file system with this Python into a tar."""
     binary = Path(sys.executable).resolve()

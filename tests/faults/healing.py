@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -36,6 +37,10 @@ def run(data):
             pass
     if "exit" in data:
         os._exit(5)
+    if "eat" in data:
+        eaten = []
+        while True:
+            eaten.append(b"x" * (64 << 20))
     return os.getpid()
 """
 
@@ -52,6 +57,12 @@ class Kind:
     deadline_s: float = 0.0
     stays: bool = True
     """It is there until somebody ends it."""
+    takes_time: bool = False
+    """It ends by itself, some time after it was asked to: the time out of rotation counts from its end."""
+    request_timeout_s: int = REQUEST_TIMEOUT_S
+    instance_type: str = "Standard_DS3_v2"
+    evidence: tuple[str, ...] = ()
+    """What the verdict has to prove it with: patterns."""
 
 
 @dataclass
@@ -62,6 +73,8 @@ class Case:
     name: str
     pid: int = 0
     began: float = 0.0
+    ended: float | None = None
+    """When the process was seen to be no more."""
     out_s: float | None = None
     was_alive: bool = False
     """Whether it was out of rotation before it was ended."""
@@ -73,6 +86,7 @@ class Case:
     """What `InstancesHealthy` says when all of them serve again."""
     verdict: str = ""
     """What `moor diagnose` says then."""
+    evidence: tuple[str, ...] = ()
 
     def ask(self, body: str) -> None:
         headers = {"azureml-model-deployment": self.name}
@@ -124,6 +138,21 @@ KINDS: Mapping[str, Kind] = {
         "RunStuck",
         REQUEST_TIMEOUT_S + 1,
     ),
+    "starved": Kind(
+        "the kernel ends it for want of memory",
+        lambda case: case.ask_in_every_place("eat"),
+        "OutOfMemoryServing",
+        stays=False,
+        takes_time=True,
+        request_timeout_s=20,
+        instance_type="Standard_DS1_v2",
+        evidence=(
+            "signal SIGKILL",
+            r"Killed process|oom.kill",
+            "worker had: 3.5 GiB",
+            "the instance: 3.5 GiB",
+        ),
+    ),
     "exiting": Kind("each request ends the process", Case.exit_again_and_again, "CrashLoop", stays=False),
 }
 
@@ -139,6 +168,7 @@ def heal(scene: Scene, kinds: Collection[str]) -> dict[str, Case]:
             SICK,
             name,
             folder,
+            instance_type=KINDS[name].instance_type,
             readiness_probe=probes,
             liveness_probe={
                 **probes,
@@ -148,7 +178,7 @@ def heal(scene: Scene, kinds: Collection[str]) -> dict[str, Case]:
             },
             request_settings={
                 "max_concurrent_requests_per_instance": LIMIT,
-                "request_timeout_ms": REQUEST_TIMEOUT_S * 1000,
+                "request_timeout_ms": KINDS[name].request_timeout_s * 1000,
             },
         )
     with ThreadPoolExecutor(2) as pool:
@@ -169,7 +199,7 @@ def heal(scene: Scene, kinds: Collection[str]) -> dict[str, Case]:
         cases[shown["name"]].condition = reasons["InstancesHealthy"]
     for name, case in cases.items():
         found = workspace.json("diagnose", "-e", SICK, "-n", name)["verdict"]
-        case.verdict = found["code"] if found else ""
+        case.verdict, case.evidence = (found["code"], tuple(found["evidence"])) if found else ("", ())
     workspace.moor("online-endpoint", "delete", "-n", SICK, "--yes")
     return cases
 
@@ -181,8 +211,12 @@ def _watch(cases: Mapping[str, Case], status: Path) -> None:
         healthy: Mapping[str, Any] = json.loads(status.read_bytes())["healthy"]
         for case in cases.values():
             there, now = bool(healthy.get(f"{SICK}~{case.name}")), time.monotonic()
+            alive = case.ended is None and psutil.pid_exists(case.pid)
+            if case.ended is None and not alive:
+                case.ended = now
             if case.out_s is None and not there:
-                case.out_s, case.was_alive = now - case.began, psutil.pid_exists(case.pid)
+                since = case.ended or now if KINDS[case.name].takes_time else case.began
+                case.out_s, case.was_alive = now - since, alive
             elif case.out_s is not None and case.back_s is None and there:
                 case.back_s = now - case.began
         time.sleep(0.02)
@@ -221,6 +255,9 @@ def problems(case: Case, *, timed: bool = True) -> list[str]:
         found.append(f"{case.name}: not replaced")
     if case.verdict != kind.code:
         found.append(f"{case.name}: the verdict is {case.verdict}")
+    for wanted in kind.evidence:
+        if not any(re.search(wanted, line) for line in case.evidence):
+            found.append(f"{case.name}: no {wanted!r} in the evidence {case.evidence}")
     if case.condition == "Serving" and kind.code == "CrashLoop":
         found.append(f"{case.name}: no condition tells of it")
     if case.uncoded:

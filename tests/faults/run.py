@@ -34,11 +34,12 @@ import many
 import rows
 import scenarios
 from clock import clock_jump
-from corpus_site import workspace_with
+from corpus_site import borrowed, workspace_with
 from disk import Disk
 from scenarios import LONG, SHORT, Size
 from scene import ROOT, Outcome, Scene
 
+groups = borrowed("groups.py", "moorings_groups")
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "docs" / "reliability.md"
 DISK_MB = 1000
@@ -74,7 +75,11 @@ NAMES = tuple(each.__name__ for each in (*ON_THE_SCENE, *BY_THEMSELVES))
 @contextmanager
 def scene_with(rate_per_s: float) -> Iterator[Scene]:
     """A live endpoint in a workspace on a disk of its own."""
-    with workspace_with({}) as workspace, disk_of(workspace) as disk:
+    with (
+        groups.memory_group() as group,
+        workspace_with(groups.below(group)) as workspace,
+        disk_of(workspace) as disk,
+    ):
         scene = Scene(workspace, rate_per_s, disk)
         scene.build()
         yield scene

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.alone
 ONCE = replace(SHORT, name="once", times=1, kills=1, step=50, hold_s=2, away_s=2)
 RATE_PER_S = 50.0
 
+groups = borrowed("groups.py", "moorings_groups")
 load = borrowed("../bench/load.py", "moorings_load")
 
 Scenario = Callable[[Scene, Size], Outcome]
@@ -30,7 +31,7 @@ Scenario = Callable[[Scene, Size], Outcome]
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    with workspace_with({}) as workspace:
+    with groups.memory_group() as group, workspace_with(groups.below(group)) as workspace:
         made = Scene(workspace, RATE_PER_S)
         made.build()
         yield made
@@ -68,7 +69,7 @@ def test_a_kill_costs_no_more_than_what_was_running(scene: Scene, scenario: Scen
 def test_workers_that_fail_are_left_out_replaced_and_named_and_harm_nobody(scene: Scene) -> None:
     scene.settled()
     with scene.load() as result:
-        cases = healing.heal(scene, ("stopped", "deadlocked", "exiting"))
+        cases = healing.heal(scene, ("stopped", "deadlocked", "exiting", "starved"))
     assert [problem for case in cases.values() for problem in healing.problems(case, timed=False)] == []
     assert result.seen.failed == 0, result.seen.failures()
 

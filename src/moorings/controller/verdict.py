@@ -75,6 +75,8 @@ class Verdicts:
             report=ended.report if ended else None,
             step=step,
             oom=bool(ended and ended.oom),
+            oom_sign=ended.oom_sign if ended else "",
+            oom_certain=ended is None or ended.oom_certain,
             served_s=ended.served_s if ended else None,
             restarts=instance.restarts,
             ends=tuple(_end(e) for e in _exits(instance)),

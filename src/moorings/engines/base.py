@@ -181,6 +181,10 @@ class Exit:
     """Which container-equivalent ended."""
     oom: bool = False
     """The kernel ended it for want of memory (where the engine can tell)."""
+    oom_sign: str = ""
+    """What shows that: a counter of the kernel, a line of its log, a word of the container runtime."""
+    oom_certain: bool = True
+    """False: the kernel has ended some process just then, and it does not say which."""
     served_s: float | None = None
     """How long it had been ready; None: it never was, or the engine cannot tell."""
     memory_peak_bytes: int | None = None

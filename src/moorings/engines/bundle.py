@@ -24,6 +24,7 @@ MODULES = (
     "engines/companion",
     "engines/ends",
     "engines/initializing",
+    "engines/kernellog",
     "engines/lastword",
     "engines/launch",
     "engines/layout",

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = "moorings"
 CPU_PERIOD_US = 100_000
+MACHINE = Path("/proc/vmstat")
 HELD, NOT_HELD = "cgroup", "none"
 _UNIFIED_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
@@ -78,15 +80,19 @@ class Group:
             finally:
                 os.close(fd)
 
-    def oom_kills(self) -> int:
-        """How many processes the kernel has ended for want of memory: of this group where memory is held,
-        else at all."""
+    def oom_counter(self) -> Path:
+        """Where the kernel counts the processes that it has ended for want of memory: those of this group where memory
+        is counted for it, else (`MACHINE`) all there are."""
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
-                with contextlib.suppress(OSError):
-                    return _counter((folder / name).read_text(), "oom_kill")
+                if (folder / name).exists():
+                    return folder / name
+        return MACHINE
+
+    def oom_kills(self) -> int:
+        """How many these are."""
         with contextlib.suppress(OSError):
-            return _counter(Path("/proc/vmstat").read_text(), "oom_kill")
+            return _counter(self.oom_counter().read_text(), "oom_kill")
         return 0
 
     def memory_peak_bytes(self) -> int | None:
@@ -98,17 +104,8 @@ class Group:
         return None
 
     def remove(self) -> None:
-        """Remove the (empty) group; processes that are just ending get a moment."""
-        for folder in self.folders:
-            for _ in range(50):
-                try:
-                    folder.rmdir()
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(0.01)
-                else:
-                    break
+        """Remove the (empty) group."""
+        remove(self.folders)
 
 
 class ContainerGroup(Group):
@@ -129,6 +126,25 @@ class ContainerGroup(Group):
         return
 
 
+def folder_below(parent: Path, name: str) -> Path:
+    """Where the group of that name is, if there is one."""
+    return parent / FOLDER / name
+
+
+def remove(folders: Iterable[Path]) -> None:
+    """Remove groups that are there and have no process, or lose their last one in a moment."""
+    for folder in folders:
+        for _ in range(50):
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.01)
+            else:
+                break
+
+
 def _make(parent: Path, name: str) -> Path:
     ours = parent / FOLDER
     ours.mkdir(exist_ok=True)
@@ -137,7 +153,7 @@ def _make(parent: Path, name: str) -> Path:
             with contextlib.suppress(OSError):
                 if (level / "cgroup.subtree_control").exists():
                     (level / "cgroup.subtree_control").write_text(controller)
-    folder = ours / name
+    folder = folder_below(parent, name)
     folder.mkdir(exist_ok=True)
     return folder
 

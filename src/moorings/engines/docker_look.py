@@ -138,14 +138,21 @@ def _exit(
     if state.get("Running") and not state.get(
         "Restarting"
     ):  # of one that runs again Docker says 0, whatever it ended with
-        return Exit(code=None, signal=None, at=finished, oom=bool(state.get("OOMKilled")))
+        return Exit(code=None, signal=None, at=finished, **_oom(state))
     code = _whole(state.get("ExitCode"))
     by_signal = code > 128
     return Exit(
         code=None if by_signal else code,
         signal=code - 128 if by_signal else None,
         at=finished,
-        oom=bool(state.get("OOMKilled")),
+        **_oom(state),
+    )
+
+
+def _oom(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What Docker knows of it."""
+    return (
+        {"oom": True, "oom_sign": "Docker says of the container: OOMKilled"} if state.get("OOMKilled") else {}
     )
 
 
@@ -166,6 +173,8 @@ def _told(data: Mapping[str, Any]) -> Exit:
         report=report if isinstance(report, Mapping) else None,
         step=step if step in CONTAINERS else CONTAINER_SERVER,
         oom=data.get("oom") is True,
+        oom_sign=str(data.get("oom_sign") or ""),
+        oom_certain=data.get("oom_certain") is not False,
         served_s=_number(data.get("served_s")),
         memory_peak_bytes=_whole_or_none(data.get("memory_peak_bytes")),
     )

@@ -63,6 +63,7 @@ class Launch:
         self.log_files: int = data.get("log_files", 0)
         self.log_bytes_per_s: int = data.get("log_bytes_per_s", layout.LOG_BYTES_PER_S)
         self.cgroup_parent: str | None = data.get("cgroup_parent")
+        self.cgroup_name: str = data.get("cgroup_name") or self.id
         self.apps = Path(data.get("apps") or folder / "app")
         """The folder of the code folder and of `azureml-models`."""
         self.cpus: float | None = template["cpus"]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from moorings import contract
-from moorings.engines import children, layout
+from moorings.engines import cgroup, children, layout
 from moorings.engines.base import (
     CONTAINERS,
     Exit,
@@ -222,6 +222,7 @@ class ProcessEngine:
             "log_files": settings.log_files,
             "log_bytes_per_s": settings.log_bytes_per_s,
             "cgroup_parent": None if settings.cgroup_parent is None else str(settings.cgroup_parent),
+            "cgroup_name": f"{settings.workspace_id[:8]}.{instance}",
             "template": asdict(template),
         }
 
@@ -283,6 +284,7 @@ class ProcessEngine:
         """Remove a folder nobody lives in (its lock is held by us), and what its processes left behind."""
         data = layout.read(folder / layout.INSTANCE)
         self._end_leftovers(folder.name)
+        cgroup.remove(_groups(data, layout.read(folder / layout.STATUS)))
         for path in data.get("sockets", []):
             Path(path).unlink(missing_ok=True)
         old = folder.with_name(f"{layout.OLD_PREFIX}{folder.name}.{os.getpid()}")
@@ -436,6 +438,13 @@ def _pids(status: Mapping[str, Any]) -> dict[str, int]:
     pids = {"supervisor": status["supervisor"]["pid"]} if "supervisor" in status else {}
     pids.update({f"worker-{w['index']}": w["pid"] for w in status.get("workers", []) if w["pid"] is not None})
     return pids
+
+
+def _groups(description: Mapping[str, Any], status: Mapping[str, Any]) -> list[Path]:
+    """Control groups of an instance: those its supervisor told of, and the one it was to have."""
+    told = [Path(path) for path in status.get("cgroups", ())]
+    parent, name = description.get("cgroup_parent"), description.get("cgroup_name")
+    return [*told, cgroup.folder_below(Path(parent), name)] if parent and name else told
 
 
 def _coded(problem: OSError, group: GroupSpec) -> MooringsError:

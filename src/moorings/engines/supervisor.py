@@ -31,6 +31,7 @@ from moorings.engines import children, layout, policy
 from moorings.engines.cgroup import ContainerGroup, Group, delegated_parent
 from moorings.engines.ends import Ends, boot_report, how, report_of
 from moorings.engines.initializing import Initializer
+from moorings.engines.kernellog import KernelLog
 from moorings.engines.lastword import with_last_word
 from moorings.engines.launch import Launch, private_of
 from moorings.engines.liveness import Liveness
@@ -68,7 +69,7 @@ class Supervisor:
         self.grace_s = launch.grace_s
         self._written = b""
         self.group = _group(launch)
-        self.ends = Ends(self.group)
+        self.ends = Ends(self.group, time.monotonic(), None if launch.in_container else KernelLog())
         self.selector = selectors.DefaultSelector()
         self.outputs = Outputs(self.selector, launch, self.redactor)
         self.initializer = Initializer(launch, INITIALIZER, lambda: self.outputs.writer(INITIALIZER))
@@ -106,6 +107,7 @@ class Supervisor:
         while True:
             now = time.monotonic()
             self._reap(now)
+            self.ends.look(now)
             self._finish_kills(now)
             if self.phase == STOPPING:
                 if self._stopping(now):
@@ -265,7 +267,7 @@ class Supervisor:
     ) -> None:
         if self.initializer.ended(code):
             return
-        self.ends.note(INITIALIZER, code, signum, report or report_of(layout.KIND_INITIALIZER, ""))
+        self.ends.note(INITIALIZER, code, signum, report or report_of(layout.KIND_INITIALIZER, ""), now=now)
         if self.phase == STOPPING:
             return
         if not self.initializer.try_again(now, code, refused=report is not None):
@@ -282,10 +284,13 @@ class Supervisor:
     ) -> None:
         self.liveness.forget(worker.index)
         served_s = now - worker.ready_at if worker.ready else None
+        pid = worker.pid
         worker.ended()
         if self.phase == STOPPING:
             return
-        self.ends.note(SERVER, code, signum, report, served_s=served_s, peak_bytes=peak_bytes)
+        self.ends.note(
+            SERVER, code, signum, report, now=now, pid=pid, served_s=served_s, peak_bytes=peak_bytes
+        )
         worker.crashes = policy.crashes_in_a_row(worker.crashes, served_s=served_s or 0.0)
         kind = None if report is None else report.get("kind")
         delay_s = policy.restart_delay_s(
@@ -423,6 +428,7 @@ class Supervisor:
             "model_dir": str(self.launch.model_dir or ""),
             "boot_budget_s": self.launch.boot_budget_s(),
             "limits": self.group.limits,
+            "cgroups": [str(folder) for folder in self.group.folders],
         }
         text = json.dumps(data, default=str).encode()
         if text == self._written:
@@ -455,7 +461,7 @@ def _group(launch: Launch) -> Group:
     if not parents:
         delegated = delegated_parent()
         parents = [] if delegated is None else [delegated]
-    return Group(parents, launch.id, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
+    return Group(parents, launch.cgroup_name, memory_bytes=launch.memory_bytes, cpus=launch.cpus)
 
 
 if __name__ == "__main__":

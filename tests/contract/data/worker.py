@@ -2,7 +2,7 @@
 
 BOOT: ready (default) | fail | crash | hang      BOOT_S: seconds before it is ready      FLOOD: bytes to print
 SPAWN: 1 starts a child in a session of its own    DRAIN: seconds it takes to stop
-`GET /exit?code`, `/hang`, `/print?text` and `/env` make it do so; anything else is answered Healthy.
+`GET /exit?code`, `/eat?MiB`, `/hang`, `/print?text` and `/env` make it do so; anything else is answered Healthy.
 """
 
 import json
@@ -71,6 +71,8 @@ while True:
     body = "Healthy"
     if route == "/exit":
         os._exit(int(argument))
+    if route == "/eat":
+        eaten = b"x" * (int(argument) << 20)
     if route == "/hang":
         time.sleep(300)
     if route == "/print":

@@ -140,6 +140,7 @@ async def test_memory_has_a_limit_and_who_breaks_it_is_known(place: Place) -> No
     instance = await place.until(Phase.FAILED)
     assert instance.exit is not None
     assert (instance.exit.signal, instance.exit.oom) == (9, True)
+    assert "oom_kill" in instance.exit.oom_sign
     assert instance.limits == {"memory": "cgroup", "cpu": "cgroup"}
     await place.end(group)
 

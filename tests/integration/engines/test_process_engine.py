@@ -8,16 +8,21 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from moorings.engines.base import Phase, ProbeTimes
+from moorings.engines.cgroup import Group
+from moorings.engines.kernellog import KernelLog
 from moorings.engines.process import ProcessEngine
 from moorings.errors.exceptions import MooringsError
 from moorings.lib import atomic
 
 OWNER = "shop/blue"
+MIB = 1 << 20
 
 
 async def test_it_heals_with_nobody_looking(harbour):
@@ -175,6 +180,52 @@ async def test_for_want_of_memory_a_worker_ends_before_its_supervisor(harbour):
         role: int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for role, pid in instance.pids.items()
     }
     assert scores["worker-0"] > scores["supervisor"]
+
+
+async def again(harbour, before):
+    """Its next worker, and how the last one ended."""
+    seen = await harbour.until(
+        lambda seen: seen[0].restarts > before.restarts and seen[0].phase is Phase.RUNNING
+    )
+    return seen[0], seen[0].exit
+
+
+async def test_who_meets_the_memory_limit_of_its_group_is_told_from_who_is_killed(harbour, memory_group):
+    harbour.use(cgroup_parent=memory_group)
+    group = harbour.group(memory_bytes=64 * MIB)
+    instance = await harbour.started(group)
+    assert instance.limits == {"memory": "cgroup"}
+    assert harbour.ask(instance.addresses[0], "/eat?200") == b""
+    instance, ended = await again(harbour, instance)
+    assert (ended.signal, ended.oom, ended.oom_certain) == (signal.SIGKILL, True, True)
+    assert "Killed process" in ended.oom_sign or "oom" in ended.oom_sign
+    assert 60 * MIB < ended.memory_peak_bytes <= 64 * MIB
+    os.kill(instance.pids["worker-0"], signal.SIGKILL)
+    instance, ended = await again(harbour, instance)
+    assert (ended.signal, ended.oom, ended.oom_sign) == (signal.SIGKILL, False, "")
+    assert len(list(memory_group.glob("moorings/*/"))) == 1
+    os.kill(instance.pids["supervisor"], signal.SIGKILL)
+    await harbour.engine.remove(OWNER, group.revision, grace_s=0)
+    await harbour.until(lambda seen: not seen)
+    assert list(memory_group.glob("moorings/*/")) == []
+
+
+async def test_without_a_group_of_its_own_the_kernel_s_log_tells_who_it_was(harbour, memory_group):
+    narrow = Group([memory_group], "narrow", memory_bytes=64 * MIB, cpus=None)
+    instance = await harbour.started(harbour.group())
+    for folder in narrow.folders:
+        (folder / "cgroup.procs").write_text(str(instance.pids["worker-0"]))
+    assert harbour.ask(instance.addresses[0], "/eat?200") == b""
+    instance, ended = await again(harbour, instance)
+    assert (ended.signal, ended.oom) == (signal.SIGKILL, True)
+
+    other = [sys.executable, "-c", "b'x' * (200 << 20)"]
+    assert subprocess.run(other, preexec_fn=narrow.enter, check=False).returncode == -signal.SIGKILL
+    os.kill(instance.pids["worker-0"], signal.SIGKILL)
+    instance, ended = await again(harbour, instance)
+    narrow.remove()
+    readable = KernelLog().killed() is not None
+    assert (ended.oom, ended.oom_certain) == ((False, True) if readable else (True, False))
 
 
 async def test_a_healthy_worker_is_left_alone(harbour):

@@ -64,7 +64,8 @@ def of_machine(instance: InstanceEvidence) -> Failure | None:
     """Memory and disk: whatever else was reported is a consequence of it."""
     report = instance.report or {}
     if instance.oom:
-        return out_of_memory(instance, report, "the kernel ended the worker for want of memory")
+        sure = Confidence.CERTAIN if instance.oom_certain else Confidence.LIKELY
+        return out_of_memory(instance, report, "the kernel ended the worker for want of memory", sure)
     for raised in told(instance, report):
         failed = of_resources(instance, placed(instance, report, raised), raised)
         if failed is not None:
@@ -122,6 +123,7 @@ def out_of_memory(
         figures.append(f"most memory the worker had: {size(instance.memory_peak_bytes)}")
     if instance.memory_bytes is not None:
         figures.append(f"limit of the instance: {size(instance.memory_bytes)}")
+    sign = (instance.oom_sign,) if instance.oom_sign else ()
     served = instance.served_s is not None
     limit = "" if instance.memory_bytes is None else f"; its limit is {size(instance.memory_bytes)}"
     when = (
@@ -130,7 +132,7 @@ def out_of_memory(
         else f"{text} while it loaded (before init() had returned)"
     )
     shown = (
-        (how(instance.exit_code, instance.signal), *figures, *lines.log_evidence(instance.log_tail))
+        (how(instance.exit_code, instance.signal), *sign, *figures, *lines.log_evidence(instance.log_tail))
         if instance.oom
         else (*proof(instance, report), *figures)
     )

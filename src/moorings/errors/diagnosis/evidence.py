@@ -85,6 +85,9 @@ class InstanceEvidence:
     step: str = STEP_SERVER
     """Which container-equivalent ended."""
     oom: bool = False
+    oom_sign: str = ""
+    """What shows that."""
+    oom_certain: bool = True
     served_s: float | None = None
     """How long the worker that ended had been ready; None: it never was, or nobody knows."""
     restarts: int = 0
