@@ -233,7 +233,8 @@ def sick_workers(scene: Scene, size: Any) -> Outcome:
         f"workers that fail, in {len(KINDS)} ways",
         len(KINDS),
         result.seen,
-        f"0 failed beside them; each out of rotation within its probe's period ({PERIOD_S} s), replaced, and named",
+        f"0 failed beside them; each out of rotation within its probe's period ({PERIOD_S} s), where calls never end counted "
+        f"from when nobody waits for them ({REQUEST_TIMEOUT_S + 1} s); replaced, and named",
         result.seen.failed == 0 and not wrong,
         wrong=wrong,
         out_of_rotation_s={name: _rounded(case.out_s) for name, case in cases.items()},
