@@ -16,8 +16,9 @@ HEAD = """\
 
 Written by `make faults` from `tests/faults/results.json`; do not edit it. Load comes at a fixed rate whatever the answers
 do, from a client that tries nothing again; a request's time counts from when it was due. *Failed* is every request that was
-not answered 200; what it was told stands below the table. *95 % bound*: the share of failing requests that is not exceeded with 95 % confidence (3 / total where none
-failed). Memory is resident MiB; a slope is given with its 95 % interval. Rows that did not hold are shown as they are.
+not answered 200; what it was told stands below the table. *95 % bound*: the share of failing requests that is not exceeded
+with 95 % confidence (3 / total where none failed). Memory is resident MiB; a slope is given
+with its 95 % interval. Rows that did not hold are shown as they are.
 """
 HIDDEN = ("samples",)
 
