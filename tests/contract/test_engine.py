@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -134,6 +135,13 @@ async def test_a_boot_that_crashes_is_tried_again_but_not_for_ever(world, until)
     seen = await until(lambda seen: [i.phase for i in seen] == [Phase.FAILED])
     assert seen[0].exit.code == 7
     assert seen[0].restarts == 0
+
+
+async def test_what_has_served_before_is_tried_again_whatever_its_boot_comes_to(world, until):
+    await world.engine.apply(replace(world.group(boot="fail"), proven=True))
+    seen = await until(lambda seen: [(i.phase, i.restarts) for i in seen] == [(Phase.BACKOFF, 1)])
+    assert seen[0].exit.report["kind"] == "init_raised"
+    assert [end.code for end in seen[0].exits] == [3, 3]
 
 
 async def test_a_crash_after_the_boot_is_healed(world, until, running):

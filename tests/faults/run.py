@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import capacity
 import healing
+import lapsing
 import many
 import rows
 import scenarios
@@ -57,6 +58,7 @@ ON_THE_SCENE: tuple[Callable[[Scene, Size], Outcome], ...] = (
     scenarios.kill_agent,
     scenarios.kill_envoy,
     healing.sick_workers,
+    lapsing.later_starts,
     scenarios.rotate_keys,
     scenarios.few_files,
     scenarios.slow_clients,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 
 import healing
+import lapsing
 import pytest
 import rows
 import scenarios
@@ -68,9 +70,12 @@ def test_a_kill_costs_no_more_than_what_was_running(scene: Scene, scenario: Scen
 
 def test_workers_that_fail_are_left_out_replaced_and_named_and_harm_nobody(scene: Scene) -> None:
     scene.settled()
-    with scene.load() as result:
+    with scene.load() as result, ThreadPoolExecutor(1) as beside:
+        lapsed = beside.submit(lapsing.lapse, scene, 2)
         cases = healing.heal(scene, ("stopped", "deadlocked", "exiting", "starved"))
+        seen = lapsed.result()
     assert [problem for case in cases.values() for problem in healing.problems(case, timed=False)] == []
+    assert lapsing.problems(seen) == []
     assert result.seen.failed == 0, result.seen.failures()
 
 

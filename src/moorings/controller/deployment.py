@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from moorings.controller.access import Access
-from moorings.controller.generations import bounds_of, good_of, note_served
+from moorings.controller.generations import bounds_of, good_of, has_served, note_served
 from moorings.controller.glance import Instances, Look, of_deployments
 from moorings.controller.health import Prober
 from moorings.controller.held import granted
@@ -337,7 +337,15 @@ class DeploymentReconciler:
                         self.tools.access.private, spec, template.environment_variables
                     )
                     await self.tools.engine.apply(
-                        GroupSpec(row.name, revision, count, template, grace, private)
+                        GroupSpec(
+                            row.name,
+                            revision,
+                            count,
+                            template,
+                            grace,
+                            private,
+                            proven=has_served(status.data, revision),
+                        )
                     )
                 except MooringsError as problem:
                     self._judge.not_started(status, problem.failure, overdue=overdue)

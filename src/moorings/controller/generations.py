@@ -36,6 +36,12 @@ def good_of(status: Mapping[str, Any]) -> Good | None:
     return Good(known["revision"], known["count"]) if known else None
 
 
+def has_served(status: Mapping[str, Any], revision: str) -> bool:
+    """Whether this revision is what served last, whole."""
+    good = good_of(status)
+    return good is not None and good.revision == revision
+
+
 def bounds_of(status: Mapping[str, Any], generation: int, revision: str) -> Mapping[str, Any] | None:
     """The spec whose limits and times hold while another generation than `generation` serves; None: its own.
 

@@ -164,6 +164,9 @@ class GroupSpec:
     """How long an instance that goes away may finish its requests."""
     private: Private = field(default_factory=Private)
     """No part of the revision. What runs keeps what it was started with."""
+    proven: bool = False
+    """This revision has served, whole: an instance of it that cannot start now is tried again for ever, where one that never
+    could has failed."""
 
 
 @dataclass(frozen=True)

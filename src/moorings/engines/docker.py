@@ -249,6 +249,7 @@ class DockerEngine:
             "created_at": time.time(),
             "workspace_id": settings.workspace_id,
             "grace_s": group.grace_s,
+            "proven": group.proven,
             "worker_argv": list(settings.worker_argv),
             "initializer_argv": list(settings.initializer_argv),
             "store_root": str(settings.store_root),

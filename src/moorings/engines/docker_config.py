@@ -108,6 +108,7 @@ def inside(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{k: data[k] for k in ("id", "owner", "revision", "ordinal", "workspace_id", "grace_s")},
         "in_container": True,
+        "proven": data.get("proven", False),
         **({"log_bytes_per_s": data["log_bytes_per_s"]} if "log_bytes_per_s" in data else {}),
         "worker_argv": list(data["worker_argv"]),
         "sockets": list(data["inside_sockets"]),

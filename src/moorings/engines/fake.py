@@ -184,7 +184,7 @@ class FakeEngine:
     def _advance_one(self, key: str, running: _Running, now: float) -> None:
         if running.restart_at is not None and now >= running.restart_at:
             running.began_at, running.restart_at = running.restart_at, None
-            running.restarts += running.ever_ran
+            running.restarts += _proven(running)
         ready_at = running.began_at + running.script.boot_s
         if running.restart_at is None and running.ready_at is None and now >= ready_at:
             owner = running.group.owner
@@ -202,9 +202,7 @@ class FakeEngine:
         running.exits = (*running.exits, replace(exit, served_s=served_s))
         running.crashes = crashes_in_a_row(running.crashes, served_s=served_s or 0.0)
         kind = None if exit.report is None else exit.report.get("kind")
-        delay_s = restart_delay_s(
-            ever_ran=running.ever_ran, code=exit.code, kind=kind, crashes=running.crashes
-        )
+        delay_s = restart_delay_s(proven=_proven(running), code=exit.code, kind=kind, crashes=running.crashes)
         if delay_s is None:
             running.failed = True
         else:
@@ -266,6 +264,10 @@ def _lives(running: _Running) -> bool:
     return not running.gone and not running.failed
 
 
+def _proven(running: _Running) -> bool:
+    return running.ever_ran or running.group.proven
+
+
 def _phase(running: _Running) -> Phase:
     if running.stop_at is not None:
         return Phase.STOPPING
@@ -275,5 +277,5 @@ def _phase(running: _Running) -> Phase:
         return Phase.FAILED
     if running.ready_at is not None:
         return Phase.RUNNING
-    waits = running.restart_at is not None and running.ever_ran
+    waits = running.restart_at is not None and _proven(running)
     return Phase.BACKOFF if waits else Phase.STARTING

@@ -52,11 +52,13 @@ class Initializer:
         return self.done
 
     def try_again(self, now: float, code: int | None, *, refused: bool) -> bool:
-        """After a failure: one that says itself what is wrong, or that could not be started (`refused`), is final."""
+        """After a failure: one that says itself what is wrong, or that could not be started (`refused`), is final, except for
+        what is proven."""
         self._crashes += 1
-        if refused or code or self._crashes >= policy.MOST_BOOT_TRIES:
+        final = refused or bool(code) or self._crashes >= policy.MOST_BOOT_TRIES
+        if final and not self._launch.proven:
             return False
-        self.start_at = now + policy.FIRST_DELAY_S
+        self.start_at = now + policy.delay_s(self._crashes)
         return True
 
 

@@ -53,6 +53,8 @@ class Launch:
         self.in_container: bool = data.get("in_container", False)
         self.home: str | None = data.get("home")
         self.grace_s: float = data["grace_s"]
+        self.proven: bool = data.get("proven", False)
+        """Others of its revision have served: it is tried again whatever comes."""
         self.python: str = template["python"]
         self.worker_argv: list[str] = [self.python, *data["worker_argv"]]
         self.initializer_argv: list[str] = data.get("initializer_argv", [])

@@ -20,19 +20,25 @@ _HOPELESS = (layout.KIND_BOOT_TIMEOUT, layout.KIND_CANNOT_START)
 
 
 def restart_delay_s(
-    *, ever_ran: bool, code: int | None, kind: str | None, crashes: int, over_its_limit: bool = False
+    *, proven: bool, code: int | None, kind: str | None, crashes: int, over_its_limit: bool = False
 ) -> float | None:
     """Seconds to wait before the next start; None: give up, the instance has failed.
 
     `crashes` (>= 1) counts ends in a row, this one included; `kind` is why the supervisor itself ended it;
     `over_its_limit`: the kernel did, because it needs more memory than its own limit.
     What has never been running and cannot change by trying again (the script's own failure, a boot that takes
-    too long) is not tried again; what has been running is started again for ever.
+    too long) is not tried again; what is `proven`, since it or another of its revision has been running, is started again
+    for ever.
     """
-    if not ever_ran:
+    if not proven:
         hopeless = code == contract.EXIT_BOOT_FAILED or kind in _HOPELESS or over_its_limit
         if hopeless or crashes >= MOST_BOOT_TRIES:
             return None
+    return delay_s(crashes)
+
+
+def delay_s(crashes: int) -> float:
+    """Seconds before the next start after so many ends in a row (>= 1)."""
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(crashes - 1, 30)))
 
 

@@ -213,6 +213,7 @@ class ProcessEngine:
             "workspace_id": settings.workspace_id,
             "home": str(settings.home),
             "grace_s": group.grace_s,
+            "proven": group.proven,
             "worker_argv": list(settings.worker_argv),
             "initializer_argv": list(settings.initializer_argv),
             "store_root": str(settings.store_root),

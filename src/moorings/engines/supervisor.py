@@ -176,7 +176,7 @@ class Supervisor:
         launch = self.launch
         for path in (worker.socket, launch.boot_report(worker.index)):
             path.unlink(missing_ok=True)
-        if self.ever_ran:
+        if self.ever_ran or (launch.proven and worker.crashes):
             worker.restarts += 1
         try:
             launch.app_root.mkdir(parents=True, exist_ok=True)
@@ -212,12 +212,13 @@ class Supervisor:
         ready = [w.ready for w in self.workers]
         if all(ready):
             self.ever_ran = True
-        if not self.ever_ran:
+        if not self.ever_ran and not self.launch.proven:
             self.phase = STARTING
         elif any(ready):
             self.phase = RUNNING
         else:
-            self.phase = BACKOFF if all(w.pid is None for w in self.workers) else STARTING
+            waits = all(w.pid is None and w.crashes for w in self.workers)
+            self.phase = BACKOFF if waits else STARTING
 
     # --- liveness ---
 
@@ -294,7 +295,7 @@ class Supervisor:
         worker.crashes = policy.crashes_in_a_row(worker.crashes, served_s=served_s or 0.0)
         kind = None if report is None else report.get("kind")
         delay_s = policy.restart_delay_s(
-            ever_ran=self.ever_ran,
+            proven=self.ever_ran or self.launch.proven,
             code=code,
             kind=kind,
             crashes=worker.crashes,

@@ -9,7 +9,7 @@ from moorings.engines.policy import crash_loops, crashes_in_a_row, restart_delay
 
 
 def after(crashes: int, **changes):
-    return restart_delay_s(**{"ever_ran": True, "code": 1, "kind": None, "crashes": crashes, **changes})
+    return restart_delay_s(**{"proven": True, "code": 1, "kind": None, "crashes": crashes, **changes})
 
 
 def test_delays_double_up_to_a_bound():
@@ -28,14 +28,14 @@ def test_what_has_been_running_is_started_for_ever(crashes, code, kind):
 
 
 def test_a_boot_is_tried_three_times_in_all():
-    assert [after(n, ever_ran=False) is None for n in (1, 2, 3)] == [False, False, True]
+    assert [after(n, proven=False) is None for n in (1, 2, 3)] == [False, False, True]
 
 
 def test_what_cannot_change_is_not_tried_again():
-    assert after(1, ever_ran=False, code=3) is None
-    assert after(1, ever_ran=False, code=None, kind="boot_timeout") is None
-    assert after(1, ever_ran=False, code=None, kind="cannot_start") is None
-    assert after(1, ever_ran=False, code=None, over_its_limit=True) is None
+    assert after(1, proven=False, code=3) is None
+    assert after(1, proven=False, code=None, kind="boot_timeout") is None
+    assert after(1, proven=False, code=None, kind="cannot_start") is None
+    assert after(1, proven=False, code=None, over_its_limit=True) is None
     assert after(1, code=None, over_its_limit=True) is not None
 
 
