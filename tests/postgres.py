@@ -119,6 +119,15 @@ class Postgres:
         password = self.password.replace("@", "%40").replace("/", "%2F")
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{name}"
 
+    def variables(self) -> dict[str, str]:
+        """With these PostgreSQL's own programs and its library find the server."""
+        return {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port),
+            "PGUSER": USER,
+            "PGPASSWORD": self.password,
+        }
+
     def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: a fast shutdown; SIGQUIT: at once."""
         if self.process is not None and self.process.poll() is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,31 @@ def _executed() -> list[str]:
 
 @pytest.mark.parametrize("page", ["docs/tutorial/first-endpoint.md", *_executed()])
 def test_a_page_from_top_to_bottom(workspace: Any, page: str) -> None:
+    from_top_to_bottom(workspace, page, {})
+
+
+def test_the_page_of_postgresql_from_top_to_bottom(new_workspace: Any, postgres: Any) -> None:
+    workspace = new_workspace()
+    workspace.env["PATH"] = f"{postgres.bin}:{workspace.env['PATH']}"
+    workspace.env.update(postgres.variables())
+    address = f"postgresql://moorings@127.0.0.1:{postgres.port}/moorings"
+    asked = "postgresql://moorings@db.example/moorings?sslmode=verify-full"
+    from_top_to_bottom(workspace, "docs/how-to/postgresql.md", {asked: address})
+    with postgres.connect("moorings") as connection:
+        assert connection.execute("SELECT count(*) FROM resources WHERE name = 'shop'").fetchone() == (1,)
+
+
+def from_top_to_bottom(workspace: Any, page: str, other: Mapping[str, str]) -> None:
+    """`other`: what stands on the page -> what is said for it here."""
     text = (ROOT / page).read_text()
     blocks = TUTORIAL.findall(text)
     assert len(blocks) >= 2
     folder = workspace.files / Path(page).stem
     folder.mkdir()
     script = "\n".join(blocks).replace("8650", str(workspace.port))
+    for said, meant in other.items():
+        assert said in script
+        script = script.replace(said, meant)
     out = run(workspace, script, folder)
     for promised in re.findall(r"<!-- prints: (.*?) -->", text):
         assert promised in out, f"the page promises {promised!r}; printed: {out}"
