@@ -1,7 +1,8 @@
 """Every operation of the control plane, its daemon killed with -9 at each of its steps, restarted and looked at.
 
-As a script (`make kill-points`) all points are tried, in as many rounds as it takes to reach `LEAST`, and
-`docs/kill-points.md` is written from what was seen; `tests/e2e/test_races.py` tries a sample.
+As a script (`make kill-points`) all points are tried, in as many rounds as it takes to reach `LEAST`, with the state in a file
+or (`--state postgresql`) in a PostgreSQL of its own, and `docs/kill-points.md` is written from what was seen;
+`tests/e2e/test_races.py` tries a sample.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,6 +50,9 @@ process that is started, and a word to the gateway. After each kill it is starte
 an answer, and what was asked for was not so afterwards. *Left over*: temporary files, folders, sockets, instances or
 processes that nothing accounts for 30 s later.
 """
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+STATES = {SQLITE: "The state in a file (SQLite)", POSTGRESQL: "The state in PostgreSQL"}
+STATE_URL = "MOORINGS_KILL_POINTS_STATE"
 LEAST = 500
 SLOWEST = "environment build"
 SCRIPT = "import os\ndef init(): pass\ndef run(data): return os.environ.get('SAYS', 'fine')\n"
@@ -363,11 +368,13 @@ def prepared(workspace: Any) -> Iterator[Killing]:
 
 
 @contextmanager
-def killing_workspace() -> Iterator[Killing]:
-    """A workspace of its own, prepared."""
+def killing_workspace(state_url: str = "") -> Iterator[Killing]:
+    """A workspace of its own, prepared; `state_url`: an empty database of its own, in place of a file."""
     end_to_end = borrowed("e2e/conftest.py", "moorings_kill_points_workspaces")
     base = Path(tempfile.mkdtemp(prefix="moor-kill-"))
     workspace = end_to_end.make_workspace(base)
+    if state_url:
+        workspace.env["MOORINGS_STATE_URL"] = state_url
     try:
         with prepared(workspace) as made:
             yield made
@@ -376,11 +383,11 @@ def killing_workspace() -> Iterator[Killing]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def run_one(name: str, rounds: int) -> Row:
+def run_one(name: str, rounds: int, state_url: str) -> Row:
     """All points of one operation, in a workspace of its own, round after round."""
     [operation] = [each for each in operations() if each.name == name]
     row, n, began = Row(name), 0, time.monotonic()
-    with killing_workspace() as killing:
+    with killing_workspace(state_url) as killing:
         for _ in range(rounds):
             at = 1
             while try_point(killing, operation, at, n := n + 1, row):
@@ -389,10 +396,11 @@ def run_one(name: str, rounds: int) -> Row:
     return replace(row, seconds=round(time.monotonic() - began))
 
 
-def run_apart(name: str, rounds: int) -> Row:
+def run_apart(rounds: int, name: str, state_url: str) -> Row:
     """`run_one` in a process of its own."""
     argv = [sys.executable, __file__, "--one", name, "--rounds", str(rounds)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    env = {**os.environ, STATE_URL: state_url}  # a command line can be read by everybody
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False, env=env)
     if done.returncode:
         return Row(name, leftovers=["it could not be tried to its end"])
     row = Row(**json.loads(done.stdout.splitlines()[-1]))
@@ -400,18 +408,19 @@ def run_apart(name: str, rounds: int) -> Row:
     return row
 
 
-def run_all(at_once: int) -> list[Row]:
-    """All points of all operations; then again, but for the slowest, in as many rounds as it takes to reach `LEAST`."""
-    names = [each.name for each in operations()]
+def run_all(names: list[str], at_once: int, least: int, new_state: Callable[[], str]) -> list[Row]:
+    """All points of these operations; then again, but for the slowest, in as many rounds as it takes to reach `least`.
+    `new_state` gives the address of an empty database, or nothing for a file."""
     left = names
     rows: dict[str, Row] = {}
     with ThreadPoolExecutor(at_once) as pool:
-        while (points := sum(row.points for row in rows.values())) < LEAST:
+        while not rows or (points := sum(row.points for row in rows.values())) < least:
             each = sum(rows[name].points for name in left) if rows else 0
             if rows and not each:
                 break  # nothing could be tried: the rows say so
-            rounds = -(-(LEAST - points) // each) if each else 1
-            for more in pool.map(lambda name, rounds=rounds: run_apart(name, rounds), reversed(left)):
+            rounds = -(-(least - points) // each) if each else 1
+            states = [new_state() for _ in left]
+            for more in pool.map(partial(run_apart, rounds), reversed(left), states):
                 rows[more.operation] = added(rows.get(more.operation, Row(more.operation)), more)
             left = [name for name in names if name != SLOWEST]
     return [rows[name] for name in names]
@@ -428,24 +437,28 @@ def added(one: Row, other: Row) -> Row:
     )
 
 
-def page(run: dict[str, Any]) -> str:
-    lines = [
-        HEAD,
-        f"Commit `{run['commit']}`, {run['date']}, {run['machine']}; {run['seconds'] / 60:.0f} min, added up.",
-        "",
-        "| operation | kills | of them after the answer | answered and lost | left over |",
-        "|---|---:|---:|---:|---:|",
-    ]
+def page(runs: Mapping[str, dict[str, Any]]) -> str:
+    """`runs`: the last of each kind of state."""
+    return "\n".join(
+        [HEAD, *(line for kind in STATES if kind in runs for line in _section(kind, runs[kind]))]
+    )
+
+
+def _section(kind: str, run: dict[str, Any]) -> Iterator[str]:
+    yield from (f"## {STATES[kind]}", "")
+    yield f"Commit `{run['commit']}`, {run['date']}, {run['machine']}; {run['seconds'] / 60:.0f} min, added up."
+    yield from ("", "| operation | kills | of them after the answer | answered and lost | left over |")
+    yield "|---|---:|---:|---:|---:|"
     total = Row("**all**")
     for row in [Row(**each) for each in run["rows"]]:
         total = added(total, row)
-        lines.append(_line(row))
-    lines.append(_line(total))
+        yield _line(row)
+    yield _line(total)
     seen = [(r["operation"], text) for r in run["rows"] for text in (*r["lost"], *r["leftovers"])]
     if seen:
-        lines += ["", "What was lost or left over, by operation and step:", ""]
-        lines += [f"- {operation}, {text}" for operation, text in seen]
-    return "\n".join(lines) + "\n"
+        yield from ("", "What was lost or left over, by operation and step:", "")
+        yield from (f"- {operation}, {text}" for operation, text in seen)
+    yield ""
 
 
 def _line(row: Row) -> str:
@@ -453,28 +466,58 @@ def _line(row: Row) -> str:
     return f"| {row.operation} | " + " | ".join(map(str, counts)) + " |"
 
 
+@contextmanager
+def states(kind: str) -> Iterator[Callable[[], str]]:
+    """Gives addresses of empty databases of a server of our own; nothing where the state is a file."""
+    if kind == SQLITE:
+        yield lambda: ""
+        return
+    postgres = borrowed("postgres.py", "moorings_kill_points_postgres")
+    install = borrowed("conftest.py", "moorings_kill_points_packages").ensure_package
+    server = postgres.Postgres(postgres.binaries(install))
+    try:
+        server.start()
+        yield server.new_url
+    finally:
+        server.close()
+
+
 def main() -> int:
+    names = [each.name for each in operations()]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", help="an operation; its row is printed")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--state", choices=list(STATES), default=SQLITE, help="where the state is kept")
+    parser.add_argument(
+        "--only", choices=names, action="append", help="an operation; several: again and again"
+    )
+    parser.add_argument(
+        "--least", type=int, default=LEAST, help="points in all, in as many rounds as that takes"
+    )
     parser.add_argument("--at-once", type=int, default=4, help="operations, each in a workspace of its own")
+    parser.add_argument("--one", help="an operation; its row is printed, and nothing is kept")
+    parser.add_argument("--rounds", type=int, default=1, help="of the one")
+    parser.add_argument("--page", action="store_true", help="make the page from what is kept, run nothing")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(asdict(run_one(given.one, given.rounds))))
+        print(json.dumps(asdict(run_one(given.one, given.rounds, os.environ.get(STATE_URL, "")))))
+        return 0
+    kept = json.loads(RESULTS.read_bytes())
+    if given.page:
+        PAGE.write_text(page(kept))
         return 0
     began = time.time()
     argv = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    rows = run_all(given.at_once)
-    run = {
+    with states(given.state) as new_state:
+        rows = run_all(given.only or names, given.at_once, given.least, new_state)
+    kept[given.state] = {
         "commit": commit,
         "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}",
         "seconds": sum(row.seconds for row in rows),
         "rows": [asdict(row) for row in rows],
     }
-    RESULTS.write_text(json.dumps(run, indent=1) + "\n")
-    PAGE.write_text(page(run))
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    PAGE.write_text(page(kept))
     return int(any(row.lost or row.leftovers for row in rows))
 
 

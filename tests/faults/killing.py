@@ -64,6 +64,12 @@ for line in sys.stdin:
 """
 
 
+OF_THE_WORKSPACE = frozenset(
+    {"api.sock", "api-first.sock", "ads.sock", "admin.sock", "door.sock", "wake.sock", "identity"}
+)
+"""What a workspace has in its folder of sockets, whatever it runs."""
+
+
 def eventually(check: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := check()):
@@ -237,10 +243,7 @@ class Killing:
         described = (self.home / "instances").glob("*/*/instance.json")
         wanted = {Path(s).name for p in described for s in json.loads(p.read_text())["sockets"]}
         there = {p.name for p in self.settings.run_dir.iterdir()}
-        found += [
-            f"run/{name}"
-            for name in there - wanted - {"api.sock", "ads.sock", "admin.sock", "wake.sock", "identity"}
-        ]
+        found += [f"run/{name}" for name in there - wanted - OF_THE_WORKSPACE]
         owners = {p.name for p in (self.home / "instances").iterdir()}
         rows = {f"steps.{d['name']}" for d in self.client.deployments("steps")}
         found += [f"instances/{name}" for name in owners - rows]
