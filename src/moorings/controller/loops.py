@@ -68,7 +68,15 @@ class Loops:
                     self._loops[kind].watch(names)
             except MooringsError as problem:
                 logger.error("cannot list resources: %s", problem)
+            await self._publish()
             await asyncio.sleep(SCAN_PERIOD_S)
+
+    async def _publish(self) -> None:
+        """What time alone changes is published by nobody else."""
+        try:
+            await self._publisher.publish()
+        except Exception:  # loop boundary: whoever has changed something tells of it
+            logger.exception("publishing failed")
 
     def wake(self, kind: str, name: str) -> None:
         """Have `(kind, name)` looked at now; on the event loop."""

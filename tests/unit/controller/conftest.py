@@ -87,6 +87,7 @@ class FakeGateway:
         self._serving: dict[str, dict[str, tuple[str, ...]]] = {}
         self._version = ""
         self._written: snapshot.Snapshot | None = None
+        self._published: Published | None = None
 
     def publish(self, state: GatewayState) -> Published:
         if self.unwritable:
@@ -97,7 +98,8 @@ class FakeGateway:
             self.states.append(state)
             self._left = self.lag
         self.kill.passed()
-        return Published(self._written.version, self._written.endpoints)
+        self._published = Published.after(self._published, self._written.version, self._written.endpoints)
+        return self._published
 
     def status(self) -> GatewayStatus | None:
         if self.down:
