@@ -12,14 +12,13 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import Failure
-from moorings.gateway.admin import address_of
-from moorings.gateway.envoy import ASSIGNMENT, Bundle, Resource, content_hash
+from moorings.gateway.envoy import Bundle, Resource, content_hash
 from moorings.gateway.state import GatewayStatus
-from moorings.gateway.waiting import is_room
 from moorings.lib import atomic
 
 _HEAD, _BETWEEN, _TAIL = b'{"bundles": [\n', b",\n", b"\n], "
@@ -121,21 +120,12 @@ def signature(path: Path) -> tuple[int, ...]:
 
 def workers(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
     """Cluster (`<endpoint>~<deployment>`) and address of every worker that takes traffic."""
-    return ((cluster, address) for cluster, address in _hosts(bundles) if not is_room(address))
+    return chain.from_iterable(bundle.workers for bundle in bundles)
 
 
 def rooms(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
     """Cluster and socket of every waiting room."""
-    return ((cluster, address) for cluster, address in _hosts(bundles) if is_room(address))
-
-
-def _hosts(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
-    for bundle in bundles:
-        for resource in bundle.resources:
-            if resource.type == ASSIGNMENT:
-                for group in resource.body["endpoints"]:
-                    for host in group["lb_endpoints"]:
-                        yield resource.name, address_of(host["endpoint"]["address"])
+    return chain.from_iterable(bundle.rooms for bundle in bundles)
 
 
 def write_status(path: Path, status: GatewayStatus) -> None:
