@@ -68,15 +68,16 @@ class Loops:
                     self._loops[kind].watch(names)
             except MooringsError as problem:
                 logger.error("cannot list resources: %s", problem)
-            await self._publish()
             await asyncio.sleep(SCAN_PERIOD_S)
 
-    async def _publish(self) -> None:
-        """What time alone changes is published by nobody else."""
-        try:
-            await self._publisher.publish()
-        except Exception:  # loop boundary: whoever has changed something tells of it
-            logger.exception("publishing failed")
+    async def publish(self) -> None:
+        """Publish what time alone has changed, for ever: nobody else does."""
+        while True:
+            try:
+                await self._publisher.publish()
+            except Exception:  # loop boundary: whoever has changed something tells of it
+                logger.exception("publishing failed")
+            await asyncio.sleep(SCAN_PERIOD_S)
 
     def wake(self, kind: str, name: str) -> None:
         """Have `(kind, name)` looked at now; on the event loop."""

@@ -54,6 +54,7 @@ def _desired(world: World) -> None:
 def _waited_for(world: World) -> None:
     with world.database.write() as tx:
         tx.start_operation("update", tx.resource(DEPLOYMENT, "shop/blue"))
+    world.marks.forget(DEPLOYMENT, "shop/blue")
 
 
 def _crashed(world: World) -> None:
@@ -74,6 +75,7 @@ def _scaled(world: World) -> None:
         tx.set_scale(
             tx.resource(DEPLOYMENT, "shop/blue"), {"count": 1, "at": 0.0, "reason": "r", "message": "m"}
         )
+    world.marks.forget(DEPLOYMENT, "shop/blue")
 
 
 def _going(world: World) -> None:
