@@ -71,12 +71,17 @@ class Loops:
             await asyncio.sleep(SCAN_PERIOD_S)
 
     async def publish(self) -> None:
-        """Publish what time alone has changed, for ever: nobody else does."""
+        """Publish what time alone has changed, for ever: nobody else does. One that fails is said once, for the disk may be
+        full; whoever has changed something tells of it anyway."""
+        failing = False
         while True:
             try:
                 await self._publisher.publish()
-            except Exception:  # loop boundary: whoever has changed something tells of it
-                logger.exception("publishing failed")
+                failing = False
+            except Exception:  # loop boundary
+                if not failing:
+                    logger.exception("publishing failed")
+                failing = True
             await asyncio.sleep(SCAN_PERIOD_S)
 
     def wake(self, kind: str, name: str) -> None:
