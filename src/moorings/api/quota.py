@@ -6,7 +6,7 @@ there is what is true when the row is written, however many ask at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,8 @@ class Quotas:
         """
         quotas = tx.quotas(REGION)
         found, before = self._fit(tx, key, spec, old, setting, quotas, capacity)
+        if not found.fits:
+            found = quota.held_by(found, self._others(tx, {key}, capacity))
         refuse(found, spec, quotas, capacity)
         return before.to_json(old.generation + 1) if old is not None else None
 
@@ -80,6 +82,8 @@ class Quotas:
             first = {name: self._after(tx, name, given, capacity) for name, given in (beside or {}).items()}
             spec = {**(old.spec if old else {}), **spec}
             found, _ = self._fit(tx, key, spec, old, old.autoscale if old else None, quotas, capacity, first)
+            others = self._others(tx, {key, *first}, capacity)
+            found = quota.held_by(found, [*others, *first.values()])
         return found, None if found.fits else refusal(found, spec, quotas, capacity, first)
 
     def _after(self, tx: Transaction, key: str, spec: Mapping[str, Any], capacity: Capacity) -> Holding:
@@ -103,9 +107,16 @@ class Quotas:
         first = first or {}
         needs, before = _needs(key, spec, old, setting, capacity)
         now = None if old is None else held(old, capacity)
-        apart = {key, *first}
-        others = [held(row, capacity) for row in tx.resources(DEPLOYMENT) if row.name not in apart]
-        return quota.fit(needs, now, [*others, *first.values()], quotas, capacity), before
+        used = quota.amounts_of(tx.held(apart={key, *first}), capacity)
+        for one in first.values():
+            for name, much in one.amounts.items():
+                used[name] = used.get(name, 0) + much
+        return quota.fit(needs, now, used, quotas, capacity), before
+
+    def _others(self, tx: Transaction, apart: Collection[str], capacity: Capacity) -> list[Holding]:
+        """What each of the others holds. Only whoever is to be told asks for it: there may be very many."""
+        found = tx.holdings().items()
+        return [quota.holding_of(name, counts, capacity) for name, counts in found if name not in apart]
 
     # --- what there is ---
 
@@ -117,8 +128,7 @@ class Quotas:
 
     def _usages(self, tx: Transaction, capacity: Capacity) -> list[Usage]:
         quotas = tx.quotas(REGION)
-        rows = [held(row, capacity) for row in tx.resources(DEPLOYMENT)]
-        amounts = [(one, one.amounts) for one in rows]
+        amounts = [(one, one.amounts) for one in self._others(tx, (), capacity)]
         total = min(capacity.limits[CORES], quotas.get(CORES, MAX_LIMIT))
         found = []
         for name in (*capacity.limits, *quota.FAMILIES):

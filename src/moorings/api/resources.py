@@ -88,7 +88,7 @@ class Resources:
         spec = endpoint_from_arm(name, body)
         with self.database.write() as tx:
             old = tx.resource(ENDPOINT, name)
-            if old is None and len(tx.names(ENDPOINT)) >= MAX_ENDPOINTS:
+            if old is None and tx.count(ENDPOINT) >= MAX_ENDPOINTS:
                 raise error(
                     "EndpointQuotaReached", f"the workspace has {MAX_ENDPOINTS} endpoints", target=name
                 )
@@ -358,11 +358,10 @@ def _only_mode(row: Resource, wanted: AuthMode) -> None:
 
 
 def _check_counts(tx: Transaction, endpoint: str, key: str) -> None:
-    there = tx.names(DEPLOYMENT)
-    if sum(name.startswith(f"{endpoint}/") for name in there) >= MAX_DEPLOYMENTS_PER_ENDPOINT:
+    if tx.count(DEPLOYMENT, below=endpoint) >= MAX_DEPLOYMENTS_PER_ENDPOINT:
         message = f"endpoint {endpoint} has {MAX_DEPLOYMENTS_PER_ENDPOINT} deployments"
         raise error("DeploymentQuotaReached", message, target=key, fields={"endpoint": endpoint})
-    if len(there) >= MAX_DEPLOYMENTS:
+    if tx.count(DEPLOYMENT) >= MAX_DEPLOYMENTS:
         message = f"the workspace has {MAX_DEPLOYMENTS} deployments, and no more are allowed"
         fix = sentence(
             "Delete what is not used: moor online-deployment delete -e <endpoint> -n <deployment>   (what there is: "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from moorings.controller.health import Prober
 from moorings.controller.marks import Marks
@@ -18,6 +19,12 @@ from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Mark, Resource
 
 LONGEST_S = 30.0
 """Glances follow one another for no longer than this; then the whole look is taken, whatever they say."""
+
+
+def longest_s(key: str) -> float:
+    """The same for one resource: half of it to all of it, so that very many, which are all looked at when a daemon starts,
+    are not all looked at together ever after."""
+    return LONGEST_S * (0.5 + crc32(key.encode()) / 2**33)
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,13 @@ class Glance:
 
     async def same(self, key: str, known: Look) -> bool:
         """Whether another look would see the same. Probes what is due to be probed."""
-        if self.clock.monotonic() - known.at >= LONGEST_S:
+        if self.clock.monotonic() - known.at >= longest_s(key):
             return False
         if await self.marks.of(self.kind, key) != known.mark:
             return False
         if known.instances is not None and not await self._same_instances(key, known.instances):
             return False
-        return (await self.publisher.publish()).of(*key.split("/", 1)) == known.gateway
+        return self.publisher.view().of(*key.split("/", 1)) == known.gateway
 
     async def _same_instances(self, key: str, known: Instances) -> bool:
         assert self.engine is not None

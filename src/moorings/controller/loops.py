@@ -70,6 +70,20 @@ class Loops:
                 logger.error("cannot list resources: %s", problem)
             await asyncio.sleep(SCAN_PERIOD_S)
 
+    async def publish(self) -> None:
+        """Publish what time alone has changed, for ever: nobody else does. One that fails is said once, for the disk may be
+        full; whoever has changed something tells of it anyway."""
+        failing = False
+        while True:
+            try:
+                await self._publisher.publish()
+                failing = False
+            except Exception:  # loop boundary
+                if not failing:
+                    logger.exception("publishing failed")
+                failing = True
+            await asyncio.sleep(SCAN_PERIOD_S)
+
     def wake(self, kind: str, name: str) -> None:
         """Have `(kind, name)` looked at now; on the event loop."""
         self._marks.forget(kind, name)

@@ -24,13 +24,16 @@ class Marks:
         self._database = database
         self._clock = clock
         self._known: dict[tuple[str, str], Mark] = {}
-        self._read_at = 0.0
+        self._read_at = -FRESH_S
+        self._reading: asyncio.Task[dict[str, Sequence[str]]] | None = None
         self._forgotten: set[tuple[str, str]] = set()
         """While all are read: what may be older than what was heard meanwhile."""
 
     async def of(self, kind: str, name: str) -> Mark | None:
         """None: it is not there."""
-        if self._clock.monotonic() - self._read_at < FRESH_S and (kind, name) in self._known:
+        if self._clock.monotonic() - self._read_at >= FRESH_S:
+            await self.refresh()
+        if (kind, name) in self._known:
             return self._known[kind, name]
         return await asyncio.to_thread(self._read, kind, name)
 
@@ -40,7 +43,19 @@ class Marks:
         self._forgotten.add((kind, name))
 
     async def refresh(self) -> dict[str, Sequence[str]]:
-        """Read all; returns the names by kind."""
+        """Read all; returns the names by kind. Whoever asks while that goes on waits for the same: where the machine is so
+        busy that it takes long, very many ask."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._refresh())
+            self._reading.add_done_callback(self._done)
+        return await asyncio.shield(self._reading)
+
+    def _done(self, reading: asyncio.Task[dict[str, Sequence[str]]]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # told to those who wait for it, if there are any left
+
+    async def _refresh(self) -> dict[str, Sequence[str]]:
         self._forgotten = set()
         at = self._clock.monotonic()
         found = await asyncio.to_thread(self.read_all)

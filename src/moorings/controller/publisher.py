@@ -67,7 +67,7 @@ class GatewayView:
         """Whether Envoy has accepted what was last published for the endpoint (its absence included)."""
         if self.status is None or self.published is None:
             return False
-        if self.status.snapshot_version != self.published.version:
+        if not self.published.taken_in(endpoint, self.status):
             return False
         accepted = self.status.accepted.get(endpoint) == self.published.endpoints.get(endpoint)
         return accepted and self.rejected(endpoint) is None and self._token_keys_settled()
@@ -77,6 +77,8 @@ class GatewayView:
         if self.status is None or self.published is None:
             return False
         wanted = self.published.endpoints.get(TOKENS)
+        if not self.published.taken_in(TOKENS, self.status):
+            return wanted is None
         accepted = self.status.accepted.get(TOKENS) == wanted
         return wanted is None or accepted or TOKENS in self.status.rejected
 
@@ -84,7 +86,7 @@ class GatewayView:
         """Envoy's message when it refuses what was last published; one about an earlier version counts no more."""
         if self.status is None or self.published is None:
             return None
-        if self.status.snapshot_version != self.published.version:
+        if not self.published.taken_in(endpoint, self.status):
             return None
         return self.status.rejected.get(endpoint)
 
@@ -211,18 +213,26 @@ class Publisher:
                 self._dirty = True
             if (self._dirty or self._named) and not self._unseen:
                 await self._put()
-            status = self._gateway.status()
-            self.stuck = self._stuck(status)
-            return GatewayView(self._published, status, self.stuck)
+            return self.view()
+
+    def view(self) -> GatewayView:
+        """How things stand. What was said to have changed since the last `publish` may not be in it."""
+        status = self._gateway.status()
+        self.stuck = self._stuck(status)
+        return GatewayView(self._published, status, self.stuck)
 
     async def _put(self) -> None:
         """Read what has changed and hand over the whole. What fails is to be done again."""
         everything, named = self._dirty, self._named
         self._dirty, self._named = False, set()
+
+        def hand_over() -> tuple[Published, float]:
+            self._take_in(None if everything else named)
+            state, due_at = self._state()
+            return self._gateway.publish(state), due_at
+
         try:
-            await asyncio.to_thread(self._take_in, None if everything else named)
-            state, self._due_at = await asyncio.to_thread(self._state)
-            self._published = await asyncio.to_thread(self._gateway.publish, state)
+            self._published, self._due_at = await asyncio.to_thread(hand_over)
         except BaseException:
             self._dirty = True
             raise

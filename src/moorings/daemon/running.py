@@ -123,6 +123,7 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(controller.loops.scan(), name="scan"),
+                    tasks.create_task(controller.loops.publish(), name="publish"),
                     tasks.create_task(keep_gateway(parts.gateway.ensure_agent), name="gateway"),
                     tasks.create_task(parts.listener.run(), name="listener"),
                     tasks.create_task(log_keeper.run(), name="logs"),

@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from moorings.gateway.envoy_clusters import address_of
 from moorings.gateway.envoy_listener import DISCOVERY_CLUSTER, LISTENER, SERVER_NAME
 
 _TIMEOUT_S = 2.0
@@ -151,14 +151,6 @@ def times_of(text: str) -> dict[str, tuple[int, float]]:
 def _is_healthy(host: dict[str, Any]) -> bool:
     status = dict(host.get("health_status", {}))
     return status.pop("eds_health_status", "HEALTHY") == "HEALTHY" and not any(status.values())
-
-
-def address_of(address: Mapping[str, Any]) -> str:
-    """An Envoy address as `/path/of.sock` or `host:port`."""
-    if "pipe" in address:
-        return str(address["pipe"]["path"])
-    where = address["socket_address"]
-    return f"{where['address']}:{where['port_value']}"
 
 
 def _json(body: bytes) -> dict[str, Any]:

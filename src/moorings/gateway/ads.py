@@ -85,6 +85,8 @@ class DiscoveryServer:
         self._response = messages.type("envoy.service.discovery.v3.DeltaDiscoveryResponse")
         self._bundles: dict[str, Bundle] = {}
         self._entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in _ADDED}
+        self._packed: dict[str, list[_Entry]] = {}
+        """The same by endpoint."""
         self._stream: _Stream | None = None
         self._nonces = itertools.count(1)
         self._server: grpc.aio.Server | None = None
@@ -122,16 +124,19 @@ class DiscoveryServer:
 
     def publish(self, bundles: Mapping[str, Bundle]) -> None:
         """Serve exactly `bundles` from now on."""
-        before = self._entries
+        before, were, packed = self._entries, self._bundles, self._packed
         after: dict[str, dict[str, _Entry]] = {kind: {} for kind in _ADDED}
-        self._bundles = {}
+        self._bundles, self._packed = {}, {}
         for name, bundle in bundles.items():
-            try:
-                entries = [self._entry(r, name, bundle.version, before) for r in bundle.resources]
-            except ValueError as problem:
-                self.refused[name] = (bundle.version, str(problem))
-                continue
-            self._bundles[name] = bundle
+            if name in were and were[name].version == bundle.version:
+                entries = packed[name]
+            else:
+                try:
+                    entries = [self._entry(r, name, bundle.version, before) for r in bundle.resources]
+                except ValueError as problem:
+                    self.refused[name] = (bundle.version, str(problem))
+                    continue
+            self._bundles[name], self._packed[name] = bundle, entries
             for entry in entries:
                 after[entry.resource.type][entry.resource.name] = entry
         caps = runtime(list(self._bundles.values()))
@@ -250,7 +255,10 @@ class DiscoveryServer:
         if stream is None:
             return
         capped = self._caps_acked(stream)
+        answers = {entry.endpoint for _, entries in stream.outstanding.values() for entry in entries}
         for name, bundle in self._bundles.items():
+            if self.accepted.get(name) == bundle.version and name not in answers:
+                continue
             if self._acked(stream, bundle, _ADDED) and all(
                 capped.get(f"circuit_breakers.{cluster}.default.max_requests") == cap
                 for cluster, cap in bundle.caps.items()

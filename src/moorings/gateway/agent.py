@@ -68,6 +68,7 @@ class Agent:
         self._expected_since_s = clock.monotonic()
         self._observed_s = 0.0
         self._observing_took_s = 0.0
+        self._observing: asyncio.Task[None] | None = None
         self._rooms = WaitingRooms()
         self._starts = 0
         self._silent = 0
@@ -110,6 +111,8 @@ class Agent:
         finally:
             asyncio.get_running_loop().remove_reader(wake)
             wake.close()
+        if self._observing is not None:
+            self._observing.cancel()
         await self._process.stop(DRAIN_S)
         supervisor.cancel()
         await self._ads.stop()
@@ -161,15 +164,14 @@ class Agent:
 
     async def _turn(self) -> None:
         await self._take_snapshot()
-        self._take_answers()
+        await self._take_answers()
         if self._process.starts != self._starts:
             self._starts = self._process.starts
             self._ads.forget()
             self._healthy, self._ready = {}, False
             self._expected_since_s = self._clock.monotonic()
             self._observed_s = 0.0
-        if self._clock.monotonic() - self._observed_s >= self._observe_pace_s():
-            await self._observe()
+        self._look_at_envoy()
         self._let_in()
         self._write_status(self._current())
 
@@ -210,7 +212,7 @@ class Agent:
         version, answer = self._nacked.get(bundle.endpoint, ("", ""))
         return answer if version == bundle.version else None
 
-    def _take_answers(self) -> None:
+    async def _take_answers(self) -> None:
         """What Envoy has said: remember the accepted as good, go back to the good where it has refused."""
         wanted = {bundle.endpoint: bundle for bundle in self._taken.bundles}
         for name, bundle in wanted.items():
@@ -227,8 +229,19 @@ class Agent:
             self._publish()
         versions = {name: bundle.version for name, bundle in self._good.items()}
         if versions != self._good_written:
-            self._serving.write(snapshot.of(self._good.values()))
+            # Envoy is told of the next change meanwhile: all of this is written, and waited for until it is on disk.
+            await asyncio.to_thread(self._serving.write, snapshot.of(self._good.values()))
             self._good_written = versions
+
+    def _look_at_envoy(self) -> None:
+        """Have it asked how it is when that is due: an answer that is long, or does not come, holds up no change."""
+        if self._observing is not None and self._observing.done():
+            self._observing.result()
+            self._observing = None
+        due = self._clock.monotonic() - self._observed_s >= self._observe_pace_s()
+        if due and self._observing is None:
+            self._observing = asyncio.create_task(self._observe())
+            self._observing.add_done_callback(lambda _: self._wake.set())
 
     async def _observe(self) -> None:
         """Ask Envoy how it is."""
@@ -243,11 +256,15 @@ class Agent:
         if self._process.pid is None:
             self._ready, self._healthy = False, {}
             return
+        asked = self._process.starts
         try:
-            self._healthy = await self._process.admin.healthy()
-            if not self._ready:
+            healthy, ready = await self._process.admin.healthy(), self._ready
+            if not ready:
                 live = await self._process.admin.live()
-                self._ready = live and await admin.answers(self._settings.bind, self._settings.port)
+                ready = live and await admin.answers(self._settings.bind, self._settings.port)
+            if self._process.starts != asked:
+                return  # that was another one
+            self._healthy, self._ready = healthy, ready
             if self._ready:
                 self._process.mark_ready()
             await self._rotate_access_log()

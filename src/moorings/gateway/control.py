@@ -26,8 +26,6 @@ from moorings.gateway.waiting import room_path
 from moorings.lib import procs
 from moorings.spec.limits import MAX_CONNECTIONS
 
-_TICK_S = 0.1
-
 
 @dataclass(frozen=True)
 class GatewaySettings:
@@ -110,7 +108,7 @@ class GatewayControl:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self._publication = Publication(settings.snapshot)
-        self._status: tuple[tuple[int, ...], GatewayStatus | None] | None = None
+        self._status = snapshot.StatusFile(settings.status)
         settings.make_folders()
 
     def publish(self, state: GatewayState) -> Published:
@@ -132,15 +130,7 @@ class GatewayControl:
     def status(self) -> GatewayStatus | None:
         """The agent's last word, or None when there is none. It does not say that the agent lives: `running`
         does."""
-        signature = snapshot.signature(self.settings.status)
-        if self._status is not None and self._status[0] == signature:
-            return self._status[1]
-        found = snapshot.read_status(self.settings.status)
-        # The signature was taken first, so an older file is never kept for a newer one; and a file that is this young may
-        # be replaced by another that looks the same, within one tick of the clock of the file system.
-        old = time.time() - signature[0] / 1e9 > _TICK_S
-        self._status = (signature, found) if old else None
-        return found
+        return self._status.read()
 
     def waiting_room(self, endpoint: str, deployment: str) -> str:
         """The socket where requests to the deployment wait while it has no instance."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from moorings.gateway import envoy_clusters, envoy_routes, envoy_tokens
 from moorings.gateway.state import MAX_RATE_LIMIT_PER_S, TOKENS, EndpointRoute, GatewayState, Issuer
+from moorings.gateway.waiting import is_room
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
@@ -60,6 +61,22 @@ class Bundle:
     def subject(self) -> str:
         """Hash of what is validated: a change of workers or caps alone leaves it as it is."""
         return content_hash([[r.type, r.name, r.version] for r in self.resources if r.type != ASSIGNMENT])
+
+    @cached_property
+    def workers(self) -> tuple[tuple[str, str], ...]:
+        """Cluster (`<endpoint>~<deployment>`) and address of every worker that takes traffic."""
+        return tuple((cluster, address) for cluster, address in self._hosts() if not is_room(address))
+
+    @cached_property
+    def rooms(self) -> tuple[tuple[str, str], ...]:
+        """Cluster and socket of every waiting room."""
+        return tuple((cluster, address) for cluster, address in self._hosts() if is_room(address))
+
+    def _hosts(self) -> Iterator[tuple[str, str]]:
+        for resource in self.of_type(ASSIGNMENT):
+            for group in resource.body["endpoints"]:
+                for host in group["lb_endpoints"]:
+                    yield resource.name, envoy_clusters.address_of(host["endpoint"]["address"])
 
     def of_type(self, type_name: str) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.resources if resource.type == type_name)

@@ -4,6 +4,7 @@ Pure."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from moorings.gateway.state import DeploymentRoute
@@ -108,6 +109,14 @@ def address(worker: str) -> dict[str, Any]:
         return {"pipe": {"path": worker}}
     host, _, port = worker.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def address_of(address: Mapping[str, Any]) -> str:
+    """The other way: what Envoy calls an address as `/path/of.sock` or `host:port`."""
+    if "pipe" in address:
+        return str(address["pipe"]["path"])
+    where = address["socket_address"]
+    return f"{where['address']}:{where['port_value']}"
 
 
 def _thresholds(deployment: DeploymentRoute) -> dict[str, Any]:

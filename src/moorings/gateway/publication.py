@@ -42,7 +42,7 @@ class Publication:
         self._made = {name: self._of(name, part) for name, part in sorted(parts(state).items())}
         endpoints = {name: made.version for name, made in self._made.items()}
         version = snapshot.next_version(endpoints, before.version if before is not None else "")
-        published = Published(version, endpoints)
+        published = Published.after(before, version, endpoints)
         written = before is None or version != before.version
         if written:
             atomic.write(self.path, snapshot.joined(version, (made.text for made in self._made.values())))

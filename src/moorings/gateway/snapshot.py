@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from moorings.errors.exceptions import Failure
-from moorings.gateway.admin import address_of
-from moorings.gateway.envoy import ASSIGNMENT, Bundle, Resource, content_hash
+from moorings.gateway.envoy import Bundle, Resource, content_hash
 from moorings.gateway.state import GatewayStatus
-from moorings.gateway.waiting import is_room
 from moorings.lib import atomic
 
 _HEAD, _BETWEEN, _TAIL = b'{"bundles": [\n', b",\n", b"\n], "
+_TICK_S = 0.1
+"""Longer than any tick of the clock of a file system."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +120,12 @@ def signature(path: Path) -> tuple[int, ...]:
 
 def workers(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
     """Cluster (`<endpoint>~<deployment>`) and address of every worker that takes traffic."""
-    return ((cluster, address) for cluster, address in _hosts(bundles) if not is_room(address))
+    return chain.from_iterable(bundle.workers for bundle in bundles)
 
 
 def rooms(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
     """Cluster and socket of every waiting room."""
-    return ((cluster, address) for cluster, address in _hosts(bundles) if is_room(address))
-
-
-def _hosts(bundles: Iterable[Bundle]) -> Iterator[tuple[str, str]]:
-    for bundle in bundles:
-        for resource in bundle.resources:
-            if resource.type == ASSIGNMENT:
-                for group in resource.body["endpoints"]:
-                    for host in group["lb_endpoints"]:
-                        yield resource.name, address_of(host["endpoint"]["address"])
+    return chain.from_iterable(bundle.rooms for bundle in bundles)
 
 
 def write_status(path: Path, status: GatewayStatus) -> None:
@@ -146,8 +139,39 @@ def write_status(path: Path, status: GatewayStatus) -> None:
 
 def read_status(path: Path) -> GatewayStatus | None:
     """The status of `path`, or None when the file is absent or is no status."""
+    return StatusFile(path).read()
+
+
+class StatusFile:
+    """A status that is read far more often than it changes: each text is decoded once. For any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: tuple[tuple[int, ...] | None, bytes, GatewayStatus | None] = (None, b"", None)
+        """The signature of a file that is old enough to be told from any other by it, its text, and what that says."""
+
+    def read(self) -> GatewayStatus | None:
+        """None when the file is absent or is no status."""
+        known, text, decoded = self._known
+        seen = signature(self._path)
+        if seen == known:
+            return decoded
+        try:
+            found = self._path.read_bytes()
+        except OSError:
+            found = b""
+        if found != text:
+            decoded = _status(found)
+        # The signature was taken first, so an older file is never kept for a newer one; and a file that is this young may
+        # be replaced by another that looks the same, within one tick of the clock of the file system.
+        old = time.time() - seen[0] / 1e9 > _TICK_S
+        self._known = (seen if old else None, found, decoded)
+        return decoded
+
+
+def _status(text: bytes) -> GatewayStatus | None:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(text)
         return GatewayStatus(
             snapshot_version=data["snapshot_version"],
             accepted=data["accepted"],
@@ -158,7 +182,7 @@ def read_status(path: Path) -> GatewayStatus | None:
             failure=data["failure"],
             problem=Failure.from_json(data["problem"]) if data["problem"] else None,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

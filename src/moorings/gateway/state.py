@@ -115,6 +115,40 @@ class Published:
     """Of the snapshot; never used twice, so that going back to an earlier state is told from never having left it."""
     endpoints: Mapping[str, str]
     """Endpoint name -> version (content hash) of its resources."""
+    since: Mapping[str, int] | None = None
+    """Endpoint name -> serial of the first snapshot that has it as it is; None: of this one alone that is known."""
+    gone: int = 0
+    """Serial of the first snapshot without the endpoints that have gone; nothing where `since` is None."""
+
+    @staticmethod
+    def after(before: Published | None, version: str, endpoints: Mapping[str, str]) -> Published:
+        """What is handed over next: what has not changed is as it was in `before`."""
+        now = serial_of(version)
+        if before is None:
+            return Published(version, endpoints, dict.fromkeys(endpoints, now), now)
+        if before.version == version and before.since is not None:
+            return before
+        known = before.endpoints
+        since = {
+            name: before._since(name) if known.get(name) == content else now
+            for name, content in endpoints.items()
+        }
+        went = not known.keys() <= endpoints.keys()
+        return Published(version, endpoints, since, now if went else before._since(""))
+
+    def taken_in(self, endpoint: str, status: GatewayStatus) -> bool:
+        """Whether the agent speaks of what is published for this endpoint (its absence included), whatever else has been
+        published since. One that is ahead of what was handed over has taken in another's."""
+        return self._since(endpoint) <= serial_of(status.snapshot_version) <= serial_of(self.version)
+
+    def _since(self, endpoint: str) -> int:
+        return serial_of(self.version) if self.since is None else self.since.get(endpoint, self.gone)
+
+
+def serial_of(version: str) -> int:
+    """Which snapshot of all: each has one more than the one before it; -1 where there is none."""
+    text = version.rpartition("-")[2]
+    return int(text) if text.isdigit() else -1
 
 
 @dataclass(frozen=True)

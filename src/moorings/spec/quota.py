@@ -1,13 +1,13 @@
 """Quota and capacity as values: what a deployment holds, what a workspace has, and whether one more fits. Pure.
 
-What is held is worked out from the rows of deployments every time it is asked for; there is no counter that could
-disagree with them. Rules: behaviour reference, section 10. Knows no database, no machine and no HTTP.
+What a deployment holds follows from its row alone, and is written in the transaction that changes the row; what all hold is
+the sum of that. Rules: behaviour reference, section 10. Knows no database, no machine and no HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, InstanceType, lookup
@@ -49,6 +49,10 @@ class Capacity:
         }
 
 
+_ANY = Capacity(0.0, 0, 0)
+"""Where it does not matter how large the machine is."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Instances of one size that a deployment holds."""
@@ -60,6 +64,25 @@ class Part:
     """Instances that count: those wanted and those kept free for updates, or older ones that have not ended."""
     pace: Pace = USUAL_PACE
     """How many are kept free for updates of them."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """The same, whatever there is of the machine: by the name of the type."""
+
+    type: str
+    wanted: int
+    counted: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """What several deployments hold of one type."""
+
+    type: str
+    counted: int
+    devices: int
+    """Instances that have the GPUs: nobody has one for itself while an update goes on."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +185,40 @@ def holding(
 
     `most`: as for `wanted_instances`.
     """
-    size = size_of(spec.get("instance_type"), capacity)
+    return holding_of(deployment, counts(spec, before, most), capacity, pace_of(spec.get("properties") or {}))
+
+
+def holding_of(
+    deployment: str, counted: Sequence[Count], capacity: Capacity, pace: Pace = USUAL_PACE
+) -> Holding:
+    """The same from what was counted. `pace`: of the instances that it asks for."""
+    parts = [
+        Part(size_of(c.type, capacity), c.wanted, c.counted, pace if c.wanted else USUAL_PACE)
+        for c in counted
+    ]
+    return Holding(deployment, tuple(parts))
+
+
+def counts(spec: Mapping[str, Any], before: Carried, most: int = 0) -> tuple[Count, ...]:
+    """What a deployment holds: first what it asks for, then by name what is left of other types. As for `holding`."""
+    size = size_of(spec.get("instance_type"), _ANY)
     wanted, pace = wanted_instances(spec, most), pace_of(spec.get("properties") or {})
     counted = reserved(size, wanted, rolling=before.rolling, pace=pace)
-    parts = [Part(size, wanted, max(counted, before.counted.get(size.name, 0)), pace)]
-    for name in sorted(before.counted):
-        if name != size.name and before.counted[name]:
-            parts.append(Part(size_of(name, capacity), 0, before.counted[name]))
-    return Holding(deployment, tuple(parts))
+    found = [Count(size.name, wanted, max(counted, before.counted.get(size.name, 0)))]
+    left = (name for name in sorted(before.counted) if name != size.name and before.counted[name])
+    return (*found, *(Count(name, 0, before.counted[name]) for name in left))
+
+
+def amounts_of(totals: Iterable[Total], capacity: Capacity) -> dict[str, int]:
+    """Family (vCPUs), `cores`, `memory` (bytes), `gpus` -> how much is held of it together."""
+    found = {CORES: 0, MEMORY: 0, GPUS: 0}
+    for total in totals:
+        size = size_of(total.type, capacity)
+        found[size.family] = found.get(size.family, 0) + total.counted * size.vcpus
+        found[CORES] += total.counted * size.vcpus
+        found[MEMORY] += total.counted * size.memory_bytes
+        found[GPUS] += total.devices * size.gpus
+    return found
 
 
 def carry_on(held: Holding, *, rolling: bool) -> Carried:
@@ -195,8 +244,8 @@ class Line:
     used: int
     """By other deployments."""
     needed: int
-    holders: tuple[tuple[str, int], ...]
-    """Other deployments and how much each holds, largest first."""
+    holders: tuple[tuple[str, int], ...] = ()
+    """Other deployments and how much each holds, largest first; none: it was not asked."""
 
     @property
     def free(self) -> int:
@@ -221,33 +270,35 @@ class Fit:
 def fit(
     needs: Holding,
     now: Holding | None,
-    others: Iterable[Holding],
+    used: Mapping[str, int],
     quotas: Mapping[str, int],
     capacity: Capacity,
 ) -> Fit:
-    """Whether `needs` may take the place of `now` (what the same deployment holds; None: nothing).
+    """Whether `needs` may take the place of `now` (what the same deployment holds; None: nothing) beside what others hold
+    together (`used`, as from `amounts_of`). Who they are is not in it (`held_by`).
 
     A change that takes no more of something is never refused for it, even where a limit has been lowered meanwhile.
     """
     amounts, before = needs.amounts, now.amounts if now else {}
-    held = [(one.deployment, one.amounts) for one in others]
-    lines = [_line(name, True, quotas[name], amounts, held) for name in amounts if name in quotas]
-    lines += [_line(name, False, limit, amounts, held) for name, limit in capacity.limits.items()]
+    limits = [(name, True, quotas[name]) for name in amounts if name in quotas]
+    limits += [(name, False, limit) for name, limit in capacity.limits.items()]
+    lines = [Line(name, is_quota, most, used.get(name, 0), amounts[name]) for name, is_quota, most in limits]
     lines = [line for line in lines if line.needed]
     short = [line for line in lines if line.needed > line.free and line.needed > before.get(line.name, 0)]
     return Fit(needs, tuple(lines), tuple(short))
 
 
-def _line(
-    name: str,
-    is_quota: bool,
-    limit: int,
-    amounts: Mapping[str, int],
-    held: Sequence[tuple[str, Mapping[str, int]]],
-) -> Line:
-    holders = [(who, found[name]) for who, found in held if found.get(name)]
-    holders.sort(key=lambda one: (-one[1], one[0]))
-    return Line(name, is_quota, limit, sum(much for _, much in holders), amounts[name], tuple(holders))
+def held_by(found: Fit, others: Iterable[Holding]) -> Fit:
+    """The same with who the others are, largest first."""
+    held = [(one.deployment, one.amounts) for one in others]
+
+    def told(line: Line) -> Line:
+        holders = [(who, amounts[line.name]) for who, amounts in held if amounts.get(line.name)]
+        holders.sort(key=lambda one: (-one[1], one[0]))
+        return replace(line, holders=tuple(holders))
+
+    lines = {line: told(line) for line in found.lines}
+    return Fit(found.needs, tuple(lines.values()), tuple(lines[line] for line in found.short))
 
 
 def in_words(name: str, amount: int) -> str:

@@ -95,6 +95,7 @@ class Database:
             dump.upgrade(connection, "head")
             found = connection.execute(select(tables.workspace.c.id)).scalar()
             if found is not None:
+                Transaction(connection, self._clock.now()).recount()
                 return str(found)
             if not make:
                 raise LookupError(self.shown)

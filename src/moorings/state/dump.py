@@ -1,6 +1,7 @@
 """All rows of a state as values that either database can take: how a workspace is backed up, and moved from one to the other.
 
-What only means something where it was made is left out: leases, and what was observed of deployments (paths, processes).
+What only means something where it was made is left out: leases, and what was observed of deployments (paths, processes);
+and what follows from the rest is counted anew by whoever opens the state: holdings.
 What became of rollouts stays: one that has ended must not begin anew.
 Other tables, which somebody else has in the same schema, are neither read nor touched.
 """
@@ -19,7 +20,7 @@ from sqlalchemy import JSON, Connection, MetaData, String, Table, Text, insert, 
 from moorings.state.tables import metadata
 from moorings.state.transaction import ROLLOUT
 
-LEFT_OUT = frozenset({"alembic_version", "leases"})
+LEFT_OUT = frozenset({"alembic_version", "holdings", "leases"})
 OURS = frozenset({"alembic_version", *metadata.tables})
 """Every table that any migration has made. One that a migration drops stays in here: older states have it."""
 _NUMBERED = {"events": "id"}

@@ -1,5 +1,4 @@
-"""Limits that a workspace has set, by region and name. What is held of them is not stored: it is worked out from the
-rows of deployments (`spec/quota.py`), in the same transaction that accepts one."""
+"""Limits that a workspace has set, by region and name. What is held of them is in the rows of holdings."""
 
 from __future__ import annotations
 

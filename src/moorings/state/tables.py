@@ -40,6 +40,16 @@ quotas = Table(
     Column("updated_at", Float, nullable=False),
 )
 
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("wanted", Integer, nullable=False),
+    Column("counted", Integer, nullable=False),
+)
+Index("holdings_by_type", holdings.c.type, holdings.c.wanted, holdings.c.counted)
+
 secrets = Table(
     "secrets",
     metadata,
@@ -104,6 +114,7 @@ operations = Table(
     Column("error", JSON, nullable=True),
 )
 Index("operations_by_target", operations.c.kind, operations.c.name, operations.c.status)
+Index("operations_by_status", operations.c.status, operations.c.started_at)
 
 events = Table(
     "events",

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Text, cast, delete, insert, null, or_, select, update
+from sqlalchemy import Row, Text, cast, delete, func, insert, null, or_, select, update
 
+from moorings.spec.quota import Count
 from moorings.state import tables
 from moorings.state.asset_rows import Asset, AssetRows
 from moorings.state.blob_rows import BlobRows
+from moorings.state.holding_rows import HoldingRows, counts_of
 from moorings.state.lease_rows import LeaseRows
 from moorings.state.principal_rows import PrincipalRows
 from moorings.state.quota_rows import QuotaRows
@@ -103,7 +105,7 @@ class Event:
     message: str
 
 
-class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, SecretRows):
+class Transaction(AssetRows, BlobRows, HoldingRows, LeaseRows, PrincipalRows, QuotaRows, SecretRows):
     """Handed out by `Database.read()` and `Database.write()`; not to be kept."""
 
     # --- resources ---
@@ -148,6 +150,14 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
             self._connection.execute(select(t.c.name).where(t.c.kind == kind).order_by(t.c.name)).scalars()
         )
 
+    def count(self, kind: str, *, below: str | None = None) -> int:
+        """How many there are of a kind; `below` an endpoint: only its own."""
+        t = tables.resources
+        query = select(func.count()).select_from(t).where(t.c.kind == kind)
+        if below is not None:
+            query = query.where(t.c.name > f"{below}/", t.c.name < f"{below}0")
+        return int(self._connection.execute(query).scalar_one())
+
     def put(
         self,
         kind: str,
@@ -186,6 +196,7 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
         found = self.resource(kind, name)
         if found is None:
             raise AssertionError("a resource vanished inside its own transaction")
+        self._count(found)
         return found
 
     def mark_deleting(self, kind: str, name: str) -> Resource | None:
@@ -209,11 +220,14 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
             .where(t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid)
             .values(status=dict(status))
         )
+        if done.rowcount:
+            self._count(self.resource(resource.kind, resource.name))
         return bool(done.rowcount)
 
     def set_autoscale(self, resource: Resource, setting: Mapping[str, Any] | None) -> None:
         """Keep the autoscale setting of a deployment; None takes it away."""
-        self._set_column(resource, "autoscale", setting)
+        if self._set_column(resource, "autoscale", setting):
+            self._count(self.resource(resource.kind, resource.name))
 
     def set_scale(self, resource: Resource, decided: Mapping[str, Any] | None) -> bool:
         """Write what the scaler has decided, unless the deployment is gone or has changed since `resource` was read."""
@@ -241,6 +255,8 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
         done = self._connection.execute(delete(t).where(*where))
         if not done.rowcount:
             return False
+        if resource.kind == DEPLOYMENT:
+            self.hold(resource.name, ())
         self._connection.execute(delete(s).where(s.c.owner == _owner(resource.kind, resource.name)))
         identity = self.principal_of(resource.uid)
         if identity is not None:
@@ -252,6 +268,22 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
         t = tables.resources
         where = (t.c.kind == resource.kind, t.c.name == resource.name, t.c.uid == resource.uid)
         self._connection.execute(delete(t).where(*where))
+
+    # --- what deployments hold ---
+
+    def recount(self) -> int:
+        """Have the rows of holdings say what those of deployments do; returns for how many they did not."""
+        wanted = {row.name: _held_by(row) for row in self.resources(DEPLOYMENT)}
+        before = self.holdings()
+        wrong = [name for name in {**wanted, **before} if wanted.get(name, ()) != before.get(name, ())]
+        for name in wrong:
+            self.hold(name, wanted.get(name, ()))
+        return len(wrong)
+
+    def _count(self, row: Resource | None) -> None:
+        """Whatever it follows from may have changed."""
+        if row is not None and row.kind == DEPLOYMENT:
+            self.hold(row.name, _held_by(row))
 
     # --- secrets (already encrypted) ---
 
@@ -298,7 +330,8 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
             "error": None,
         }
         self._connection.execute(insert(t).values(**row))
-        old = (t.c.started_at < self.now - KEEP_OPERATIONS_S, t.c.status != OperationStatus.IN_PROGRESS)
+        ended = [each for each in OperationStatus if each is not OperationStatus.IN_PROGRESS]
+        old = (t.c.started_at < self.now - KEEP_OPERATIONS_S, t.c.status.in_(ended))
         self._connection.execute(delete(t).where(*old))
         return Operation(**row)
 
@@ -347,6 +380,10 @@ class Transaction(AssetRows, BlobRows, LeaseRows, PrincipalRows, QuotaRows, Secr
         t = tables.events
         query = select(t).where(t.c.kind == kind, t.c.name == name).order_by(t.c.id)
         return [Event(row.at, row.reason, row.message) for row in self._connection.execute(query)]
+
+
+def _held_by(row: Resource) -> tuple[Count, ...]:
+    return counts_of(row.spec, row.earlier, row.status, row.autoscale)
 
 
 def _owner(kind: str, name: str) -> str:

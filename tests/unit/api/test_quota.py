@@ -18,6 +18,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
 from moorings.spec.instance_types import GIB, lookup
 from moorings.spec.quota import Capacity, Carried
+from moorings.state import transaction
 from moorings.state.database import Database
 from moorings.state.transaction import DEPLOYMENT, OperationStatus
 
@@ -227,6 +228,34 @@ NAMES = tuple(f"shop/d{n}" for n in range(6))
 CAPACITY = Capacity(40, 1200 * GIB, 16, cpu_overcommit=2.5, memory_overcommit=2)
 
 
+def rows_decoded(database: Database, monkeypatch: pytest.MonkeyPatch, others: int) -> int:
+    """How many resources are decoded to admit one more deployment beside so many."""
+    spec = {"instance_type": "Standard_F2s_v2", "instance_count": 1, "scale_settings": {}}
+    quotas = Quotas(database, lambda: Capacity(100_000, 1 << 60, 0))
+    with database.write() as tx:
+        for number in range(others):
+            tx.put(DEPLOYMENT, f"bank-{number}/blue", spec)
+    decoded: list[str] = []
+    original = transaction._resource
+    monkeypatch.setattr(transaction, "_resource", lambda row: decoded.append(row.name) or original(row))
+    with database.write() as tx:
+        quotas.admit(tx, "shop/blue", spec, None, quotas.capacity())
+        quotas.admit(tx, "bank-1/blue", spec, tx.resource(DEPLOYMENT, "bank-1/blue"), quotas.capacity())
+    monkeypatch.undo()
+    return len(decoded)
+
+
+def test_admitting_one_reads_no_other(
+    tmp_path: Path, empty_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_state, tmp_path / "state.db")
+    database = Database.at(tmp_path / "state.db", ManualClock())
+    try:
+        assert rows_decoded(database, monkeypatch, 3) == rows_decoded(database, monkeypatch, 60) == 1
+    finally:
+        database.close()
+
+
 class Workspace(RuleBasedStateMachine):
     """Deployments come, change, scale, fail, settle and go, the daemon dies in between; real instances are modelled
     beside it: as many as an engine might run of what was ever accepted and has not been seen to end."""
@@ -324,6 +353,12 @@ class Workspace(RuleBasedStateMachine):
             return
         for one in self.quotas.usages():
             assert one.used <= one.limit, one
+
+    @invariant()
+    def holdings_say_what_deployments_do(self) -> None:
+        if hasattr(self, "quotas"):
+            with self.database.write() as tx:
+                assert tx.recount() == 0
 
     @invariant()
     def what_may_run_is_what_is_counted(self) -> None:

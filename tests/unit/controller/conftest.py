@@ -87,6 +87,7 @@ class FakeGateway:
         self._serving: dict[str, dict[str, tuple[str, ...]]] = {}
         self._version = ""
         self._written: snapshot.Snapshot | None = None
+        self._published: Published | None = None
 
     def publish(self, state: GatewayState) -> Published:
         if self.unwritable:
@@ -97,7 +98,8 @@ class FakeGateway:
             self.states.append(state)
             self._left = self.lag
         self.kill.passed()
-        return Published(self._written.version, self._written.endpoints)
+        self._published = Published.after(self._published, self._written.version, self._written.endpoints)
+        return self._published
 
     def status(self) -> GatewayStatus | None:
         if self.down:
@@ -257,6 +259,7 @@ class World:
         )
         self.publisher = publisher
         prober, marks = Prober(self.clock, self._answers), Marks(self.database, self.clock)
+        self.marks = marks
         self.deployments = DeploymentReconciler(
             Tools(
                 database=self.database,
@@ -356,6 +359,7 @@ class World:
             if old is None:
                 for which in ("primary", "secondary"):
                     tx.set_secret(ENDPOINT, name, which, self.vault.encrypt(f"{name}-{which}"))
+            self.marks.forget(ENDPOINT, name)
             return tx.start_operation("create" if old is None else "update", row)
 
     def put(self, owner: str = "shop/blue", *, count: int = 1, boot: str = "", **changes: Any) -> Operation:
@@ -375,6 +379,7 @@ class World:
             plain = spec.model_dump(mode="json", exclude={"schema_"})
             earlier = self.quotas.admit(tx, owner, plain, old, ROOMY)
             row = tx.put(DEPLOYMENT, owner, plain, touch=failed, earlier=earlier)
+            self.marks.forget(DEPLOYMENT, owner)
             return tx.start_operation("create" if old is None else "update", row)
 
     def delete(self, kind: str, name: str) -> Operation:
@@ -384,8 +389,10 @@ class World:
                 going = tx.mark_deleting(DEPLOYMENT, each.name)
                 assert going is not None
                 tx.start_operation("delete", going)
+                self.marks.forget(DEPLOYMENT, each.name)
             row = tx.mark_deleting(kind, name)
             assert row is not None
+            self.marks.forget(kind, name)
             return tx.start_operation("delete", row)
 
     def held(self, name: str) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from moorings.controller.glance import LONGEST_S
+from moorings.controller.glance import LONGEST_S, longest_s
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT
 
 World = Any
@@ -53,6 +54,7 @@ def _desired(world: World) -> None:
 def _waited_for(world: World) -> None:
     with world.database.write() as tx:
         tx.start_operation("update", tx.resource(DEPLOYMENT, "shop/blue"))
+    world.marks.forget(DEPLOYMENT, "shop/blue")
 
 
 def _crashed(world: World) -> None:
@@ -73,6 +75,7 @@ def _scaled(world: World) -> None:
         tx.set_scale(
             tx.resource(DEPLOYMENT, "shop/blue"), {"count": 1, "at": 0.0, "reason": "r", "message": "m"}
         )
+    world.marks.forget(DEPLOYMENT, "shop/blue")
 
 
 def _going(world: World) -> None:
@@ -94,6 +97,29 @@ async def test_whatever_a_deployment_depends_on_makes_the_look_whole(
     seen = whole_looks(world)
     await world.look(DEPLOYMENT, "shop/blue")
     assert "shop/blue" in seen
+
+
+async def test_a_change_of_one_is_a_glance_for_all_others(world: World) -> None:
+    for name in ("shop", "bank", "club", "mint"):
+        world.put_endpoint(name, traffic={"blue": 100})
+        world.put(f"{name}/blue")
+    await world.settle()
+    for _ in range(3):
+        await world.round(1.0)
+    seen = whole_looks(world)
+    world.put_endpoint("bank", traffic={})
+    world.gateway.lag = 40  # looks at anything while Envoy has not answered yet
+    await world.settle()
+    assert world.state("bank", ENDPOINT) == "Succeeded"
+    assert {name.partition("/")[0] for name in seen} == {"bank"}
+
+
+def test_whole_looks_that_began_together_do_not_stay_together() -> None:
+    periods = [longest_s(f"shop-{number}/blue") for number in range(1000)]
+    assert LONGEST_S / 2 <= min(periods) < max(periods) <= LONGEST_S
+    seconds = Counter(int(period) for period in periods)
+    assert max(seconds.values()) < 100, "of a thousand in any one second"
+    assert longest_s("shop/blue") == longest_s("shop/blue")
 
 
 def _shared_otherwise(world: World) -> None:

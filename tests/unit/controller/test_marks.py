@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from moorings.controller.marks import FRESH_S, Marks
@@ -50,3 +51,39 @@ async def test_what_was_heard_while_all_were_read_is_not_overruled(world: World)
     marks.read_all = slowly  # type: ignore[method-assign]
     await marks.refresh()
     assert (await marks.of(DEPLOYMENT, "shop/blue")).generation == 2
+
+
+async def test_however_many_ask_at_once_all_are_read_once(world: World) -> None:
+    for number in range(20):
+        world.put_endpoint(f"shop-{number}")
+    marks = Marks(world.database, world.clock)
+    reads: list[str] = []
+    read_all, read_one = marks.read_all, marks._read
+    marks.read_all = lambda: reads.append("all") or read_all()  # type: ignore[method-assign,func-returns-value]
+    marks._read = lambda *of: reads.append("one") or read_one(*of)  # type: ignore[method-assign,func-returns-value]
+
+    async def everyone() -> None:
+        found = await asyncio.gather(*(marks.of(ENDPOINT, f"shop-{number}") for number in range(20)))
+        assert all(mark is not None for mark in found)
+
+    await everyone()
+    assert reads == ["all"]
+    world.clock.advance(FRESH_S)
+    await everyone()
+    assert reads == ["all", "all"], "nor where it is long since they were read"
+
+
+async def test_a_reading_that_fails_is_told_to_all_who_wait_and_made_again(world: World) -> None:
+    marks = made(world)
+    read = marks.read_all
+
+    def broken() -> Any:
+        raise OSError(5, "Input/output error")
+
+    marks.read_all = broken  # type: ignore[method-assign]
+    found = await asyncio.gather(
+        *(marks.of(ENDPOINT, "shop") for _ in range(3)), marks.refresh(), return_exceptions=True
+    )
+    assert all(isinstance(each, OSError) for each in found)
+    marks.read_all = read  # type: ignore[method-assign]
+    assert await marks.of(ENDPOINT, "shop") is not None

@@ -42,12 +42,37 @@ def test_a_refusal_counts_for_what_was_published_last_only() -> None:
     assert not current.settled("shop")
     older = GatewayView(Published("s-2", {"shop": "v3"}), current.status)
     assert older.rejected("shop") is None
+    other = Published.after(Published.after(None, "s-1", {"shop": "v2"}), "s-2", {"shop": "v2", "bank": "v1"})
+    assert GatewayView(other, current.status).rejected("shop") == "bad"
 
 
 def test_going_back_to_an_earlier_state_is_not_taken_for_never_having_left_it() -> None:
     stale = view({"shop": "v1"})
     assert stale.settled("shop")
     assert not GatewayView(Published("s-3", {"shop": "v1"}), stale.status).settled("shop")
+
+
+def test_an_endpoint_is_settled_whatever_else_has_been_published_since() -> None:
+    first = Published.after(None, "s-1", {"shop": "v1", "bank": "v1"})
+    other = Published.after(first, "s-2", {"shop": "v1", "bank": "v2"})
+    both = replace(STATUS, snapshot_version="s-1", accepted={"shop": "v1", "bank": "v1"})
+    assert GatewayView(other, both).settled("shop")
+    assert not GatewayView(other, both).settled("bank")
+    assert GatewayView(other, both).settled("never there")
+    back = Published.after(other, "s-3", {"shop": "v1", "bank": "v1"})
+    assert not GatewayView(back, both).settled("bank"), "it may hold the second one"
+    less = Published.after(back, "s-4", {"bank": "v1"})
+    held = replace(both, snapshot_version="s-3")
+    assert not GatewayView(less, held).settled("shop")
+    assert GatewayView(less, held).settled("bank")
+    gone = replace(held, snapshot_version="s-4", accepted={"bank": "v1"})
+    assert GatewayView(less, gone).settled("shop")
+
+
+def test_an_agent_that_is_ahead_of_what_was_published_speaks_of_something_else() -> None:
+    made = Published.after(None, "s-1", {"shop": "v1"})
+    assert not GatewayView(made, replace(STATUS, snapshot_version="s-7")).settled("shop")
+    assert not GatewayView(made, replace(STATUS, snapshot_version="s-7")).settled("gone")
 
 
 def test_nothing_is_known_of_a_gateway_that_has_not_reported() -> None:

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from moorings.gateway import binary, descriptors, envoy
+from moorings.gateway import binary, descriptors, envoy, snapshot
 from moorings.gateway.ads import DiscoveryServer
 from moorings.gateway.envoy import ASSIGNMENT, CLUSTER, ROUTES, RUNTIME, SCOPE
 from moorings.gateway.state import DeploymentRoute, EndpointRoute, GatewayState
@@ -290,6 +290,54 @@ async def test_acceptance_waits_for_the_caps(server, connect):
     client.answer(caps)
     assert await client.silent()
     assert set(server.accepted) == {"shop"}
+
+
+async def test_a_change_of_one_endpoint_costs_the_same_whatever_others_there_are(
+    messages, tmp_path, monkeypatch
+):
+    async def cost(count: int) -> tuple[list[str], list[str]]:
+        """What is packed, and of which endpoints it is asked whether all was acknowledged, until the change is accepted."""
+        server = DiscoveryServer(messages, tmp_path / "ads.sock", lambda: None)
+        every = [f"shop-{number}" for number in range(count)]
+        server.publish(bundles(*every))
+        client = Envoy(server, messages)
+        await client.boot(*every)
+        packed: list[str] = []
+        asked: list[str] = []
+        pack, whole = messages.pack, server._acked
+        monkeypatch.setattr(messages, "pack", lambda kind, body: packed.append(kind) or pack(kind, body))
+
+        def acked(stream, bundle, kinds):
+            if CLUSTER in kinds and ROUTES in kinds:
+                asked.append(bundle.endpoint)
+            return whole(stream, bundle, kinds)
+
+        server._acked = acked
+        changed = {**bundles(*every), **bundles("shop-1", timeout_ms=6000)}
+        server.publish(changed)
+        routes = await client.expect(ROUTES)
+        assert names(routes) == ["endpoint-shop-1"]
+        assert await client.silent()
+        assert server.accepted == {name: bundle.version for name, bundle in changed.items()}
+        await client.close()
+        monkeypatch.undo()
+        return packed, asked
+
+    few, many = await cost(3), await cost(40)
+    assert few == many
+    assert len(few[0]) == 1
+    assert set(few[1]) == {"shop-1"}
+
+
+def test_the_hosts_of_a_bundle_are_found_once(monkeypatch):
+    found = []
+    (bundle,) = bundles("shop").values()
+    original = envoy.envoy_clusters.address_of
+    monkeypatch.setattr(envoy.envoy_clusters, "address_of", lambda a: found.append(a) or original(a))
+    for _ in range(3):
+        assert list(snapshot.workers([bundle])) == [("shop~blue", "/r/a")]
+        assert list(snapshot.rooms([bundle])) == []
+    assert len(found) == 2, "once for workers, once for rooms"
 
 
 async def test_a_field_that_the_binary_does_not_know_is_a_refusal_of_that_endpoint(server):

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -139,9 +140,10 @@ def test_a_snapshot_of_another_process_is_gone_on_from(tmp_path):
 
 def test_a_status_is_read_again_when_there_is_another_and_not_before(tmp_path, monkeypatch):
     control = GatewayControl(GatewaySettings(tmp_path, tmp_path / "g", tmp_path / "r", 1))
-    path, read = control.settings.status, []
-    original = snapshot.read_status
-    monkeypatch.setattr(snapshot, "read_status", lambda path: read.append(path) or original(path))
+    path, read, decoded = control.settings.status, [], []
+    original, decode = Path.read_bytes, snapshot._status
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or original(path))
+    monkeypatch.setattr(snapshot, "_status", lambda text: decoded.append(text) or decode(text))
 
     def write(version, seconds_ago):
         snapshot.write_status(path, GatewayStatus(version, {}, {}, {}, 7, True))
@@ -153,6 +155,7 @@ def test_a_status_is_read_again_when_there_is_another_and_not_before(tmp_path, m
     write("b", 0)
     assert [control.status().snapshot_version for _ in range(2)] == ["b"] * 2
     assert len(read) == 3, "one that young may have been replaced by another that looks the same"
+    assert len(decoded) == 2, "and is decoded when it has been"
     path.unlink()
     assert control.status() is None
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moorings.spec import quota
 from moorings.spec.instance_types import GIB, INSTANCE_TYPES, lookup
-from moorings.spec.quota import CORES, GPUS, MEMORY, Capacity, Carried, Holding, carry_on, fit, holding
+from moorings.spec.quota import CORES, GPUS, MEMORY, Capacity, Carried, Fit, Holding, carry_on, holding
 
 ROOMY = Capacity(10_000, 100_000 * GIB, 1_000)
 
@@ -22,6 +22,16 @@ def spec(kind: str | None, count: int = 1, **more: Any) -> dict[str, Any]:
 
 def held(name: str, kind: str | None, count: int = 1, **more: Any) -> Holding:
     return holding(name, spec(kind, count, **more), Carried(), ROOMY)
+
+
+def fit(
+    needs: Holding, now: Holding | None, others: list[Holding], quotas: dict[str, int], machine: Capacity
+) -> Fit:
+    used: dict[str, int] = {}
+    for one in others:
+        for name, much in one.amounts.items():
+            used[name] = used.get(name, 0) + much
+    return quota.held_by(quota.fit(needs, now, used, quotas, machine), others)
 
 
 def cores(kind: str, count: int) -> int:
