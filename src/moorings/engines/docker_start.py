@@ -22,7 +22,7 @@ from typing import Any
 from moorings.containers.host import DockerHost
 from moorings.containers.reading import LOCAL_PREFIX
 from moorings.engines import docker_config as cfg
-from moorings.engines import layout, metadata
+from moorings.engines import layout, metadata, policy
 from moorings.engines.base import CONTAINER_INITIALIZER, CONTAINER_PULLER, CONTAINER_SERVER, Phase, Private
 from moorings.engines.bundle import COMPANION, COMPANION_MODULES
 from moorings.engines.lastword import with_last_word
@@ -56,9 +56,29 @@ class Starter:
         self._site = site
         self._private = private
         self._data = layout.read(folder / layout.INSTANCE)
+        self._failures = 0
+        self._failed_now = False
 
     def run(self) -> None:
-        """Never raises: what goes wrong is written down, or left for the next `apply` when Docker is away."""
+        """Never raises: what goes wrong is written down, or left for the next `apply` when Docker is away. What is proven is
+        tried again, later and later."""
+        try:
+            while not self._attempt() and self._data.get("proven") and self._wait():
+                pass
+        finally:
+            self._held.release()
+
+    def _wait(self) -> bool:
+        """Before the next start; whether there is to be one."""
+        self._failures += 1
+        until = time.monotonic() + policy.delay_s(self._failures)
+        while time.monotonic() < until and not self._is_to_stop():
+            time.sleep(POLL_S)
+        return not self._is_to_stop()
+
+    def _attempt(self) -> bool:
+        """Whether nothing has failed that is worth another start."""
+        self._failed_now = False
         try:
             self._run()
         except MooringsError as problem:
@@ -71,8 +91,7 @@ class Starter:
             logger.exception("starting %s failed", self._folder.name)
             said = failure("InternalServerError", "the container could not be started: see the daemon's log")
             self._failed(CONTAINER_SERVER, _report(said))
-        finally:
-            self._held.release()
+        return not self._failed_now
 
     def _run(self) -> None:
         if not self._lay_out() or self._is_to_stop():
@@ -275,7 +294,10 @@ class Starter:
             "step": step,
             "oom": False,
         }
-        status = {"phase": Phase.FAILED, "started_at": time.time(), "exit": ended}
+        self._failed_now = True
+        # Should we be killed before the next start, whoever looks then is to begin anew.
+        phase = Phase.BACKOFF if self._data.get("proven") else Phase.FAILED
+        status = {"phase": phase, "started_at": time.time(), "exit": ended}
         with contextlib.suppress(OSError):  # a full disk: then it is begun again instead
             atomic.write(self._folder / layout.STATUS, json.dumps(status).encode())
 

@@ -1,4 +1,5 @@
-"""A storage initializer that keeps its contract: makes the planned folders; content `missing` is gone."""
+"""A storage initializer that keeps its contract: makes the planned folders; content `missing` is gone,
+and `late` until it is in the store."""
 
 import json
 import sys
@@ -9,7 +10,8 @@ for label in ("code", "model"):
     step = plan[label]
     if step is None:
         continue
-    if step["digest"] == "missing":
+    late = step["digest"] == "late" and not (Path(plan["store"]) / "late").exists()
+    if step["digest"] == "missing" or late:
         print("  one file is not there")
         print("ERROR ArtifactsUnavailable: content", label, "is gone")
         sys.exit(4)

@@ -156,6 +156,19 @@ async def test_an_image_that_is_away_is_a_failure_with_its_own_code(place: Place
     await place.end(group)
 
 
+async def test_code_that_comes_back_is_fetched_by_what_has_served_before(place: Place) -> None:
+    group = replace(place.group(code_digest="late"), proven=True)
+    await place.engine.apply(group)
+    while not (seen := await place.engine.observe(OWNER))[0].exit:
+        await asyncio.sleep(0.02)
+    assert seen[0].exit is not None
+    assert (seen[0].exit.step, seen[0].phase) == ("storage-initializer", Phase.STARTING)
+    place.settings.store_root.mkdir(exist_ok=True)
+    (place.settings.store_root / "late").touch()
+    await place.until(Phase.RUNNING)
+    await place.end(group)
+
+
 async def test_code_that_is_gone_is_the_initializers_failure(place: Place) -> None:
     group = place.group(code_digest="missing")
     await place.engine.apply(group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -244,6 +245,15 @@ async def test_content_that_is_gone(harbour):
     assert instance.exit.report["message"] == "content code is gone"
     assert await harbour.engine.logs(OWNER, container="inference-server", tail=5) is None
     assert "one file is not there" in await harbour.log("storage-initializer")
+
+
+async def test_content_that_comes_back_is_fetched_by_what_has_served_before(harbour):
+    await harbour.engine.apply(dataclasses.replace(harbour.group(code_digest="late"), proven=True))
+    seen = await harbour.until(lambda seen: len(seen[0].exits) > 1)
+    assert (seen[0].exit.step, seen[0].phase) == ("storage-initializer", Phase.STARTING)
+    harbour.settings.store_root.mkdir()
+    (harbour.settings.store_root / "late").touch()
+    await harbour.phase(Phase.RUNNING)
 
 
 async def test_an_interpreter_that_is_gone(harbour):
