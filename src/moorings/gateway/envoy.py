@@ -113,11 +113,13 @@ class TokensPart:
 Part = EndpointPart | TokensPart
 
 
-def parts(state: GatewayState) -> dict[str, Part]:
-    """What `state` is served with, by the name of the bundle."""
-    hosts = _hosts([endpoint.name for endpoint in state.endpoints])
+def parts(state: GatewayState, hosts: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Part]:
+    """What `state` is served with, by the name of the bundle. `hosts`: as from `hosts_of` for these endpoints, for who has
+    them already."""
+    if hosts is None:
+        hosts = hosts_of([endpoint.name for endpoint in state.endpoints])
     found: dict[str, Part] = {
-        endpoint.name: EndpointPart(endpoint, tuple(hosts[endpoint.name])) for endpoint in state.endpoints
+        endpoint.name: EndpointPart(endpoint, hosts[endpoint.name]) for endpoint in state.endpoints
     }
     if state.token_keys or state.issuers:
         found[TOKENS] = TokensPart(state.token_keys, tuple(state.issuers))
@@ -153,7 +155,7 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _hosts(names: Sequence[str]) -> dict[str, list[str]]:
+def hosts_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Host names per endpoint: as spelled and in lower case, as browsers send it; the first of two alike gets
     that."""
     owner: dict[str, str] = {}
@@ -164,7 +166,7 @@ def _hosts(names: Sequence[str]) -> dict[str, list[str]]:
     hosts: dict[str, list[str]] = {name: [] for name in names}
     for host, name in sorted(owner.items()):
         hosts[name].append(f"{host}.localhost")
-    return hosts
+    return {name: tuple(each) for name, each in hosts.items()}
 
 
 def _bundle(endpoint: EndpointRoute, hosts: Sequence[str]) -> Bundle:

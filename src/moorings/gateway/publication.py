@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorings.gateway import snapshot
-from moorings.gateway.envoy import Part, parts
+from moorings.gateway.envoy import Part, hosts_of, parts
 from moorings.gateway.state import GatewayState, Published
 from moorings.lib import atomic
 
@@ -29,6 +29,9 @@ class Publication:
 
     path: Path
     _made: Mapping[str, _Made] = field(default_factory=dict)
+    _names: tuple[str, ...] = ()
+    _hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of these names: which hosts an endpoint has depends on what the others are called."""
     _published: Published | None = None
     _signature: tuple[int, ...] | None = None
     """Of the file that holds what was published: another one means that another process has written it."""
@@ -39,7 +42,11 @@ class Publication:
         Raises ValueError for a rate limit out of range, OSError when the file cannot be written.
         """
         before = self._last()
-        self._made = {name: self._of(name, part) for name, part in sorted(parts(state).items())}
+        names = tuple(endpoint.name for endpoint in state.endpoints)
+        if names != self._names:
+            self._names, self._hosts = names, hosts_of(names)
+        made = parts(state, self._hosts)
+        self._made = {name: self._of(name, part) for name, part in sorted(made.items())}
         endpoints = {name: made.version for name, made in self._made.items()}
         version = snapshot.next_version(endpoints, before.version if before is not None else "")
         published = Published.after(before, version, endpoints)

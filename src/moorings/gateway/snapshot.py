@@ -201,9 +201,13 @@ def _status_json(status: GatewayStatus) -> dict[str, Any]:
 
 def joined(version: str, bundles: Iterable[bytes]) -> bytes:
     """A snapshot of bundles that are in their text form: JSON with a line for each, for texts hold no line break."""
-    body = _BETWEEN.join(bundles)
     tail = json.dumps({"version": version}).encode()[1:]
-    return b"".join((_HEAD, body, _TAIL, tail)) if body else b'{"bundles": [], ' + tail
+    pieces = list(bundles)
+    if not pieces:
+        return b'{"bundles": [], ' + tail
+    pieces[0] = _HEAD + pieces[0]
+    pieces[-1] += _TAIL + tail
+    return _BETWEEN.join(pieces)  # once: there may be very many
 
 
 def bundle_text(bundle: Bundle) -> bytes:
