@@ -48,7 +48,8 @@ process is killed with -9 at its first step, then at its second, and so on until
 of the state (one before it, one after), a sync to disk, a rename, a folder or file that is made, linked or removed, a
 process that is started, and a word to the gateway. After each kill it is started again. *Answered and lost*: the caller had
 an answer, and what was asked for was not so afterwards. *Left over*: temporary files, folders, sockets, instances or
-processes that nothing accounts for 30 s later.
+processes that nothing accounts for 30 s later. With PostgreSQL (`python tests/faults/kill_points.py --state postgresql`) signs of
+life of the one who leads are among the commits.
 """
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 STATES = {SQLITE: "The state in a file (SQLite)", POSTGRESQL: "The state in PostgreSQL"}

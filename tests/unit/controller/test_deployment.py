@@ -302,6 +302,34 @@ async def test_an_instance_that_vanished_is_started_again(world: World) -> None:
     assert world.state() == "Succeeded"
 
 
+async def test_an_instance_that_is_begun_anew_is_tried_until_it_can_start(world: World) -> None:
+    await serving(world, count=2)
+    first, second = await world.instances()
+    usual, world.engine.by_variable = world.engine.by_variable, {"": world.engine.by_variable["fails"]}
+    world.engine.lose(second.id)
+    await world.until(lambda: world.engine._instances[second.id].restarts == 4)
+    assert [i.phase for i in await world.instances()] == [Phase.RUNNING, Phase.BACKOFF]
+    condition = world.condition(INSTANCES_HEALTHY)
+    assert (condition.truth, condition.reason) == (Truth.FALSE, "UserScriptInitFailed")
+    assert (world.state(), world.gateway.serving("shop/blue")) == ("Succeeded", first.addresses)
+    world.engine.by_variable, world.engine._instances[second.id].script = usual, Script()
+    await world.until(lambda: len(world.gateway.serving("shop/blue")) == 2)
+    await world.settle()
+    assert world.condition(INSTANCES_HEALTHY).truth is Truth.TRUE
+
+
+async def test_scaling_up_fails_when_the_new_instance_cannot_start_although_others_could(
+    world: World,
+) -> None:
+    await serving(world)
+    world.engine.by_variable = {"": world.engine.by_variable["fails"]}
+    operation = world.put(count=2)
+    await world.until(lambda: world.state() == "Failed")
+    await world.settle()
+    assert world.operation(operation).error["code"] == "UserScriptInitFailed"
+    assert [i.ordinal for i in await world.instances()] == [0]
+
+
 async def test_an_instance_that_crashes_in_service_is_said_and_heals(world: World) -> None:
     await serving(world)
     (instance,) = await world.instances()
