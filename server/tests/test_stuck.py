@@ -187,10 +187,17 @@ def test_a_worker_with_no_place_left_says_so_to_probes_and_ends(start: Any, make
         for _ in range(limit)
     ]
     seen: list[set[bytes]] = [set() for _ in workers]
-    while any(worker.process.poll() is None for worker in workers):
-        for said, worker in zip(seen, workers, strict=True):
+
+    def probe(said: set[bytes], worker: Any) -> None:
+        while worker.process.poll() is None:
             said.add(_probed(worker.socket_path))
-        time.sleep(0.02)
+            time.sleep(0.02)
+
+    probing = [threading.Thread(target=probe, args=each) for each in zip(seen, workers, strict=True)]
+    for thread in probing:
+        thread.start()
+    for thread in probing:
+        thread.join()
     for said, worker in zip(seen, workers, strict=True):
         assert b"HTTP/1.1 503 Service Unavailable: No place is free" in said
         assert worker.process.wait(10) == 6
@@ -200,9 +207,10 @@ def test_a_worker_with_no_place_left_says_so_to_probes_and_ends(start: Any, make
 
 
 def _probed(path: Any) -> bytes:
-    """The status line of the answer to a probe, with the reason of a 503; empty when the worker has just ended."""
+    """The status line of the answer to a probe, with the reason of a 503; empty when the worker has just ended, or when it
+    had taken the connection before the call that hangs began."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(10)
+        probe.settimeout(0.5)
         try:
             probe.connect(str(path))
             probe.sendall(PROBE.replace(b"Host: x", b"Connection: close"))
