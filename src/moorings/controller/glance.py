@@ -17,7 +17,7 @@ from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import Clock
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, Mark, Resource
 
-LONGEST_S = 30.0
+LONGEST_S = 60.0
 """Glances follow one another for no longer than this; then the whole look is taken, whatever they say."""
 
 
