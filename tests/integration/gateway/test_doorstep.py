@@ -159,18 +159,6 @@ def test_while_envoy_lives_it_gets_everybody(gateway, kit):
         os.kill(agent, signal.SIGCONT)
 
 
-def test_two_gateways_do_not_share_a_port(gateway, kit, tmp_path_factory):
-    started(gateway, kit)
-    with kit.running_gateway(tmp_path_factory.mktemp("second")) as second:
-        second.settings = second.control.settings = type(second.settings)(
-            second.settings.home, second.settings.dir, second.settings.run_dir, gateway.settings.port
-        )
-        second.control.ensure_agent()
-        kit.until(lambda: second.status is not None and second.status.problem is not None)
-        assert second.status.problem.code == "GatewayPortInUse"
-        assert [gateway.score("shop").status for _ in range(20)] == [200] * 20
-
-
 def test_an_agent_that_finds_an_envoy_listens_beside_it_too(gateway, kit):
     envoy, agent = started(gateway, kit), agent_of(gateway, kit)
     os.kill(agent, signal.SIGKILL)
