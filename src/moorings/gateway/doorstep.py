@@ -13,7 +13,6 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 _SO_ATTACH_REUSEPORT_CBPF = 51
@@ -55,14 +54,14 @@ class Doorstep:
         Raises OSError: somebody has the port, or it cannot be had.
         """
         if self._socket is None:
-            self._open(_exclusive, gets_all=1)
+            self._open(shared=False, gets_all=1)
             self.left_alone()
 
     def join(self) -> None:
         """Listen beside an Envoy that runs already. Where that is not possible there is no doorstep until the next start."""
         if self._socket is None:
             with contextlib.suppress(OSError):
-                self._open(_shared, gets_all=0)
+                self._open(shared=True, gets_all=0)
 
     def left_alone(self) -> None:
         """Envoy is gone: whoever comes waits, until patience ends, and the next Envoy is to get everybody."""
@@ -91,8 +90,8 @@ class Doorstep:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _open(self, bound: Callable[[str, int], socket.socket], gets_all: int) -> None:
-        made = bound(*self._where)
+    def _open(self, *, shared: bool, gets_all: int) -> None:
+        made = _bound(*self._where, shared=shared)
         try:
             made.setblocking(False)
             made.listen(_BACKLOG)
@@ -202,22 +201,14 @@ async def _pump(source: socket.socket, target: socket.socket) -> None:
     target.shutdown(socket.SHUT_WR)
 
 
-def _exclusive(bind: str, port: int) -> socket.socket:
-    """Bound as the only one; others of this user may share it from now on."""
-    return _bound(bind, port, shared_before=False)
-
-
-def _shared(bind: str, port: int) -> socket.socket:
-    return _bound(bind, port, shared_before=True)
-
-
-def _bound(bind: str, port: int, *, shared_before: bool) -> socket.socket:
+def _bound(bind: str, port: int, *, shared: bool) -> socket.socket:
+    """Bound, unless `shared`, as the only one; either way others of this user may share it from now on."""
     made = socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET)
     try:
         if made.family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as Envoy does
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared_before))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         made.bind((bind, port))
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
