@@ -1,4 +1,4 @@
-"""What is true of the state in a file alone; all else: `tests/contract/test_state.py`."""
+"""What is true of the state in a file alone; all else: `tests/contract/state/test_state.py`."""
 
 from __future__ import annotations
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from sqlalchemy import String, create_engine, inspect, text
 
 from moorings.errors.exceptions import MooringsError
 from moorings.lib.timing import ManualClock
-from moorings.spec.quota import Count
 from moorings.state import migrations
 from moorings.state.database import Database, Fence
 from moorings.state.dump import OURS
@@ -27,81 +24,11 @@ from moorings.state.tables import metadata
 from moorings.state.transaction import DEPLOYMENT, ENDPOINT, KEEP_EVENTS, Mark, OperationStatus, Transaction
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where a state may be made: a file that is not there, or the address of an empty database."""
-    if request.param == "sqlite":
-        return tmp_path / "state.db"
-    return str(request.getfixturevalue("postgres").new_url())
-
-
-@pytest.fixture(scope="module")
-def server_url(postgres: Any) -> str:
-    return str(postgres.new_url())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where the state is: a file, or the address of a database, which the tests share and find without rows."""
-    if request.param == "sqlite":
-        return tmp_path / "state.db"
-    server, url = request.getfixturevalue("postgres"), request.getfixturevalue("server_url")
-    with contextlib.closing(Database.at(url, ManualClock())) as database:
-        database.open()
-    with server.connect(url) as connection:
-        for table in metadata.sorted_tables:
-            if table.name != "workspace":
-                connection.execute(f"DELETE FROM {table.name}")
-    return str(url)
-
-
-class Clients:
-    """Several clients of one state, as several processes are."""
-
-    def __init__(self, place: Path | str, clock: ManualClock) -> None:
-        self.place, self.clock = place, clock
-        self.made: list[Database] = []
-
-    def __call__(self) -> Database:
-        self.made.append(Database.at(self.place, self.clock))
-        return self.made[-1]
-
-    def close(self) -> None:
-        for each in self.made:
-            each.close()
-
-
-@pytest.fixture
-def connect(place: Path | str, clock: ManualClock) -> Iterator[Clients]:
-    made = Clients(place, clock)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def connect_empty(empty: Path | str, clock: ManualClock) -> Iterator[Clients]:
-    made = Clients(empty, clock)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def database(connect: Clients) -> Database:
-    opened = connect()
-    opened.open()
-    return opened
-
-
 def engine_of(place: Path | str) -> Any:
     return create_engine(f"sqlite:///{place}" if isinstance(place, Path) else parse_url(place))
 
 
-def test_migrations_make_the_tables_the_code_uses(connect_empty: Clients) -> None:
+def test_migrations_make_the_tables_the_code_uses(connect_empty: Any) -> None:
     connect_empty().open()
     engine = engine_of(connect_empty.place)
     inspector = inspect(engine)
@@ -114,7 +41,7 @@ def test_migrations_make_the_tables_the_code_uses(connect_empty: Clients) -> Non
     engine.dispose()
 
 
-def test_assets_of_an_older_state_get_their_containers(connect_empty: Clients) -> None:
+def test_assets_of_an_older_state_get_their_containers(connect_empty: Any) -> None:
     engine = engine_of(connect_empty.place)
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
@@ -142,7 +69,7 @@ def test_assets_of_an_older_state_get_their_containers(connect_empty: Clients) -
     assert latest is not None and (latest.version, latest.archived, latest.updated_at) == ("2", False, 6.0)
 
 
-def test_opening_twice_keeps_the_workspace_id(connect_empty: Clients) -> None:
+def test_opening_twice_keeps_the_workspace_id(connect_empty: Any) -> None:
     first = connect_empty().open("of-this-home")
     assert first == "of-this-home"
     assert connect_empty().open("of-another") == first
@@ -242,7 +169,7 @@ def test_old_operations_are_forgotten_running_ones_never(database: Database, clo
 
 
 def test_clients_that_open_an_empty_state_at_once_agree_on_the_workspace(
-    connect_empty: Clients,
+    connect_empty: Any,
 ) -> None:
     ids: list[str] = []
     clients = [connect_empty() for _ in range(4)]
@@ -254,7 +181,7 @@ def test_clients_that_open_an_empty_state_at_once_agree_on_the_workspace(
     assert len(ids) == 4 and len(set(ids)) == 1
 
 
-def test_a_writer_waits_for_the_one_before_and_sees_what_it_wrote(connect: Clients) -> None:
+def test_a_writer_waits_for_the_one_before_and_sees_what_it_wrote(connect: Any) -> None:
     """Else two could read the same row, and the second would overwrite what the first has decided."""
     first, second = connect(), connect()
     first.open()
@@ -277,7 +204,7 @@ def test_a_writer_waits_for_the_one_before_and_sees_what_it_wrote(connect: Clien
     assert seen[0] is not None and seen[0].spec == {"x": 1}
 
 
-def test_counting_up_from_many_threads_loses_nothing(connect: Clients) -> None:
+def test_counting_up_from_many_threads_loses_nothing(connect: Any) -> None:
     clients = [connect() for _ in range(4)]
     clients[0].open()
 
@@ -297,7 +224,7 @@ def test_counting_up_from_many_threads_loses_nothing(connect: Clients) -> None:
     assert row is not None and (row.spec["n"], row.generation) == (100, 100)
 
 
-def test_a_reader_sees_one_moment_while_others_write(connect: Clients) -> None:
+def test_a_reader_sees_one_moment_while_others_write(connect: Any) -> None:
     reader, writer = connect(), connect()
     reader.open()
     with reader.read() as before:
@@ -310,7 +237,7 @@ def test_a_reader_sees_one_moment_while_others_write(connect: Clients) -> None:
         assert after.resource(ENDPOINT, "a") is not None
 
 
-def test_a_reader_keeps_no_writer_waiting(connect: Clients) -> None:
+def test_a_reader_keeps_no_writer_waiting(connect: Any) -> None:
     reader, writer = connect(), connect()
     reader.open()
     with reader.read() as tx:
@@ -322,7 +249,7 @@ def test_a_reader_keeps_no_writer_waiting(connect: Clients) -> None:
 # --- leases --------------------------------------------------------------------------------------------------
 
 
-def test_a_lease_is_taken_once_and_its_token_grows(connect: Clients) -> None:
+def test_a_lease_is_taken_once_and_its_token_grows(connect: Any) -> None:
     first, second = connect(), connect()
     first.open()
     with first.read() as tx:
@@ -342,7 +269,7 @@ def test_a_lease_is_taken_once_and_its_token_grows(connect: Clients) -> None:
         assert ended is not None and (ended.holder, ended.token) == ("", 2)
 
 
-def test_who_has_lost_the_lease_writes_nothing(connect: Clients) -> None:
+def test_who_has_lost_the_lease_writes_nothing(connect: Any) -> None:
     plain = connect()
     plain.open()
     old, new = Fence(), Fence()
@@ -368,7 +295,7 @@ def test_who_has_lost_the_lease_writes_nothing(connect: Clients) -> None:
         assert tx.put(ENDPOINT, "a", {"x": 3}).generation == 2
 
 
-def test_of_many_candidates_at_once_one_wins(connect: Clients) -> None:
+def test_of_many_candidates_at_once_one_wins(connect: Any) -> None:
     clients = [connect() for _ in range(6)]
     clients[0].open()
     won: list[str] = []
@@ -584,66 +511,3 @@ def test_a_mark_differs_whenever_there_is_something_new_to_do(database: Database
             change(tx)
         assert mark() not in seen
         seen.append(mark())
-
-
-def test_what_is_held_is_written_with_whatever_it_follows_from(connect: Clients) -> None:
-    database = connect()
-    database.open()
-    setting = {"name": "rules", "properties": {"profiles": [{"capacity": {"maximum": "6"}}]}}
-
-    def held() -> list[tuple[str, int, int]]:
-        with database.write() as tx:
-            assert tx.recount() == 0
-        with database.read() as tx:
-            return [(one.type, one.counted, one.devices) for one in tx.held()]
-
-    with database.write() as tx:
-        row = tx.put(DEPLOYMENT, "shop/blue", {"instance_type": "standard_f2S_v2", "instance_count": 5})
-        tx.put(DEPLOYMENT, "bank/blue", {"instance_type": "Standard_ND40rs_v2", "instance_count": 2})
-        tx.put(DEPLOYMENT, "club/blue", {"instance_type": "Unheard_of"})
-        tx.put(ENDPOINT, "shop", {"instance_type": "Standard_F2s_v2", "instance_count": 9})
-    both = [("Standard_ND40rs_v2", 2, 2), ("Unheard_of", 1, 1)]
-    assert held() == [("Standard_F2s_v2", 6, 5), *both]
-    with database.write() as tx:
-        tx.set_autoscale(row, setting)
-    assert held() == [("Standard_F2s_v2", 8, 6), *both]
-    with database.write() as tx:
-        earlier = {"generation": 2, "counted": {"Standard_F2s_v2": 8}, "rolling": True}
-        spec = {"instance_type": "Standard_DS3_v2", "instance_count": 1}
-        row = tx.put(DEPLOYMENT, "shop/blue", spec, earlier=earlier)
-    assert held() == [("Standard_DS3_v2", 8, 6), ("Standard_F2s_v2", 8, 8), *both]
-    with database.write() as tx:
-        word = {"held": {"generation": 2, "counted": {"Standard_F2s_v2": 1}, "rolling": False}}
-        assert tx.set_status(row, word)
-    assert held() == [("Standard_DS3_v2", 8, 6), ("Standard_F2s_v2", 1, 1), *both]
-    with database.read() as tx:
-        assert [one.type for one in tx.held(apart=("shop/blue", "club/blue"))] == ["Standard_ND40rs_v2"]
-        assert [one.type for one in tx.holdings()["shop/blue"]] == ["Standard_DS3_v2", "Standard_F2s_v2"]
-    with pytest.raises(RuntimeError), database.write() as tx:
-        tx.put(DEPLOYMENT, "shop/green", spec)
-        raise RuntimeError
-    with database.write() as tx:
-        gone = tx.mark_deleting(DEPLOYMENT, "shop/blue")
-    assert held() == [("Standard_DS3_v2", 8, 6), ("Standard_F2s_v2", 1, 1), *both], "until the row is gone"
-    with database.write() as tx:
-        assert gone is not None and tx.drop(gone)
-    assert held() == both
-
-
-def test_holdings_that_are_missing_or_wrong_are_right_again_when_the_state_is_opened(
-    connect: Clients,
-) -> None:
-    database = connect()
-    database.open()
-    with database.write() as tx:
-        for name in ("shop/blue", "shop/green"):
-            tx.put(DEPLOYMENT, name, {"instance_type": "Standard_F2s_v2", "instance_count": 1})
-        right = tx.holdings()
-    with database.write() as tx:
-        tx.hold("shop/blue", ())
-        tx.hold("shop/green", (Count("Standard_F2s_v2", 40, 48),))
-        tx.hold("shop/never", (Count("Standard_F2s_v2", 1, 2),))
-        assert tx.holdings() != right
-    connect().open()
-    with database.read() as tx:
-        assert tx.holdings() == right
